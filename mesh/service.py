@@ -1,0 +1,69 @@
+"""What a service is to the mesh, and what the mesh gives a service.
+
+A service's `app.py` has `async def build(mesh: Mesh) -> Service` and is the only place that wires. Starting,
+serving and draining live in `mesh.host`, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc.aio
+
+from mesh.channel import Channels
+from mesh.config import Settings
+from mesh.db import Database
+from mesh.sandbox import SandboxPool
+from mesh.svid import SvidSource
+
+__all__ = ["Mesh", "Registration", "Service"]
+
+
+class Registration(Protocol):
+    """A generated `add_…Servicer_to_server` function."""
+
+    def __call__(self, servicer: Any, server: grpc.aio.Server) -> None:  # noqa: ANN401 -- any generated servicer
+        """Add the servicer to the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """What a service may stand on.
+
+    Attributes:
+        settings: everything the operator said, validated.
+        state: the service's own folder under the home, mode 0700.
+        database: the service's own database, migrated.
+        channels: stubs to the other services.
+        sandbox: where jq programs and decisions run.
+        svid: the service's own certificate and key, renewed as time goes on.
+    """
+
+    settings: Settings
+    state: Path
+    database: Database
+    channels: Channels
+    sandbox: SandboxPool
+    svid: SvidSource
+
+
+async def _nothing() -> None:
+    """Do nothing: the default for services without background work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A built service.
+
+    Attributes:
+        servicers: pairs of a generated registration function and the servicer it registers.
+        start: begins background work once the server listens.
+        stop: ends it, after the last call was answered.
+    """
+
+    servicers: Sequence[tuple[Registration, Any]]
+    start: Callable[[], Awaitable[None]] = _nothing
+    stop: Callable[[], Awaitable[None]] = _nothing
