@@ -47,14 +47,14 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A part of the settings; unknown keys are refused."""
 
 
-class Endpoint(_Section):
+class Endpoint(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a service listens. The supervisor fills this in; on a cluster the operator does."""
 
     address: str = ""
     metrics_port: int = 0
 
 
-class GatewaySettings(_Section):
+class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The front door."""
 
     host: str = "127.0.0.1"
@@ -63,7 +63,7 @@ class GatewaySettings(_Section):
     envoy: str = ""
 
 
-class SecuritySettings(_Section):
+class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Identity, policy, records."""
 
     svid_ttl_s: int = 3600
@@ -71,7 +71,7 @@ class SecuritySettings(_Section):
     policy_heartbeat_s: float = 5.0
 
 
-class EngineSettings(_Section):
+class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Models and decisions."""
 
     system_models: str = ""
@@ -81,7 +81,7 @@ class EngineSettings(_Section):
     max_queue: int = 1024
 
 
-class OrchestratorSettings(_Section):
+class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Agents and runs."""
 
     max_concurrent_runs: int = 64
@@ -89,14 +89,14 @@ class OrchestratorSettings(_Section):
     step_budget: int = 1000
 
 
-class IntegrationSettings(_Section):
+class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Connections."""
 
     sqlite_folder: str = ""
     sql_drivers: tuple[str, ...] = ("sqlite",)
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
     Attributes:

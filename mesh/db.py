@@ -77,6 +77,10 @@ class Database:
     Args:
         engine: a synchronous SQLAlchemy engine; statements run in this object's threads, never on the loop.
         readers: how many reads may run at once.
+
+    Attributes:
+        companion: asked at every durable write for what shall commit with it; the call's record is kept so.
+        committed: told when a companion has committed.
     """
 
     def __init__(self, engine: Engine, *, readers: int = 4) -> None:
@@ -84,6 +88,8 @@ class Database:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
         self._waiting = 0
+        self.companion: Callable[[], Callable[[Connection], None] | None] = lambda: None
+        self.committed: Callable[[], None] = lambda: None
         self._writer = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
         self._writer.start()
 
@@ -118,13 +124,17 @@ class Database:
         if self._waiting >= MAX_WAITING_WRITES:
             raise DatabaseBusyError("the database has too many writes waiting; try again", retry_after_s=1.0)
         loop = asyncio.get_running_loop()
-        unit = _Unit(work, durable, loop, loop.create_future())
+        companion = self.companion() if durable else None
+        unit = _Unit(_together(work, companion), durable, loop, loop.create_future())
         self._waiting += 1
         self._queue.put(unit)
         try:
-            return await unit.future  # type: ignore[no-any-return]
+            result: T = await unit.future
         finally:
             self._waiting -= 1
+        if companion is not None:
+            self.committed()
+        return result
 
     async def close(self) -> None:
         """Finish the writes that wait and close every connection."""
@@ -181,6 +191,19 @@ class Database:
             unit.error = _translated(error)
         else:
             savepoint.commit()
+
+
+def _together(work: Work[T], companion: Callable[[Connection], None] | None) -> Work[T]:
+    """One piece of work that does both, so that both commit or neither."""
+    if companion is None:
+        return work
+
+    def both(connection: Connection) -> T:
+        result = work(connection)
+        companion(connection)
+        return result
+
+    return both
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc.aio
+from prometheus_client import CollectorRegistry
 
 from mesh.channel import Channels
 from mesh.config import Settings
 from mesh.db import Database
+from mesh.pagination import Pages
 from mesh.sandbox import SandboxPool
 from mesh.svid import SvidSource
 
@@ -40,6 +42,8 @@ class Mesh:
         channels: stubs to the other services.
         sandbox: where jq programs and decisions run.
         svid: the service's own certificate and key, renewed as time goes on.
+        registry: where the service's figures are collected.
+        pages: makes and checks page tokens.
     """
 
     settings: Settings
@@ -48,6 +52,8 @@ class Mesh:
     channels: Channels
     sandbox: SandboxPool
     svid: SvidSource
+    registry: CollectorRegistry
+    pages: Pages
 
 
 async def _nothing() -> None:
@@ -61,9 +67,13 @@ class Service:
     Attributes:
         servicers: pairs of a generated registration function and the servicer it registers.
         start: begins background work once the server listens.
-        stop: ends it, after the last call was answered.
+        drain: ends open streams when the service is about to stop, before calls under way are waited for.
+        stop: ends background work, after the last call was answered.
+        reflected: further services, by full name, that reflection shows.
     """
 
     servicers: Sequence[tuple[Registration, Any]]
     start: Callable[[], Awaitable[None]] = _nothing
+    drain: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
+    reflected: Sequence[str] = ()

@@ -37,7 +37,7 @@ def generate(sources: Sources, target: Path) -> None:
         commented = compile_descriptors(sources, Path(scratch) / "all.binpb", source_info=True)
     document = target / "openapi" / "tiation.openapi.json"
     document.parent.mkdir()
-    document.write_text(openapi.render(commented), encoding="utf-8")
+    document.write_text(openapi.render(commented, sources.own), encoding="utf-8")
 
 
 def _files_with_services(sources: Sources, compiled: descriptor_pb2.FileDescriptorSet) -> list[str]:

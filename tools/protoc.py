@@ -65,9 +65,7 @@ class Sources:
         ]
 
 
-def compile_descriptors(
-    sources: Sources, target: Path, *, source_info: bool
-) -> descriptor_pb2.FileDescriptorSet:
+def compile_descriptors(sources: Sources, target: Path, *, source_info: bool) -> descriptor_pb2.FileDescriptorSet:
     """Write every own file and all its imports as one FileDescriptorSet to `target`, and return it.
 
     The file on disk is protoc's own output, byte for byte. With `source_info` it holds the comments too.

@@ -15,7 +15,7 @@ SECRET_FIELD_NUMBER: _ClassVar[int]
 secret: _descriptor.FieldDescriptor
 
 class Access(_message.Message):
-    __slots__ = ("permission", "resource", "callers", "visibility", "anyone")
+    __slots__ = ("permission", "resource", "callers", "visibility", "anyone", "platform")
     class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VISIBILITY_UNSPECIFIED: _ClassVar[Access.Visibility]
@@ -29,12 +29,14 @@ class Access(_message.Message):
     CALLERS_FIELD_NUMBER: _ClassVar[int]
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     ANYONE_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
     permission: str
     resource: str
     callers: _containers.RepeatedScalarFieldContainer[str]
     visibility: Access.Visibility
     anyone: bool
-    def __init__(self, permission: _Optional[str] = ..., resource: _Optional[str] = ..., callers: _Optional[_Iterable[str]] = ..., visibility: _Optional[_Union[Access.Visibility, str]] = ..., anyone: _Optional[bool] = ...) -> None: ...
+    platform: bool
+    def __init__(self, permission: _Optional[str] = ..., resource: _Optional[str] = ..., callers: _Optional[_Iterable[str]] = ..., visibility: _Optional[_Union[Access.Visibility, str]] = ..., anyone: _Optional[bool] = ..., platform: _Optional[bool] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("category",)

@@ -1,0 +1,95 @@
+"""One call on its way through the stages: what is known of it so far, and the record it leaves.
+
+The stages in `mesh.stages` fill it in; `mesh.record` keeps what `to_record` returns.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import grpc.aio
+from tiation.mesh.v1 import call_record_pb2, options_pb2
+
+from mesh.identity import SYSTEM_TENANT, Caller
+from mesh.methods import Method
+
+__all__ = ["Call", "Context", "call_in_progress", "current_call"]
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+
+current_call: ContextVar[Call | None] = ContextVar("call", default=None)
+"""The call that the current task serves."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of a call.
+
+    Attributes:
+        method: what its contract says.
+        context: grpc's side of it.
+        metadata: the request's headers, text only.
+        uid: its identifier, a UUIDv7.
+        start_ns: wall clock at arrival, nanoseconds.
+        started_ns: monotonic clock at arrival, nanoseconds.
+        stage_us: microseconds by stage.
+        kept: true once a record of it is durable.
+        open: false once the answer has been handed over.
+    """
+
+    method: Method
+    context: Context
+    metadata: dict[str, str]
+    uid: str
+    start_ns: int
+    started_ns: int
+    trace_id: str = ""
+    peer: str = ""
+    caller: Caller | None = None
+    resource: str = ""
+    decision: str = ""
+    policy_revision: int = 0
+    code: int = 0
+    reason: str = ""
+    request_bytes: int = 0
+    response_bytes: int = 0
+    kept: bool = False
+    open: bool = True
+    stage_us: dict[str, int] = field(default_factory=dict)
+
+    def to_record(self, service: str) -> call_record_pb2.CallRecord:
+        """The record of the call as it stands now."""
+        caller = self.caller
+        record = call_record_pb2.CallRecord(
+            uid=self.uid,
+            service=service,
+            method=self.method.name,
+            tenant=caller.tenant if caller else SYSTEM_TENANT,
+            subject=caller.subject if caller else "",
+            actor=caller.actor if caller else "",
+            run=caller.run if caller else "",
+            peer=self.peer,
+            resource=self.resource,
+            permission=self.method.permission,
+            decision=self.decision,
+            policy_revision=self.policy_revision,
+            code=self.code,
+            reason=self.reason,
+            category=options_pb2.Record.Category.Name(self.method.category),
+            trace_id=self.trace_id,
+            request_bytes=self.request_bytes,
+            response_bytes=self.response_bytes,
+            stage_us=self.stage_us,
+        )
+        record.start_time.FromNanoseconds(self.start_ns)
+        record.duration.FromNanoseconds(time.perf_counter_ns() - self.started_ns)
+        return record
+
+
+def call_in_progress() -> Call | None:
+    """The call that the current task serves, unless its answer is already on its way."""
+    call = current_call.get()
+    return call if call is not None and call.open else None

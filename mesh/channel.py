@@ -1,0 +1,127 @@
+"""Channels to the other services: mTLS, swapped when the certificate changes, the caller passed on.
+
+Which service lives where comes from the settings; what an answer means is up to the one who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc.aio
+
+from mesh.assertion import sign
+from mesh.config import Endpoint
+from mesh.errors import Code, TiationError
+from mesh.identity import Requester, spiffe_id
+from mesh.svid import Svid, SvidSource
+
+__all__ = ["ASSERTION_HEADER", "Channels", "ServiceUnknownError"]
+
+ASSERTION_HEADER = "x-tiation-assertion"
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_DRAIN_S = 30.0
+_ASSERTION_REUSE_S = 20.0
+_MAX_ASSERTIONS = 4096
+
+S = TypeVar("S")
+
+
+class ServiceUnknownError(TiationError):
+    """The settings do not say where a service listens."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SERVICE_ADDRESS_MISSING"
+
+
+@dataclass(slots=True)
+class _Line:
+    """A channel with the certificate it was opened with and the stubs made on it."""
+
+    channel: grpc.aio.Channel
+    svid: Svid
+    stubs: dict[type, Any] = field(default_factory=dict)
+
+
+class Channels:
+    """One channel a service, opened when first needed.
+
+    Args:
+        service: who calls.
+        trust_domain: the mesh's SPIFFE trust domain.
+        endpoints: where each service listens.
+        svid: the caller's certificate.
+    """
+
+    def __init__(self, service: str, trust_domain: str, endpoints: Mapping[str, Endpoint], svid: SvidSource) -> None:
+        self._identity = spiffe_id(trust_domain, service)
+        self._trust_domain = trust_domain
+        self._endpoints = endpoints
+        self._svid = svid
+        self._lines: dict[str, _Line] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._assertions: dict[tuple[str, Requester], tuple[float, Svid, str]] = {}
+
+    def stub(self, stub: Callable[[grpc.aio.Channel], S], service: str) -> S:
+        """A stub on the channel that holds now; ask for it anew for each call, it costs a look-up.
+
+        Raises:
+            ServiceUnknownError: the settings name no address for the service.
+        """
+        line = self._lines.get(service)
+        if line is None or line.svid is not self._svid.current:
+            line = self._open(service, line)
+        made = line.stubs.get(stub)  # type: ignore[call-overload]
+        if made is None:
+            made = line.stubs[stub] = stub(line.channel)  # type: ignore[index]
+        return made  # type: ignore[no-any-return]
+
+    def on_behalf(self, service: str, requester: Requester) -> tuple[tuple[str, str], ...]:
+        """Metadata that says, signed and for one minute, for whom a call to `service` is made."""
+        now = time.time()
+        key = (service, requester)
+        kept = self._assertions.get(key)
+        if kept is None or kept[0] < now or kept[1] is not self._svid.current:
+            if len(self._assertions) >= _MAX_ASSERTIONS:
+                self._assertions.clear()
+            svid = self._svid.current
+            signed = sign(svid.key, requester, issuer=self._identity, audience=service, now=now)
+            kept = self._assertions[key] = (now + _ASSERTION_REUSE_S, svid, signed)
+        return ((ASSERTION_HEADER, kept[2]),)
+
+    async def close(self) -> None:
+        """Close every channel."""
+        for task in self._draining:
+            task.cancel()
+        for line in self._lines.values():
+            await line.channel.close(grace=None)
+
+    def _open(self, service: str, old: _Line | None) -> _Line:
+        endpoint = self._endpoints.get(service)
+        if endpoint is None or not endpoint.address:
+            raise ServiceUnknownError(f"set services.{service}.address to where {service} listens", service=service)
+        options = [
+            ("grpc.ssl_target_name_override", f"{service}.{self._trust_domain}"),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.enable_retries", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        channel = grpc.aio.secure_channel(endpoint.address, self._svid.channel_credentials(), options=options)
+        line = self._lines[service] = _Line(channel, self._svid.current)
+        if old is not None:
+            task = asyncio.get_running_loop().create_task(_drain(old.channel))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+        return line
+
+
+async def _drain(channel: grpc.aio.Channel) -> None:
+    """Let the calls on a replaced channel finish, then close it."""
+    await channel.close(grace=_DRAIN_S)

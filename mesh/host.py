@@ -1,0 +1,208 @@
+"""A service's life in its process: settings, identity, database, policy, server, and an orderly end.
+
+What the service does is its own `app.build`'s matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+import structlog
+import uvloop
+from tiation.security.v1 import workload_pb2, workload_pb2_grpc
+
+from mesh.channel import Channels
+from mesh.config import Settings, load_settings
+from mesh.db import Database, open_database
+from mesh.errors import TiationError
+from mesh.interceptor import Stages
+from mesh.migrate import migrate
+from mesh.pagination import Pages
+from mesh.policy_holder import PolicyHolder
+from mesh.record import Recorder, Relay
+from mesh.sandbox import SandboxPool
+from mesh.server import MeshServer
+from mesh.service import Mesh, Service
+from mesh.stages.access import AccessStage
+from mesh.stages.identity import IdentityStage
+from mesh.stages.metrics import CallMetrics
+from mesh.stages.validation import ValidationStage
+from mesh.svid import SvidSource
+from mesh.telemetry import new_registry, serve_metrics, set_up_logs
+
+__all__ = ["Build", "Host", "issuer_of", "run"]
+
+Build = Callable[[Mesh], Awaitable[Service]]
+
+
+def issuer_of(trust_domain: str) -> str:
+    """The issuer that access tokens name."""
+    return f"https://{trust_domain}"
+
+
+def run(service: str, build: Build, home: Path) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Exits with 1 and one line when the service cannot start."""
+    settings = load_settings(home)
+    set_up_logs(service, settings.log_level)
+    try:
+        uvloop.run(_run(service, build, home, settings))
+    except TiationError as error:
+        structlog.get_logger("mesh.host").error("service stopped", reason=error.reason, error=error.message)
+        sys.exit(1)
+
+
+async def _run(service: str, build: Build, home: Path, settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Host(service, build, home, settings) as host:
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait((waiting, host.broken), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if host.broken.done():
+            host.broken.result()
+
+
+class Host:
+    """One running service.
+
+    Args:
+        service: its name.
+        build: its composition root.
+        home: the state folder of the platform.
+        settings: everything the operator said.
+    """
+
+    def __init__(self, service: str, build: Build, home: Path, settings: Settings) -> None:
+        self._service = service
+        self._build = build
+        self._state = home / service
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._log = structlog.get_logger("mesh.host")
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Start; returns when the service is serving."""
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain and stop."""
+        self._log.info("service draining")
+        await self._stack.aclose()
+        if not self.broken.done():
+            self.broken.cancel()
+        self._log.info("service stopped")
+
+    async def _start(self) -> None:
+        settings, state, service = self._settings, self._state, self._service
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        svid = SvidSource(state / "svid.json")
+        database = await self._database()
+        channels = Channels(service, settings.trust_domain, settings.services, svid)
+        self._stack.push_async_callback(channels.close)
+        sandbox = SandboxPool()
+        await sandbox.start()
+        self._stack.push_async_callback(sandbox.close)
+        holder = PolicyHolder(
+            state / "policy.json", issuer=issuer_of(settings.trust_domain), stale_s=settings.policy_stale_s
+        )
+        registry = new_registry()
+        endpoint = settings.services[service]
+        self._stack.callback(serve_metrics(registry, endpoint.metrics_port))
+        recorder = Recorder(service, database)
+        relay = Relay(recorder, database, channels)
+        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, Pages(_secret(state / "pages.key")))
+        built = await self._build(mesh)
+        stages = Stages(
+            CallMetrics(registry),
+            recorder,
+            IdentityStage(service, settings.trust_domain, holder),
+            AccessStage(holder),
+            ValidationStage(),
+        )
+        server = MeshServer(built.servicers, stages, svid, built.reflected)
+        await server.listen(endpoint.address)
+        self.port = server.port
+        self._stack.push_async_callback(built.stop)
+        self._stack.push_async_callback(self._drain, server, built, relay)
+        self._own(holder.follow(channels))
+        self._own(relay.run())
+        self._own(svid.renew_forever(_renewal(channels)))
+        await holder.ready.wait()
+        await built.start()
+        await server.serving()
+        self._log.info("service serving", address=endpoint.address, pid=os.getpid())
+
+    async def _database(self) -> Database:
+        """Open and migrate the service's database; a folder of migrations belongs to every service."""
+        database = open_database(f"sqlite:///{self._state / self._service}.db")
+        self._stack.push_async_callback(database.close)
+        versions = Path(sys.modules[self._build.__module__].__file__ or "").parent / "migrations" / "versions"
+        await asyncio.to_thread(self._migrate, database, versions)
+        return database
+
+    @staticmethod
+    def _migrate(database: Database, versions: Path) -> None:
+        migrate(database.engine, Path(__file__).parent / "migrations" / "versions", version_table="mesh_version")
+        if versions.is_dir():
+            migrate(database.engine, versions)
+
+    async def _drain(self, server: MeshServer, built: Service, relay: Relay) -> None:
+        await built.drain()
+        await server.drain(self._settings.drain_s)
+        with suppress(Exception):  # what cannot be shipped now stays in the spool for the next start
+            await relay.ship()
+
+    def _own(self, work: Awaitable[None]) -> None:
+        """Run background work; if it ends by an error, the service ends with it."""
+
+        async def guarded() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(guarded())
+
+        def ended(finished: asyncio.Task[None]) -> None:
+            if not finished.cancelled() and (error := finished.exception()) and not self.broken.done():
+                self.broken.set_exception(error)
+
+        async def cancel() -> None:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # its error has been told through `broken`
+                await task
+
+        task.add_done_callback(ended)
+        self._stack.push_async_callback(cancel)
+
+
+def _secret(path: Path) -> bytes:
+    """A secret of the service's own, made once."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.urandom(32))
+    return path.read_bytes()
+
+
+def _renewal(channels: Channels) -> Callable[[bytes], Awaitable[tuple[str, str]]]:
+    async def renew(request: bytes) -> tuple[str, str]:
+        stub = channels.stub(workload_pb2_grpc.WorkloadServiceStub, "security")
+        answer = await stub.RenewSvid(workload_pb2.RenewSvidRequest(csr=request), timeout=10.0)
+        return answer.certificate_chain, answer.trust_bundle
+
+    return renew

@@ -1,0 +1,222 @@
+"""The one interceptor: it takes every call through the stages, whatever its form, and refuses in one place.
+
+Requests arrive as bytes and are parsed here, so that bytes that are no message are refused and recorded like
+anything else. What each stage does lives in `mesh.stages`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from mesh.call import Call, Context, current_call
+from mesh.errors import TiationError
+from mesh.identity import set_caller
+from mesh.methods import Method
+from mesh.record import Recorder
+from mesh.stages.access import AccessStage
+from mesh.stages.deadline import open_deadline
+from mesh.stages.errors import MalformedRequestError, failure_of
+from mesh.stages.identity import IdentityStage
+from mesh.stages.metrics import CallMetrics
+from mesh.stages.trace import open_trace
+from mesh.stages.validation import ValidationStage
+from mesh.status import DETAILS_KEY, GRPC_CODES, status_of
+
+__all__ = ["CallInterceptor", "Stages"]
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages that need something to work with."""
+
+    metrics: CallMetrics
+    recorder: Recorder
+    identity: IdentityStage
+    access: AccessStage
+    validation: ValidationStage
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Takes calls through the stages.
+
+    Args:
+        methods: what the contracts say, by path.
+        stages: what does the work.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], stages: Stages) -> None:
+        self._methods = methods
+        self._stages = stages
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The wrapped handler of a method; None, and so UNIMPLEMENTED, for methods that nobody serves."""
+        wrapped = self._handlers.get(details.method)
+        if wrapped is None:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            wrapped = self._handlers[details.method] = self._wrap(self._methods[details.method], handler)
+        return wrapped
+
+    def _wrap(self, method: Method, handler: Handler) -> Handler:
+        if method.streams_out:
+            behavior = handler.stream_stream if method.streams_in else handler.unary_stream
+        else:
+            behavior = handler.stream_unary if method.streams_in else handler.unary_unary
+        make = {
+            (False, False): (grpc.unary_unary_rpc_method_handler, self._answering_once),
+            (False, True): (grpc.unary_stream_rpc_method_handler, self._answering_often),
+            (True, False): (grpc.stream_unary_rpc_method_handler, self._answering_once),
+            (True, True): (grpc.stream_stream_rpc_method_handler, self._answering_often),
+        }[method.streams_in, method.streams_out]
+        served = make[1](method, behavior)
+        return make[0](served, request_deserializer=None, response_serializer=handler.response_serializer)
+
+    def _answering_once(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
+        """Serve methods with one answer."""
+
+        async def serve(incoming: Any, context: Context) -> Message | None:  # noqa: ANN401 -- bytes or a stream
+            call = self._open(method, context)
+            answer: Message | None = None
+            failure: TiationError | None = None
+            try:
+                limit_s = self._admit(call)
+                request = await self._request(call, incoming)
+                mark = time.perf_counter_ns()
+                async with asyncio.timeout(limit_s):
+                    answer = await behavior(request, context)
+                call.stage_us["handler"] = (time.perf_counter_ns() - mark) // 1000
+                call.response_bytes = answer.ByteSize() if answer is not None else 0
+            except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
+                failure = await self._fail(call, error)
+            await self._close(call, failure)
+            return answer
+
+        return serve
+
+    def _answering_often(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
+        """Serve methods with a stream of answers."""
+
+        async def serve(incoming: Any, context: Context) -> AsyncIterator[Message]:  # noqa: ANN401 -- as above
+            call = self._open(method, context)
+            failure: TiationError | None = None
+            try:
+                self._admit(call)
+                answers = behavior(await self._request(call, incoming), context)
+                if hasattr(answers, "__aiter__"):
+                    async for answer in answers:
+                        call.response_bytes += answer.ByteSize()
+                        yield answer
+                else:
+                    await answers  # a servicer that writes to the context itself
+            except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
+                failure = await self._fail(call, error)
+            await self._close(call, failure)
+
+        return serve
+
+    def _open(self, method: Method, context: Context) -> Call:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        call = Call(method, context, metadata, _uuid7(), time.time_ns(), time.perf_counter_ns())
+        current_call.set(call)
+        open_trace(call)
+        self._stages.metrics.open(call)
+        return call
+
+    def _admit(self, call: Call) -> float | None:
+        """What is known before the request is read: time and caller. Returns seconds to stop after, if any."""
+        limit_s = open_deadline(call)
+        mark = time.perf_counter_ns()
+        self._stages.identity.run(call)
+        call.stage_us["identity"] = (time.perf_counter_ns() - mark) // 1000
+        set_caller(call.caller)
+        return limit_s
+
+    async def _request(self, call: Call, incoming: Any) -> Any:  # noqa: ANN401 -- a message or a stream of them
+        if not call.method.streams_in:
+            return self._check(call, incoming)
+        raw = aiter(incoming)
+        try:
+            first = self._check(call, await anext(raw))
+        except StopAsyncIteration:
+            raise MalformedRequestError("the stream ended before its first message") from None
+        return self._checked_stream(call, first, raw)
+
+    async def _checked_stream(self, call: Call, first: Message, raw: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        yield first
+        resource = call.resource
+        async for data in raw:
+            yield self._check(call, data, later=True)
+            call.resource = call.resource or resource
+
+    def _check(self, call: Call, data: bytes, *, later: bool = False) -> Message:
+        """Parse one message and ask access and validation about it."""
+        mark = time.perf_counter_ns()
+        call.request_bytes += len(data)
+        try:
+            request = call.method.request.FromString(data)
+        except DecodeError:
+            raise MalformedRequestError(f"the request is no {call.method.request.DESCRIPTOR.full_name}") from None
+        names_resource = call.method.template or (call.method.resource and call.method.resource.value(request))
+        if not later or names_resource:
+            self._stages.access.run(call, request)
+        self._stages.validation.run(call, request)
+        call.stage_us["checks"] = call.stage_us.get("checks", 0) + (time.perf_counter_ns() - mark) // 1000
+        return request
+
+    async def _fail(self, call: Call, error: BaseException) -> TiationError | None:
+        """Note why a call fails; None where the servicer has already told the caller."""
+        if isinstance(error, grpc.aio.AbortError):
+            call.code, call.reason = _code_of(call.context), "ABORTED_BY_SERVICER"
+            return None
+        failure = failure_of(call, error)
+        call.code, call.reason = int(failure.code), failure.reason
+        return failure
+
+    async def _close(self, call: Call, failure: TiationError | None) -> None:
+        """Keep the record, then let the answer go; without a record there is no answer but an error."""
+        if call.method.recorded:
+            try:
+                await self._stages.recorder.keep(call)
+            except TiationError as error:
+                self._stages.metrics.unrecorded()
+                failure = error
+                call.code, call.reason = int(error.code), error.reason
+        call.open = False
+        self._stages.metrics.close(call)
+        if failure is not None:
+            status = status_of(failure)
+            await call.context.abort(
+                GRPC_CODES[int(failure.code)], status.message, ((DETAILS_KEY, status.SerializeToString()),)
+            )
+        elif call.code:
+            await call.context.abort(GRPC_CODES[call.code], call.context.details() or "")
+
+
+def _code_of(context: Any) -> int:  # noqa: ANN401 -- grpc's own
+    code = context.code()
+    return int(code.value[0] if isinstance(code, grpc.StatusCode) else code or 2)
+
+
+def _uuid7() -> str:
+    """A UUIDv7 (RFC 9562): identifiers that sort by time."""
+    millis = time.time_ns() // 1_000_000
+    value = (millis << 80) | (0x7 << 76) | (int.from_bytes(os.urandom(10), "big") & ((1 << 76) - 1))
+    return str(uuid.UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62)))

@@ -1,0 +1,206 @@
+"""What each method's descriptor says about it: types, access, record, the fields that hold resource names.
+
+Services that cannot carry our options are declared in `mesh.foreign`. Acting on any of it is up to the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+from google.api import field_behavior_pb2, resource_pb2
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.message import Message
+from tiation.mesh.v1 import options_pb2
+
+from mesh.foreign import FOREIGN, ForeignMethod
+
+__all__ = ["Method", "ResourceField", "methods_of", "resource_patterns"]
+
+Category = options_pb2.Record.Category
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceField:
+    """A field of a request that names a resource.
+
+    Attributes:
+        path: where it is, for example `("agent", "name")`.
+        patterns: the forms that its value may have.
+        required: false where it may be empty.
+    """
+
+    path: tuple[str, ...]
+    patterns: tuple[str, ...]
+    required: bool
+
+    @property
+    def dotted(self) -> str:
+        """The path as callers write it: `agent.name`."""
+        return ".".join(self.path)
+
+    def value(self, message: Message) -> str:
+        """What the field holds in a request."""
+        return str(reduce(getattr, self.path, message))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC and everything its contract says.
+
+    Attributes:
+        name: `tiation.engine.v1.ModelService/GetModel`.
+        request: the request's message class.
+        streams_in: true where the client sends a stream.
+        streams_out: true where the service answers with a stream.
+        permission: what the caller must be allowed; empty where none is needed.
+        resource: the field that names the resource, if the request names one.
+        template: where the resource follows from a bare name, `tenants/{tenant}/models/{model_name}`.
+        callers: services that may call it or pass a user on.
+        internal: true where users never reach it.
+        anyone: true where no token is needed.
+        platform: true where the permission is needed on the platform itself.
+        category: how the call is recorded.
+        named: every field of the request that names a resource.
+    """
+
+    name: str
+    request: type[Message]
+    streams_in: bool
+    streams_out: bool
+    permission: str
+    resource: ResourceField | None
+    template: str
+    callers: frozenset[str]
+    internal: bool
+    anyone: bool
+    platform: bool
+    category: int
+    named: tuple[ResourceField, ...]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether calls leave a record."""
+        return self.category != Category.NONE
+
+    @property
+    def is_write(self) -> bool:
+        """Whether a call may change something on a user's word alone."""
+        return self.category == Category.WRITE
+
+
+def methods_of(services: Iterable[str]) -> dict[str, Method]:
+    """Every method of the services by its path on the wire, `/package.Service/Method`.
+
+    Raises:
+        ValueError: a method carries no access or record option and stands in no table.
+    """
+    pool = descriptor_pool.Default()
+    patterns = resource_patterns()
+    methods: dict[str, Method] = {}
+    for service in services:
+        for method in pool.FindServiceByName(service).methods:
+            methods[f"/{service}/{method.name}"] = _method(service, method, patterns)
+    return methods
+
+
+def resource_patterns() -> dict[str, str]:
+    """Every declared resource type with its pattern: `engine.tiation.dev/Model` → `tenants/{tenant}/models/{model}`."""
+    found: dict[str, str] = {}
+    pool = descriptor_pool.Default()
+    for module in _RESOURCE_FILES:
+        try:
+            file = pool.FindFileByName(module)
+        except KeyError:
+            continue  # a service loads the contracts it serves, not every other one's
+        for message in file.message_types_by_name.values():
+            declared = message.GetOptions().Extensions[resource_pb2.resource]
+            if declared.type:
+                found[declared.type] = declared.pattern[0]
+    return found
+
+
+_RESOURCE_FILES = tuple(
+    f"tiation/{service}/v1/{resource}.proto"
+    for service, resources in {
+        "security": ("tenant", "principal", "api_key", "role", "binding", "record"),
+        "engine": ("model", "decision"),
+        "orchestrator": ("agent", "revision", "run"),
+        "integration": ("connection",),
+    }.items()
+    for resource in resources
+)
+
+
+def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) -> Method:
+    """Read one method's options, or its line in the table of foreign services."""
+    request = message_factory.GetMessageClass(method.input_type)
+    named = tuple(_named_fields(method.input_type, patterns))
+    streams = {"streams_in": method.client_streaming, "streams_out": method.server_streaming}
+    if service in FOREIGN:
+        foreign = FOREIGN[service].get(method.name, ForeignMethod())
+        return Method(
+            name=f"{service}/{method.name}",
+            request=request,
+            permission=foreign.permission,
+            resource=None,
+            template=foreign.template,
+            callers=foreign.callers,
+            internal=False,
+            anyone=foreign.anyone,
+            platform=False,
+            category=foreign.category,
+            named=(),
+            **streams,
+        )
+    options = method.GetOptions()
+    access: options_pb2.Access = options.Extensions[options_pb2.access]  # type: ignore[index]
+    record: options_pb2.Record = options.Extensions[options_pb2.record]  # type: ignore[index]
+    if not access.visibility or not record.category:
+        raise ValueError(f"{service}/{method.name} lacks an access or record option")
+    return Method(
+        name=f"{service}/{method.name}",
+        request=request,
+        permission=access.permission,
+        resource=_find(access.resource, named) if access.resource else None,
+        template="",
+        callers=frozenset(access.callers),
+        internal=access.visibility == options_pb2.Access.INTERNAL,
+        anyone=access.anyone,
+        platform=access.platform,
+        category=record.category,
+        named=named,
+        **streams,
+    )
+
+
+def _find(dotted: str, named: tuple[ResourceField, ...]) -> ResourceField:
+    for field in named:
+        if field.dotted == dotted:
+            return field
+    raise ValueError(f"`{dotted}` is no field of the request that names a resource")
+
+
+def _named_fields(
+    message: Descriptor, patterns: dict[str, str], path: tuple[str, ...] = (), depth: int = 2
+) -> Iterable[ResourceField]:
+    """Fields with a resource reference, and the names of resources embedded in the request."""
+    own = message.GetOptions().Extensions[resource_pb2.resource]
+    for field in message.fields:
+        here = (*path, field.name)
+        if field.is_repeated:
+            continue
+        if field.message_type is not None and depth:
+            yield from _named_fields(field.message_type, patterns, here, depth - 1)
+            continue
+        options = field.GetOptions()
+        reference = options.Extensions[resource_pb2.resource_reference]
+        required = field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
+        if reference.type and reference.type in patterns:
+            yield ResourceField(here, (patterns[reference.type],), required)
+        elif reference.child_type and reference.child_type in patterns:
+            yield ResourceField(here, (patterns[reference.child_type].rsplit("/", 2)[0],), required)
+        elif path and own.pattern and field.name == "name":
+            yield ResourceField(here, tuple(own.pattern), required=False)

@@ -1,0 +1,132 @@
+"""Call records: kept in the service's own database before the answer leaves, then shipped to security.
+
+A write's record commits with the change itself. What security does with the records lives there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import grpc.aio
+import structlog
+from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, delete, insert, select
+from tiation.mesh.v1 import call_record_pb2
+from tiation.security.v1 import record_pb2, record_pb2_grpc
+
+from mesh.call import Call, call_in_progress
+from mesh.channel import Channels
+from mesh.db import Database
+
+__all__ = ["Recorder", "Relay"]
+
+_metadata = MetaData()
+_records = Table(
+    "call_records",
+    _metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("record", LargeBinary, nullable=False),
+)
+_INSERT = insert(_records)
+_MAX_BATCH = 500
+_GATHER_S = 0.1
+_MAX_PAUSE_S = 5.0
+
+
+class Recorder:
+    """Keeps the record of every call in the spool table.
+
+    Args:
+        service: the service's name.
+        database: the service's own database.
+    """
+
+    def __init__(self, service: str, database: Database) -> None:
+        self._service = service
+        self._database = database
+        self.arrived = asyncio.Event()
+        database.companion = self._companion
+        database.committed = self._kept_with_change
+
+    def _companion(self) -> Callable[[Connection], None] | None:
+        """What a write takes along: the record of the call that made it, once a call."""
+        call = call_in_progress()
+        if call is None or call.kept or not call.method.recorded:
+            return None
+
+        def keep_with_change(connection: Connection) -> None:
+            if not call.kept:
+                connection.execute(_INSERT, {"record": call.to_record(self._service).SerializeToString()})
+
+        return keep_with_change
+
+    def _kept_with_change(self) -> None:
+        """Note that a write has committed the current call's record."""
+        call = call_in_progress()
+        if call is not None:
+            call.kept = True
+            self.arrived.set()
+
+    async def keep(self, call: Call) -> None:
+        """Keep the record of a call that ends now, unless a write has kept it with the same outcome."""
+        if call.kept and call.code == 0:
+            return
+        record = call.to_record(self._service).SerializeToString()
+        await self._database.write(lambda connection: connection.execute(_INSERT, {"record": record}), durable=False)
+        call.kept = True
+        self.arrived.set()
+
+
+class Relay:
+    """Ships the spool to security, oldest first, and forgets what arrived there.
+
+    Args:
+        recorder: says when something new has come.
+        database: the service's own database.
+        channels: the way to security.
+    """
+
+    def __init__(self, recorder: Recorder, database: Database, channels: Channels) -> None:
+        self._recorder = recorder
+        self._database = database
+        self._channels = channels
+        self._log = structlog.get_logger("mesh.relay")
+
+    async def run(self) -> None:
+        """Ship for ever; a security that is down is asked again with growing pauses and loses nothing."""
+        pause_s = _GATHER_S
+        while True:
+            self._recorder.arrived.clear()
+            try:
+                shipped = await self.ship()
+            except grpc.aio.AioRpcError as error:
+                pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+                self._log.warning("records not shipped", error=error.details(), retry_in_s=round(pause_s, 1))
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
+                continue
+            pause_s = _GATHER_S
+            if shipped < _MAX_BATCH:
+                await self._recorder.arrived.wait()
+                await asyncio.sleep(_GATHER_S)
+
+    async def ship(self) -> int:
+        """Ship one batch and return how many records were in it."""
+        rows = await self._database.read(_oldest)
+        if not rows:
+            return 0
+        request = record_pb2.AppendRecordsRequest()
+        for _, raw in rows:
+            request.records.append(call_record_pb2.CallRecord.FromString(raw))
+        stub = self._channels.stub(record_pb2_grpc.RecordServiceStub, "security")
+        await stub.AppendRecords(request, timeout=10.0)
+        last = rows[-1][0]
+        await self._database.write(
+            lambda connection: connection.execute(delete(_records).where(_records.c.sequence <= last)), durable=False
+        )
+        return len(rows)
+
+
+def _oldest(connection: Connection) -> list[tuple[int, bytes]]:
+    found = connection.execute(select(_records).order_by(_records.c.sequence).limit(_MAX_BATCH))
+    return [(row.sequence, row.record) for row in found]

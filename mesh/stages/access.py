@@ -1,0 +1,94 @@
+"""Whether the caller may do what it asks, on the resource that the request names.
+
+The decision itself is `mesh.policy`'s; this stage finds the resource and holds tenants apart.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from mesh.call import Call
+from mesh.errors import Code, InvalidError, TiationError
+from mesh.identity import SYSTEM_TENANT
+from mesh.methods import Method
+from mesh.policy_holder import PolicyHolder
+from mesh.resource import fits, tenant_of
+
+__all__ = ["PLATFORM", "AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
+
+PLATFORM = "tenants"
+"""The resource above every tenant."""
+
+
+class PermissionDeniedError(TiationError):
+    """The caller is known and may not do this here."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class ResourceNotFoundError(TiationError):
+    """The resource belongs to another tenant, or does not exist: the answer is the same."""
+
+    code = Code.NOT_FOUND
+    reason = "RESOURCE_NOT_FOUND"
+
+
+class AccessStage:
+    """Asks the policy.
+
+    Args:
+        holder: the policy that holds now.
+    """
+
+    def __init__(self, holder: PolicyHolder) -> None:
+        self._holder = holder
+
+    def run(self, call: Call, request: Message) -> None:
+        """Let the call pass, or say why not.
+
+        Raises:
+            InvalidError: the resource's name is malformed.
+            ResourceNotFoundError: the resource is another tenant's.
+            PermissionDeniedError: the policy says no.
+            PolicyStaleError: there is no policy to ask, or it is too old for a write.
+        """
+        method, caller = call.method, call.caller
+        assert caller is not None  # noqa: S101 -- the identity stage ran before
+        call.resource = _resource(method, request, caller.tenant)
+        if method.anyone or caller.is_service:
+            call.decision = "contract"
+            return
+        policy = self._holder.policy(for_write=method.is_write)
+        call.policy_revision = policy.revision
+        tenant = tenant_of(call.resource)
+        if tenant not in (caller.tenant, SYSTEM_TENANT) and not method.platform:
+            raise ResourceNotFoundError("there is no such resource, or it is not yours to see")
+        target = PLATFORM if method.platform else call.resource
+        decision = policy.decide(caller.subject, caller.role, method.permission, target, caller.tenant)
+        call.decision = decision.by
+        if not decision.allowed:
+            raise PermissionDeniedError(
+                f"{caller.subject} lacks {method.permission} on {target}",
+                permission=method.permission,
+                resource=target,
+                subject=caller.subject,
+                decision=call.uid,
+            )
+
+
+def _resource(method: Method, request: Message, tenant: str) -> str:
+    """The resource that a request is about."""
+    if method.template:
+        field = method.template.rsplit("{", 1)[1].rstrip("}")
+        name = str(getattr(request, field))
+        if name.startswith("tenants/"):
+            return name
+        return method.template.replace("{tenant}", tenant).replace(f"{{{field}}}", name)
+    if method.resource is None:
+        return f"{PLATFORM}/{tenant}"
+    name = method.resource.value(request)
+    if not any(fits(pattern, name) for pattern in method.resource.patterns):
+        expected = " or ".join(f"`{pattern}`" for pattern in method.resource.patterns)
+        raise InvalidError(method.resource.dotted, f"must look like {expected}", value=name[:200])
+    return name

@@ -1,0 +1,49 @@
+"""Whether a request keeps its contract: `buf.validate` rules, and names that have their resource's form."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+from protovalidate import Validator
+
+from mesh.call import Call
+from mesh.errors import Code, FieldViolation, TiationError
+from mesh.resource import fits
+
+__all__ = ["RequestInvalidError", "ValidationStage"]
+
+_MAX_VIOLATIONS = 20
+
+
+class RequestInvalidError(TiationError):
+    """Fields of the request break the contract; each is named."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "REQUEST_INVALID"
+
+
+class ValidationStage:
+    """Checks requests against the rules in their descriptors."""
+
+    def __init__(self) -> None:
+        self._validator = Validator()
+
+    def run(self, call: Call, request: Message) -> None:
+        """Let a request pass, or name everything that is wrong with it.
+
+        Raises:
+            RequestInvalidError: with one violation a field.
+        """
+        violations = [
+            FieldViolation(field.dotted, f"must look like `{field.patterns[0]}`")
+            for field in call.method.named
+            if (value := field.value(request)) or field.required
+            if not any(fits(pattern, value) for pattern in field.patterns)
+        ]
+        for violation in self._validator.collect_violations(request):
+            field = violation.proto.field
+            path = ".".join(element.field_name for element in field.elements) if field else ""
+            violations.append(FieldViolation(path, violation.proto.message))
+        if violations:
+            listed = "; ".join(f"{v.field}: {v.description}" for v in violations[:3])
+            more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""
+            raise RequestInvalidError(listed + more, violations=tuple(violations[:_MAX_VIOLATIONS]))

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Pins every dependency in requirements/: dev.txt for developers and tests, run.txt for those who only run it.
+# Pins that still fit pyproject.toml stay; `tools/lock.sh --upgrade` lifts them all.
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+    uv pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+        --no-header --quiet "$@"
+}
+PATH="$PWD/.venv/bin:$PATH"
+compile -o requirements/dev.txt --group setup --group test --group peers --group dev "$@"
+# run.txt takes dev.txt's pins, so that what is tested is what runs.
+compile -o requirements/run.txt --group setup -c requirements/dev.txt "$@"
