@@ -19,7 +19,7 @@ from tools.protoc import CompileError, Sources, compile_descriptors
 __all__ = ["main", "mark_imports"]
 
 ROOT = Path(__file__).resolve().parent.parent
-_INSTALLED = ROOT / "tools" / "buf" / "node_modules" / ".bin" / "buf"
+_INSTALLED = ROOT / "tools" / "buf" / "node_modules" / "@bufbuild"
 # buf.alpha.image.v1: FileDescriptorProto.buf_extension (8042) = {is_import (1): true}, as wire bytes.
 _IS_IMPORT = b"\xd2\xf6\x03\x02\x08\x01"
 
@@ -32,17 +32,19 @@ def mark_imports(image: descriptor_pb2.FileDescriptorSet, own: set[str]) -> None
 
 
 def _find_buf() -> str | None:
-    """`$BUF`, else the one that `npm ci --prefix tools/buf` installed, else the one on the PATH."""
-    if os.environ.get("BUF"):
-        return os.environ["BUF"]
-    return str(_INSTALLED) if _INSTALLED.exists() else shutil.which("buf")
+    """`$BUF`, else the one that `npm ci --prefix tools/buf` installed (Linux only), else the one on the PATH."""
+    installed = sorted(_INSTALLED.glob("buf-*/bin/buf"))
+    return os.environ.get("BUF") or (str(installed[0]) if installed else shutil.which("buf"))
 
 
 def main() -> int:
     """Lint proto/ by the rules in buf.yaml. Returns the exit status: 0 clean, 2 no buf, else buf's own."""
     buf = _find_buf()
     if buf is None:
-        print("buf_lint: buf is not installed; run `npm ci --prefix tools/buf`", file=sys.stderr)
+        print(
+            "buf_lint: buf is not installed; run `npm ci --prefix tools/buf`, or put buf 1.75 on the PATH",
+            file=sys.stderr,
+        )
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "image.binpb"

@@ -1,0 +1,115 @@
+"""Checks on an ONNX file before any runtime sees it: whole, an ONNX graph, nothing outside its own folder.
+
+Whether a runtime can run it is found out in `engine.sessions`.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from engine.errors import ExternalDataError, ModelFileError
+
+__all__ = ["check_artifact"]
+
+_MAX_BYTES = 2**31 - 1
+
+
+def check_artifact(path: Path) -> None:
+    """Parse an ONNX file and check everything that can be seen without running it.
+
+    Raises:
+        ModelFileError: missing, truncated, or not ONNX.
+        ExternalDataError: its weights lie outside its folder, or past the end of their file.
+    """
+    model = _parse(path)
+    if not model.HasField("graph") or not model.opset_import or not model.graph.output:
+        raise ModelFileError(
+            f"{path.name}: is truncated or no ONNX model: it has no graph with outputs", file=path.name
+        )
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(path, tensor)
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ModelFileError(
+                f"{path.name}: is {size} bytes; ONNX allows 2 GiB, keep the weights in a file beside it", file=path.name
+            )
+        model = onnx.ModelProto()
+        model.ParseFromString(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelFileError(f"{path.name}: is missing; push it together with model.yaml", file=path.name) from None
+    except DecodeError:
+        raise ModelFileError(
+            f"{path.name}: is truncated or no ONNX model; export it again and push the whole file", file=path.name
+        ) from None
+    return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor in the file: weights, and attributes of nodes in graphs, subgraphs and functions."""
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from attribute.tensors
+            yield attribute.t
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            graphs += [attribute.g, *attribute.graphs]
+
+
+def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    unsafe = (
+        not location
+        or "\x00" in location
+        or PurePosixPath(location).is_absolute()
+        or PureWindowsPath(location).drive
+        or PureWindowsPath(location).root
+        or ".." in PureWindowsPath(location).parts
+    )
+    if unsafe:
+        raise _refusal(path, tensor, location, "points outside the model's folder")
+    target = path.parent
+    for part in PurePosixPath(location).parts:
+        target /= part
+        if target.is_symlink():
+            raise _refusal(path, tensor, location, "is a symbolic link")
+    try:
+        status = target.stat()
+    except OSError:
+        raise _refusal(path, tensor, location, "is not among the model's files") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise _refusal(path, tensor, location, "is not a file")
+    try:
+        start, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except ValueError:
+        raise _refusal(path, tensor, location, "has an offset or length that is no number") from None
+    if start < 0 or length < 0 or start + length > status.st_size:
+        raise _refusal(path, tensor, location, "is shorter than the model says")
+
+
+def _refusal(path: Path, tensor: onnx.TensorProto, location: str, why: str) -> ExternalDataError:
+    return ExternalDataError(
+        f"{path.name}: the weights of {tensor.name[:64]!r} are kept in {location[:128]!r}, which {why}; "
+        "put the weights into the model file or beside it",
+        file=path.name,
+        location=location[:128],
+    )

@@ -1,0 +1,237 @@
+"""Everything that can go wrong in the engine, one class per cause.
+
+How an error reaches a caller lives in `mesh.status`.
+"""
+
+from __future__ import annotations
+
+from mesh.errors import Code, FieldViolation, TiationError
+
+__all__ = [
+    "BackboneError",
+    "BackboneInUseError",
+    "DecisionExistsError",
+    "DecisionFailedError",
+    "DecisionInvalidError",
+    "DecisionNotFoundError",
+    "DeviceUnavailableError",
+    "DigestMismatchError",
+    "EngineError",
+    "ExternalDataError",
+    "InferenceFailedError",
+    "InferenceTimeoutError",
+    "InputRefusedError",
+    "ManifestError",
+    "ModelFileError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "ModelNotReadyError",
+    "OpsetError",
+    "QueueFullError",
+    "ReadOnlyModelError",
+    "StorageFullError",
+    "TensorError",
+    "UploadError",
+    "VersionExistsError",
+    "VersionNotFoundError",
+    "VersionServingError",
+]
+
+
+class EngineError(TiationError):
+    """The base of the engine's errors."""
+
+    domain = "engine.tiation.dev"
+
+
+class TensorError(EngineError):
+    """A tensor does not fit its description or the model."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "TENSOR_INVALID"
+
+    def __init__(self, tensor: str, message: str) -> None:
+        super().__init__(
+            f"tensor {tensor!r}: {message}", violations=(FieldViolation(f"inputs[{tensor}]", message),), tensor=tensor
+        )
+
+
+class ManifestError(EngineError):
+    """`model.yaml` is not a manifest."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "MANIFEST_INVALID"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"model.yaml: {message}", violations=(FieldViolation("model.yaml", message),))
+
+
+class ModelFileError(EngineError):
+    """A model file is truncated, is no ONNX, or is not a valid graph."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "MODEL_FILE_INVALID"
+
+
+class ExternalDataError(EngineError):
+    """A model keeps weights in a file outside its own folder."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "EXTERNAL_DATA_REFUSED"
+
+
+class OpsetError(EngineError):
+    """A model needs operators that this runtime does not have."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "OPSET_UNSUPPORTED"
+
+
+class ModelLoadError(EngineError):
+    """The runtime refused a model that looked valid."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_LOAD_FAILED"
+
+
+class DeviceUnavailableError(EngineError):
+    """The device in the settings is not there."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "DEVICE_UNAVAILABLE"
+
+
+class ModelNotFoundError(EngineError):
+    """Neither the caller's tenant nor `system` has the model."""
+
+    code = Code.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+
+
+class VersionNotFoundError(EngineError):
+    """The model has no such version."""
+
+    code = Code.NOT_FOUND
+    reason = "MODEL_VERSION_NOT_FOUND"
+
+
+class ModelNotReadyError(EngineError):
+    """The model exists and is not loaded, or is just being unloaded."""
+
+    code = Code.UNAVAILABLE
+    reason = "MODEL_NOT_READY"
+
+
+class VersionExistsError(EngineError):
+    """A version with this number and other files is already there."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "MODEL_VERSION_EXISTS"
+
+
+class VersionServingError(EngineError):
+    """The version is loaded and cannot be deleted."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_VERSION_SERVING"
+
+
+class ReadOnlyModelError(EngineError):
+    """What ships with the platform cannot be changed through it."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_READ_ONLY"
+
+
+class BackboneError(EngineError):
+    """A head names a backbone that is not there or gives no embeddings."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "BACKBONE_UNUSABLE"
+
+
+class BackboneInUseError(EngineError):
+    """Heads stand on the model; it cannot go before they do."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "BACKBONE_IN_USE"
+
+
+class UploadError(EngineError):
+    """The pieces of an upload do not make the files that its header promised."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "UPLOAD_INVALID"
+
+
+class DigestMismatchError(EngineError):
+    """A file arrived with other bytes than its SHA-256 says."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "DIGEST_MISMATCH"
+
+
+class StorageFullError(EngineError):
+    """The disk under the state folder has no room."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "STORAGE_FULL"
+
+
+class QueueFullError(EngineError):
+    """More requests wait for the model than its queue holds."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+
+
+class InferenceTimeoutError(EngineError):
+    """The answer did not come within the caller's timeout."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "INFERENCE_TIMEOUT"
+
+
+class InputRefusedError(EngineError):
+    """Well-formed tensors with values or lengths that the model cannot compute with."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INPUT_REFUSED"
+
+
+class InferenceFailedError(EngineError):
+    """The runtime failed while it computed."""
+
+    code = Code.INTERNAL
+    reason = "INFERENCE_FAILED"
+
+
+class DecisionInvalidError(EngineError):
+    """A decision graph cannot be accepted."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "DECISION_INVALID"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"decision.graph: {message}", violations=(FieldViolation("decision.graph", message),))
+
+
+class DecisionNotFoundError(EngineError):
+    """The tenant has no such decision, or the decision no such version."""
+
+    code = Code.NOT_FOUND
+    reason = "DECISION_NOT_FOUND"
+
+
+class DecisionExistsError(EngineError):
+    """A decision with this id and another graph is already there."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "DECISION_EXISTS"
+
+
+class DecisionFailedError(EngineError):
+    """A decision could not be evaluated for this input."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "DECISION_FAILED"

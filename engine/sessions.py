@@ -1,0 +1,234 @@
+"""ONNX Runtime sessions: opened with settings that were measured, run, and closed for good.
+
+Who waits for whom lives in `engine.batcher`; which files may be opened is checked in `engine.artifact`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from engine.artifact import check_artifact
+from engine.errors import (
+    DeviceUnavailableError,
+    InferenceFailedError,
+    InputRefusedError,
+    ModelFileError,
+    ModelLoadError,
+    OpsetError,
+    TensorError,
+)
+from engine.tensor import Tensor, TensorSpec
+
+__all__ = ["Session", "SessionSettings", "open_session", "release_memory"]
+
+_DATATYPES: Mapping[str, str] = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+_PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+_ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
+_LOAD_ERRORS = (
+    _ERRORS.EPFail,
+    _ERRORS.Fail,
+    _ERRORS.InvalidArgument,
+    _ERRORS.InvalidGraph,
+    _ERRORS.InvalidProtobuf,
+    _ERRORS.NoModel,
+    _ERRORS.NoSuchFile,
+    _ERRORS.NotImplemented,
+    _ERRORS.RuntimeException,
+    RuntimeError,
+)
+_OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How sessions are opened.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        intra_op_threads: threads for one run; 0 means one per core that this process may use. One session over all
+            cores was as fast as one session a core with 32 callers and twice as fast with one (bench/engine.py).
+    """
+
+    device: str = "cpu"
+    intra_op_threads: int = 0
+
+
+class Session:
+    """A model in memory. `run` may be called from any thread.
+
+    Attributes:
+        inputs: what it wants.
+        outputs: what it gives.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, file: str) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self.inputs = tuple(_spec(argument, file) for argument in session.get_inputs())
+        self.outputs = tuple(_spec(argument, file) for argument in session.get_outputs())
+        self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
+        self._text_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
+
+    def run(self, feeds: Mapping[str, Tensor], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Compute outputs, all or the named ones.
+
+        Raises:
+            InputRefusedError: the model cannot compute with these inputs.
+            InferenceFailedError: the runtime failed.
+        """
+        if self._session is None:
+            raise InferenceFailedError("the session is closed")
+        if self._text_inputs:
+            feeds = {
+                name: _to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
+            }
+        names = [spec.name for spec in self.outputs] if names is None else list(names)
+        try:
+            values = self._session.run(names, dict(feeds))
+        except _ERRORS.InvalidArgument as error:
+            raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
+        except _LOAD_ERRORS as error:
+            raise InferenceFailedError(f"the runtime failed: {_plain(error)}") from None
+        return {
+            name: _to_bytes(value) if name in self._text_outputs else value
+            for name, value in zip(names, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Give the model's memory back; runs under way in other threads finish first."""
+        self._session = None
+
+
+def open_session(path: Path, settings: SessionSettings) -> Session:
+    """Check a file and read it into memory. Blocks for as long as that takes; call it in a thread.
+
+    Raises:
+        ModelFileError: truncated, no ONNX, an invalid graph, or a type that the protocol has not.
+        ExternalDataError: weights outside the model's folder.
+        OpsetError: operators that this runtime does not have.
+        DeviceUnavailableError: the device is not there; the CPU never steps in silently.
+        ModelLoadError: the runtime refused it for another reason.
+    """
+    provider = _provider(settings.device)
+    check_artifact(path)
+    try:
+        session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
+    except _LOAD_ERRORS as error:
+        raise _load_error(path.name, error) from None
+    if provider not in session.get_providers():
+        raise DeviceUnavailableError(
+            f"{path.name}: the runtime could not use {settings.device}; check the driver, or set engine.device: cpu",
+            device=settings.device,
+        )
+    return Session(session, path.name)
+
+
+def release_memory() -> None:
+    """Hand memory that closed sessions left with the allocator back to the system."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _provider(device: str) -> str:
+    if device not in _PROVIDERS:
+        raise DeviceUnavailableError(f"engine.device: {device!r} is not known; known are cpu, cuda", device=device)
+    provider = _PROVIDERS[device]
+    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    if provider not in onnxruntime.get_available_providers():
+        raise DeviceUnavailableError(
+            f"engine.device: {device}, but the installed onnxruntime has no {provider}; "
+            "install onnxruntime-gpu in place of onnxruntime, or set engine.device: cpu",
+            device=device,
+        )
+    return provider
+
+
+def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
+    """Session options; spinning threads would take the cores from the rest of the process."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    # Patterns are remembered per input shape and never forgotten: memory would creep with every new length.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _load_error(file: str, error: Exception) -> ModelFileError | OpsetError | ModelLoadError:
+    text = _plain(error)
+    if any(word in text for word in _OPSET_WORDS):
+        return OpsetError(
+            f"{file}: needs operators that this runtime does not have ({text}); export it for opset 23 or lower",
+            file=file,
+        )
+    if isinstance(error, (_ERRORS.InvalidProtobuf, _ERRORS.InvalidGraph)):
+        return ModelFileError(f"{file}: is not a valid graph: {text}", file=file)
+    return ModelLoadError(f"{file}: the runtime refused it: {text}", file=file)
+
+
+def _plain(error: Exception) -> str:
+    """The runtime's words without its error numbers, source files and folders."""
+    text = str(error).replace("\n", " ")
+    text = text.rsplit("Status Message:", 1)[-1]
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", text)
+    text = re.sub(r"(/[\w.+-]+)+/([\w.+-]+)", r"\2", text)
+    return text.strip()[:400]
+
+
+def _spec(argument: Any, file: str) -> TensorSpec:  # noqa: ANN401 -- the runtime's own type has no stub
+    datatype = _DATATYPES.get(argument.type)
+    if datatype is None:
+        raise ModelFileError(
+            f"{file}: {argument.name!r} is of type {argument.type}, which the protocol cannot carry; "
+            "export plain tensors (with scikit-learn: zipmap=False)",
+            file=file,
+        )
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in argument.shape or ())
+    return TensorSpec(argument.name, datatype, shape)
+
+
+def _to_text(name: str, array: Tensor) -> Tensor:
+    text = np.empty(array.size, object)
+    for index, value in enumerate(array.ravel()):
+        try:
+            text[index] = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise TensorError(name, f"element {index} is not UTF-8") from None
+    return text.reshape(array.shape)
+
+
+def _to_bytes(array: Tensor) -> Tensor:
+    data = np.empty(array.size, object)
+    data[:] = [str(value).encode() for value in array.ravel()]
+    return data.reshape(array.shape)
