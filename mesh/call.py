@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc.aio
 from tiation.mesh.v1 import call_record_pb2, options_pb2
@@ -18,7 +18,7 @@ from mesh.methods import Method
 
 __all__ = ["Call", "Context", "call_in_progress", "current_call"]
 
-Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 current_call: ContextVar[Call | None] = ContextVar("call", default=None)
 """The call that the current task serves."""

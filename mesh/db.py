@@ -15,17 +15,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["Database", "DatabaseBusyError", "DatabaseFullError", "Work", "open_database"]
+__all__ = ["Database", "DatabaseBusyError", "DatabaseFullError", "Transaction", "Work", "open_database"]
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+Transaction: TypeAlias = Connection
+"""An open transaction: what a core hands from here to its store, and never looks into."""
 
 MAX_WAITING_WRITES = 10_000
 MAX_GROUP = 256

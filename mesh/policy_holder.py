@@ -17,7 +17,7 @@ from tiation.security.v1 import policy_pb2, policy_pb2_grpc
 
 from mesh.channel import Channels
 from mesh.errors import Code, TiationError
-from mesh.policy import Policy, Snapshot
+from mesh.policy import Binding, Policy, Role, Snapshot
 from mesh.svid import write_private
 from mesh.tokens import Claims, TokenVerifier
 
@@ -116,17 +116,17 @@ class PolicyHolder:
             self._log.warning("kept policy not usable; waiting for security", error=str(error))
 
     def _hold(self, snapshot: Snapshot) -> None:
-        self._policy = Policy.compile(snapshot)
+        self._policy = Policy(snapshot)
         self._verifier = TokenVerifier(snapshot.jwks, issuer=self._issuer)
         self.ready.set()
 
 
 def _snapshot(message: policy_pb2.PolicySnapshot) -> Snapshot:
-    return Snapshot.build(
+    return Snapshot(
         revision=message.revision,
         jwks=message.jwks,
         tenants=tuple(message.tenants),
-        roles=tuple((role.name, tuple(role.permissions)) for role in message.roles),
-        bindings=tuple((b.name, b.principal, b.role, b.resource) for b in message.bindings),
+        roles=tuple(Role(role.name, tuple(role.permissions)) for role in message.roles),
+        bindings=tuple(Binding(b.name, b.principal, b.role, b.resource) for b in message.bindings),
         principals=tuple(message.principals),
     )

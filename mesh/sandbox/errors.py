@@ -51,9 +51,7 @@ class JqSyntaxError(SandboxError):
     reason = "JQ_SYNTAX"
 
     def __init__(self, message: str, *, line: int, column: int, **metadata: object) -> None:
-        super().__init__(
-            f"jq program, line {line}, column {column}: {message}", line=line, column=column, **metadata
-        )
+        super().__init__(f"jq program, line {line}, column {column}: {message}", line=line, column=column, **metadata)
         self.line = line
         self.column = column
 

@@ -20,7 +20,7 @@ from mesh.sandbox.worker import Kind, Limits
 from mesh.sandboxed.frames import Op, Status, pack
 from mesh.sandboxed.recent import Recent
 
-__all__ = ["DecisionResult", "Json", "MAX_PROGRAM_BYTES", "SandboxPool"]
+__all__ = ["MAX_PROGRAM_BYTES", "DecisionResult", "Json", "SandboxPool"]
 
 Json: TypeAlias = Any
 """None, bool, int, float, str, or lists and dicts (with str keys) of these."""
@@ -80,9 +80,7 @@ class SandboxPool:
     ) -> None:
         limits = Limits(deadline_s, memory_mb << 20, max_input_bytes, max_output_bytes)
         self._limits = limits
-        self._lanes = {
-            kind: Lane(kind, size, limits, max_waiting=max_waiting, max_wait_s=max_wait_s) for kind in Kind
-        }
+        self._lanes = {kind: Lane(kind, size, limits, max_waiting=max_waiting, max_wait_s=max_wait_s) for kind in Kind}
         self._warm = tuple(warm)
         self._graphs: Recent[bytes] = Recent(256, 16 << 20)
 

@@ -115,8 +115,7 @@ def _expressions(graph: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             found = _table_expressions(content)
         elif node["type"] == "expressionNode":
             found = (
-                (f"expression {row.get('key', '')!r}", row.get("value"), False)
-                for row in _rows(content, "expressions")
+                (f"expression {row.get('key', '')!r}", row.get("value"), False) for row in _rows(content, "expressions")
             )
         else:
             found = (

@@ -17,7 +17,7 @@ from mesh.sandboxed.frames import Status
 from mesh.sandboxed.recent import Recent
 from mesh.sandboxed.refusal import Refusal, capped
 
-__all__ = ["JqPrograms", "REFUSED"]
+__all__ = ["REFUSED", "JqPrograms"]
 
 REFUSED: Final = (
     "env",

@@ -11,13 +11,11 @@ from mesh.call import Call
 from mesh.errors import Code, InvalidError, TiationError
 from mesh.identity import SYSTEM_TENANT
 from mesh.methods import Method
+from mesh.policy import PLATFORM, is_shared
 from mesh.policy_holder import PolicyHolder
 from mesh.resource import fits, tenant_of
 
-__all__ = ["PLATFORM", "AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
-
-PLATFORM = "tenants"
-"""The resource above every tenant."""
+__all__ = ["AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
 
 
 class PermissionDeniedError(TiationError):
@@ -62,7 +60,8 @@ class AccessStage:
         policy = self._holder.policy(for_write=method.is_write)
         call.policy_revision = policy.revision
         tenant = tenant_of(call.resource)
-        if tenant not in (caller.tenant, SYSTEM_TENANT) and not method.platform:
+        shared = tenant == SYSTEM_TENANT and is_shared(method.permission)
+        if tenant != caller.tenant and not shared and not method.platform:
             raise ResourceNotFoundError("there is no such resource, or it is not yours to see")
         target = PLATFORM if method.platform else call.resource
         decision = policy.decide(caller.subject, caller.role, method.permission, target, caller.tenant)

@@ -1,0 +1,86 @@
+"""What can go wrong in security, one class per cause."""
+
+from __future__ import annotations
+
+from mesh.errors import Code, TiationError
+
+__all__ = [
+    "AlreadyExistsError",
+    "ApiKeyInvalidError",
+    "BuiltInError",
+    "InUseError",
+    "NotFoundError",
+    "RecordForgedError",
+    "RequestInvalidError",
+    "SecurityError",
+]
+
+
+class SecurityError(TiationError):
+    """The base of everything that security raises."""
+
+    domain = "security.tiation.dev"
+
+
+class NotFoundError(SecurityError):
+    """There is no such resource."""
+
+    code = Code.NOT_FOUND
+    reason = "RESOURCE_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name}", resource=name)
+
+
+class AlreadyExistsError(SecurityError):
+    """The name is taken, or was taken once and is never given again."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "RESOURCE_ALREADY_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} exists already with other content; choose another id", resource=name)
+
+
+class BuiltInError(SecurityError):
+    """What ships with the platform stays."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESOURCE_BUILT_IN"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} belongs to the platform and cannot be deleted", resource=name)
+
+
+class InUseError(SecurityError):
+    """Something else still needs the resource."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESOURCE_IN_USE"
+
+    def __init__(self, name: str, by: str) -> None:
+        super().__init__(f"{name} is still used by {by}; delete that first", resource=name, used_by=by)
+
+
+class ApiKeyInvalidError(SecurityError):
+    """The key is unknown, ended, of another tenant, or its principal may not act. Which one is not said."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "API_KEY_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("the API key is not valid for this tenant; create one with ApiKeyService.CreateApiKey")
+
+
+class RequestInvalidError(SecurityError):
+    """The signing request cannot be used."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "SIGNING_REQUEST_INVALID"
+
+
+class RecordForgedError(SecurityError):
+    """A service hands over records of another one's calls."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "RECORD_FORGED"

@@ -1,0 +1,42 @@
+"""Call records as security keeps them, and what may be asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = ["RecordFilter", "StoredRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record with what it is looked up by.
+
+    Attributes:
+        uid: the call's identifier.
+        tenant: the tenant that the call acted in, by its id.
+        service: the service that served it.
+        subject: on whose behalf.
+        code: how it ended, a `google.rpc.Code`; 0 is success.
+        receive_time: when security received it, UTC.
+        record: the record itself, encoded.
+        sequence: its place among all records; 0 before it is stored.
+    """
+
+    uid: str
+    tenant: str
+    service: str
+    subject: str
+    code: int
+    receive_time: datetime
+    record: bytes
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records are wanted; empty and None mean all."""
+
+    service: str = ""
+    code: int | None = None
+    subject: str = ""

@@ -1,0 +1,75 @@
+"""What every platform begins with: two tenants, five roles, and the operator whose key lies in the home."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import NAMESPACE_URL, uuid5
+
+from mesh.db import Transaction
+from mesh.identity import SYSTEM_TENANT
+from mesh.policy import PLATFORM
+from security.api_keys import KeyText, Pepper
+from security.entries import ApiKey, Binding, Body, Entry, Principal, Role, Tenant
+from security.ports import DirectoryRows
+
+__all__ = ["OPERATOR_KEY_ID", "seed"]
+
+OPERATOR_KEY_ID = "operator"
+_SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
+_OPERATOR = f"{_SYSTEM}/principals/operator"
+_PROGRAM = 2
+"""Number of `Principal.PROGRAM` in the contract."""
+
+_LOOK = (
+    *(f"{service}.*.{verb}" for service in ("engine", "orchestrator", "integration") for verb in ("get", "list")),
+    *(f"security.{kind}.{verb}" for kind in ("roles", "tenants") for verb in ("get", "list")),
+)
+_RUN = (
+    "engine.models.infer", "engine.models.load", "engine.decisions.decide", "orchestrator.runs.*",
+    "integration.connections.test", "integration.connections.invoke",
+)  # fmt: skip
+_ROLES = {
+    "admin": Role("Administrator", "Everything in the tenant.", ("*",)),
+    "developer": Role(
+        "Developer",
+        "Builds and runs agents, models, decisions and connections.",
+        (*_LOOK, "engine.*.*", "orchestrator.*.*", "integration.*.*"),
+    ),
+    "operator": Role(
+        "Operator", "Runs agents and keeps them running; changes nothing that was built.", (*_LOOK, *_RUN)
+    ),
+    "auditor": Role("Auditor", "Reads everything, the records included.", ("*.*.get", "*.*.list")),
+    "viewer": Role("Viewer", "Reads agents, runs, models, decisions and connections.", _LOOK),
+}
+
+
+def seed(transaction: Transaction, rows: DirectoryRows, operator_key: KeyText, pepper: Pepper) -> None:
+    """Add whatever of it is missing; bring roles and the operator's key up to date."""
+    before = rows.policy_revision(transaction)
+    wanted: list[tuple[str, Tenant | Principal | ApiKey | Role | Binding]] = [
+        (_SYSTEM, Tenant("The platform")),
+        (f"{PLATFORM}/default", Tenant("Default")),
+        *((f"{_SYSTEM}/roles/{role_id}", role) for role_id, role in _ROLES.items()),
+        (_OPERATOR, Principal(_PROGRAM, "The platform's operator")),
+        (f"{_SYSTEM}/bindings/operator", Binding(_OPERATOR, f"{_SYSTEM}/roles/admin", PLATFORM)),
+        (
+            f"{_SYSTEM}/apiKeys/{OPERATOR_KEY_ID}",
+            ApiKey(_OPERATOR, pepper.digest(operator_key), "operator.key in the platform's home"),
+        ),
+    ]
+    changed = [_put(transaction, rows, name, body) for name, body in wanted]
+    if any(changed) or not before:
+        rows.new_policy_revision(transaction)
+
+
+def _put(transaction: Transaction, rows: DirectoryRows, name: str, body: Body) -> bool:
+    """Add an entry, or replace what the platform itself says of it; true if anything changed."""
+    current = rows.get(transaction, type(body), name)
+    now = datetime.now(UTC)
+    if current is None:
+        rows.add(transaction, Entry(name, str(uuid5(NAMESPACE_URL, name)), 1, now, now, body))
+        return True
+    if current.body == body or not isinstance(body, (Role, ApiKey)):
+        return False
+    entry = Entry(name, current.uid, current.revision + 1, current.create_time, now, body, current.labels)
+    return rows.replace(transaction, entry, current.revision)

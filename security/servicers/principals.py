@@ -1,0 +1,62 @@
+"""PrincipalService."""
+
+from __future__ import annotations
+
+from google.protobuf import empty_pb2
+from tiation.security.v1 import principal_pb2 as pb
+from tiation.security.v1 import principal_pb2_grpc
+
+from mesh.call import Context
+from mesh.pagination import Pages
+from security.directory import Directory
+from security.entries import Principal
+from security.servicers.shelf import Shelf
+
+__all__ = ["PrincipalServicer"]
+
+
+class PrincipalServicer(principal_pb2_grpc.PrincipalServiceServicer):
+    """Keeps principals.
+
+    Args:
+        directory: the core.
+        pages: makes and checks page tokens.
+    """
+
+    def __init__(self, directory: Directory, pages: Pages) -> None:
+        self._shelf = Shelf[Principal, pb.Principal](
+            directory, pages, Principal, "principals", _show, _read, ("kind", "display_name", "disabled", "labels")
+        )
+
+    async def GetPrincipal(self, request: pb.GetPrincipalRequest, _: Context) -> pb.Principal:
+        """One principal."""
+        return await self._shelf.get(request.name)
+
+    async def ListPrincipals(self, request: pb.ListPrincipalsRequest, _: Context) -> pb.ListPrincipalsResponse:
+        """A page of principals."""
+        principals, token = await self._shelf.list(request.parent, request)
+        return pb.ListPrincipalsResponse(principals=principals, next_page_token=token)
+
+    async def CreatePrincipal(self, request: pb.CreatePrincipalRequest, _: Context) -> pb.Principal:
+        """A new principal."""
+        name = self._shelf.name(request.parent, request.principal_id)
+        return self._shelf.message(await self._shelf.create(name, request.principal, request))
+
+    async def UpdatePrincipal(self, request: pb.UpdatePrincipalRequest, _: Context) -> pb.Principal:
+        """A changed principal."""
+        return await self._shelf.update(request.principal, request.update_mask)
+
+    async def DeletePrincipal(self, request: pb.DeletePrincipalRequest, _: Context) -> empty_pb2.Empty:
+        """One principal less."""
+        await self._shelf.delete(request.name, request.etag)
+        return empty_pb2.Empty()
+
+
+def _show(body: Principal) -> pb.Principal:
+    return pb.Principal(
+        kind=pb.Principal.Kind.ValueType(body.kind), display_name=body.display_name, disabled=body.disabled
+    )
+
+
+def _read(message: pb.Principal) -> Principal:
+    return Principal(kind=message.kind, display_name=message.display_name, disabled=message.disabled)

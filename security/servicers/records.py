@@ -1,0 +1,101 @@
+"""RecordService."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tiation.mesh.v1 import call_record_pb2
+from tiation.security.v1 import record_pb2 as pb
+from tiation.security.v1 import record_pb2_grpc
+
+from mesh.call import Context
+from mesh.db import Database
+from mesh.errors import Code, InvalidError
+from mesh.identity import current_caller, workload_of
+from mesh.pagination import Pages
+from mesh.policy import PLATFORM
+from mesh.resource import tenant_of
+from security.errors import NotFoundError, RecordForgedError
+from security.ports import RecordRows
+from security.records import RecordFilter, StoredRecord
+from security.servicers.shelf import timestamp
+
+__all__ = ["RecordServicer"]
+
+
+class RecordServicer(record_pb2_grpc.RecordServiceServicer):
+    """Takes and shows records.
+
+    Args:
+        database: security's own database.
+        rows: its statements.
+        pages: makes and checks page tokens.
+        trust_domain: the mesh's SPIFFE trust domain.
+    """
+
+    def __init__(self, database: Database, rows: RecordRows, pages: Pages, trust_domain: str) -> None:
+        self._database = database
+        self._rows = rows
+        self._pages = pages
+        self._trust_domain = trust_domain
+
+    async def AppendRecords(self, request: pb.AppendRecordsRequest, _: Context) -> pb.AppendRecordsResponse:
+        """Keep what a service's relay brings; it may only speak of that service's own calls."""
+        service = workload_of(current_caller().peer, self._trust_domain)
+        now = datetime.now(UTC)
+        records = [_stored(record, now) for record in request.records]
+        if any(record.service != service for record in records):
+            raise RecordForgedError(f"{service} may hand over records of its own calls only", service=service)
+        stored = await self._database.write(lambda transaction: self._rows.add(transaction, records))
+        return pb.AppendRecordsResponse(stored=stored)
+
+    async def GetRecord(self, request: pb.GetRecordRequest, _: Context) -> pb.Record:
+        """One record."""
+        tenant, uid = tenant_of(request.name), request.name.rsplit("/", 1)[1]
+        found = await self._database.read(lambda transaction: self._rows.get(transaction, tenant, uid))
+        if found is None:
+            raise NotFoundError(request.name)
+        return _message(found)
+
+    async def ListRecords(self, request: pb.ListRecordsRequest, _: Context) -> pb.ListRecordsResponse:
+        """A page of records, newest first."""
+        wanted = RecordFilter(request.service, _code(request.outcome), request.subject)
+        bound_to = ("Record", request.parent, request.service, request.outcome, request.subject)
+        page = self._pages.start(bound_to, request.page_size, request.page_token)
+        tenant = tenant_of(request.parent)
+        found = await self._database.read(lambda transaction: self._rows.page(transaction, tenant, wanted, page))
+        kept, token = self._pages.cut(bound_to, page, found, [str(record.sequence) for record in found])
+        return pb.ListRecordsResponse(records=[_message(record) for record in kept], next_page_token=token)
+
+
+def _code(outcome: str) -> int | None:
+    """The number of an outcome's name; None where none is asked for."""
+    if not outcome:
+        return None
+    if outcome == "OK":
+        return 0
+    try:
+        return int(Code[outcome])
+    except KeyError:
+        known = ", ".join(["OK", *Code.__members__])
+        raise InvalidError("outcome", f"must be one of {known}", value=outcome) from None
+
+
+def _stored(record: call_record_pb2.CallRecord, now: datetime) -> StoredRecord:
+    return StoredRecord(
+        uid=record.uid,
+        tenant=record.tenant,
+        service=record.service,
+        subject=record.subject,
+        code=record.code,
+        receive_time=now,
+        record=record.SerializeToString(),
+    )
+
+
+def _message(stored: StoredRecord) -> pb.Record:
+    return pb.Record(
+        name=f"{PLATFORM}/{stored.tenant}/records/{stored.uid}",
+        call=call_record_pb2.CallRecord.FromString(stored.record),
+        receive_time=timestamp(stored.receive_time),
+    )

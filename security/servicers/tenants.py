@@ -1,0 +1,64 @@
+"""TenantService."""
+
+from __future__ import annotations
+
+from google.protobuf import empty_pb2
+from tiation.security.v1 import tenant_pb2 as pb
+from tiation.security.v1 import tenant_pb2_grpc
+
+from mesh.call import Context
+from mesh.identity import SYSTEM_TENANT, current_caller
+from mesh.pagination import Pages
+from mesh.policy import PLATFORM
+from mesh.resource import tenant_of
+from security.directory import Directory
+from security.entries import Tenant
+from security.servicers.shelf import Shelf
+
+__all__ = ["TenantServicer"]
+
+
+class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
+    """Keeps tenants.
+
+    Args:
+        directory: the core.
+        pages: makes and checks page tokens.
+    """
+
+    def __init__(self, directory: Directory, pages: Pages) -> None:
+        self._shelf = Shelf[Tenant, pb.Tenant](directory, pages, Tenant, "", _show, _read, ("display_name", "labels"))
+
+    async def GetTenant(self, request: pb.GetTenantRequest, _: Context) -> pb.Tenant:
+        """One tenant."""
+        return await self._shelf.get(request.name)
+
+    async def ListTenants(self, request: pb.ListTenantsRequest, _: Context) -> pb.ListTenantsResponse:
+        """The tenants that the caller may see: all for the platform's own principals, else the caller's own."""
+        caller = current_caller()
+        everything = tenant_of(caller.subject) == SYSTEM_TENANT
+        parent = "" if everything else f"{PLATFORM}/{caller.tenant}"
+        tenants, token = await self._shelf.list(parent, request)
+        return pb.ListTenantsResponse(tenants=tenants, next_page_token=token)
+
+    async def CreateTenant(self, request: pb.CreateTenantRequest, _: Context) -> pb.Tenant:
+        """A new tenant."""
+        name = self._shelf.name("", request.tenant_id)
+        return self._shelf.message(await self._shelf.create(name, request.tenant, request))
+
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, _: Context) -> pb.Tenant:
+        """A changed tenant."""
+        return await self._shelf.update(request.tenant, request.update_mask)
+
+    async def DeleteTenant(self, request: pb.DeleteTenantRequest, _: Context) -> empty_pb2.Empty:
+        """One tenant less."""
+        await self._shelf.delete(request.name, request.etag)
+        return empty_pb2.Empty()
+
+
+def _show(body: Tenant) -> pb.Tenant:
+    return pb.Tenant(display_name=body.display_name)
+
+
+def _read(message: pb.Tenant) -> Tenant:
+    return Tenant(display_name=message.display_name)
