@@ -26,7 +26,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         self._feed = feed
         self._heartbeat_s = heartbeat_s
 
-    async def StreamPolicy(self, request: pb.StreamPolicyRequest, _: Context) -> AsyncIterator[pb.StreamPolicyResponse]:  # type: ignore[override]
+    async def StreamPolicy(self, request: pb.StreamPolicyRequest, _: Context) -> AsyncIterator[pb.StreamPolicyResponse]:
         """The policy, whenever it changes, and heartbeats in between."""
         held = request.since_revision
         while not self._feed.closed:

@@ -53,9 +53,7 @@ class PrincipalServicer(principal_pb2_grpc.PrincipalServiceServicer):
 
 
 def _show(body: Principal) -> pb.Principal:
-    return pb.Principal(
-        kind=pb.Principal.Kind.ValueType(body.kind), display_name=body.display_name, disabled=body.disabled
-    )
+    return pb.Principal(kind=pb.Principal.Kind.Name(body.kind), display_name=body.display_name, disabled=body.disabled)
 
 
 def _read(message: pb.Principal) -> Principal:

@@ -54,7 +54,7 @@ class ListRequest(Protocol):
     page_token: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # slots and a subscripted call do not go together before Python 3.12
 class Shelf(Generic[Body, R]):
     """The standard methods of one kind of resource.
 
