@@ -30,6 +30,7 @@ from mesh.record import Recorder, Relay
 from mesh.sandbox import SandboxPool
 from mesh.server import MeshServer
 from mesh.service import Mesh, Service
+from mesh.spool import Spool
 from mesh.stages.access import AccessStage
 from mesh.stages.identity import IdentityStage
 from mesh.stages.metrics import CallMetrics
@@ -123,7 +124,9 @@ class Host:
         registry = new_registry()
         endpoint = settings.services[service]
         self._stack.callback(serve_metrics(registry, endpoint.metrics_port))
-        recorder = Recorder(service, database)
+        spool = Spool(state)
+        self._stack.callback(spool.close)
+        recorder = Recorder(service, database, spool)
         relay = Relay(recorder, database, channels)
         mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, Pages(_secret(state / "pages.key")))
         built = await self._build(mesh)

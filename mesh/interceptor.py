@@ -194,7 +194,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Keep the record, then let the answer go; without a record there is no answer but an error."""
         if call.method.recorded:
             try:
-                await self._stages.recorder.keep(call)
+                self._stages.recorder.keep(call)
             except TiationError as error:
                 self._stages.metrics.unrecorded()
                 failure = error

@@ -18,6 +18,7 @@ from tiation.security.v1 import record_pb2, record_pb2_grpc
 from mesh.call import Call, call_in_progress
 from mesh.channel import Channels
 from mesh.db import Database
+from mesh.spool import Spool
 
 __all__ = ["Recorder", "Relay"]
 
@@ -35,16 +36,18 @@ _MAX_PAUSE_S = 5.0
 
 
 class Recorder:
-    """Keeps the record of every call in the spool table.
+    """Keeps the record of every call: with the change it made, or in the spool file.
 
     Args:
         service: the service's name.
         database: the service's own database.
+        spool: where records of calls without a change go first.
     """
 
-    def __init__(self, service: str, database: Database) -> None:
+    def __init__(self, service: str, database: Database, spool: Spool) -> None:
         self._service = service
         self._database = database
+        self._spool = spool
         self.arrived = asyncio.Event()
         database.companion = self._companion
         database.committed = self._kept_with_change
@@ -68,14 +71,25 @@ class Recorder:
             call.kept = True
             self.arrived.set()
 
-    async def keep(self, call: Call) -> None:
-        """Keep the record of a call that ends now, unless a write has kept it with the same outcome."""
+    def keep(self, call: Call) -> None:
+        """Keep the record of a call that ends now, unless a write has kept it with the same outcome.
+
+        Raises:
+            DatabaseFullError: no room is left for it.
+        """
         if call.kept and call.code == 0:
             return
-        record = call.to_record(self._service).SerializeToString()
-        await self._database.write(lambda connection: connection.execute(_INSERT, {"record": record}), durable=False)
+        self._spool.append(call.to_record(self._service).SerializeToString())
         call.kept = True
         self.arrived.set()
+
+    async def fold(self) -> None:
+        """Move the spool file's records into the table; those that were moved before a crash move again, same uid."""
+        records = self._spool.seal()
+        if records:
+            rows = [{"record": record} for record in records]
+            await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=False)
+        self._spool.forget()
 
 
 class Relay:
@@ -112,6 +126,7 @@ class Relay:
 
     async def ship(self) -> int:
         """Ship one batch and return how many records were in it."""
+        await self._recorder.fold()
         rows = await self._database.read(_oldest)
         if not rows:
             return 0

@@ -1,6 +1,7 @@
 """Settings: file, variables, and refusals by name."""
 
 import pytest
+
 from mesh.config import SettingsError, load_settings
 
 
@@ -42,5 +43,5 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path, text, named):
 
 
 def test_an_unknown_variable_is_refused_by_name(tmp_path):
-    with pytest.raises(SettingsError, match="gateway.prot"):
+    with pytest.raises(SettingsError, match=r"gateway\.prot"):
         settings(tmp_path, TIATION_GATEWAY__PROT="1")

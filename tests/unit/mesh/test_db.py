@@ -5,8 +5,9 @@ import sqlite3
 import threading
 
 import pytest
-from mesh.db import DatabaseFullError, open_database
 from sqlalchemy import text
+
+from mesh.db import DatabaseFullError, open_database
 
 
 @pytest.fixture

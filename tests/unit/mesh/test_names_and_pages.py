@@ -4,12 +4,13 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given
 from hypothesis import strategies as st
+from tiation.security.v1.tenant_pb2 import Tenant
+
 from mesh.errors import InvalidError
 from mesh.etag import StaleEtagError, check_etag, etag_of
 from mesh.masks import masked_fields
 from mesh.pagination import Page, Pages
 from mesh.resource import fits, parent_of, parse_name, tenant_of
-from tiation.security.v1.tenant_pb2 import Tenant
 
 AGENT = "tenants/{tenant}/agents/{agent}"
 
@@ -20,8 +21,17 @@ def test_a_name_is_taken_apart_by_its_pattern():
 
 @pytest.mark.parametrize(
     "name",
-    ["", "tenants/default/agents/", "tenants/Default/agents/a", "tenants/a/agents/b/c", "tenants/../agents/b",
-     "tenants/a/agents/b\n", "tenants/a/agents/" + "b" * 64, "tenants/a/agents/-b", "tenants/a%2fb/agents/c"],
+    [
+        "",
+        "tenants/default/agents/",
+        "tenants/Default/agents/a",
+        "tenants/a/agents/b/c",
+        "tenants/../agents/b",
+        "tenants/a/agents/b\n",
+        "tenants/a/agents/" + "b" * 64,
+        "tenants/a/agents/-b",
+        "tenants/a%2fb/agents/c",
+    ],
 )
 def test_a_malformed_name_fits_nothing(name):
     assert not fits(AGENT, name)
