@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,18 +20,7 @@ from mesh.config import Endpoint, Settings
 from mesh.host import Host
 from mesh.svid import write_private
 from security.app import bootstrap, issue_svid
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
+from tests.fakes.ports import free_ports
 
 
 @dataclass

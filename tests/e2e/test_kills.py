@@ -1,0 +1,168 @@
+"""SIGKILL at each commit point of a run, of each service in turn: the run completes and every effect happens once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from tiation.orchestrator.v1 import run_pb2, run_pb2_grpc
+
+from tests.fakes.installed import EXAMPLE, Installed, installed
+
+AGENT = "tenants/default/agents/support-triage"
+MESSAGES = json.loads((EXAMPLE / "messages.json").read_text())
+POINTS = ("RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "STEP_SUCCEEDED")
+KILLED = ("orchestrator", "engine", "integration")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Iterator[Installed]:
+    """A platform of this module's own with the example deployed."""
+    with installed(tmp_path_factory.mktemp("kills") / "home") as made:
+        made.deploy_example()
+        yield made
+
+
+def start(here: Installed, number: int, run_id: str) -> str:
+    """Begin a run of the example; returns its name."""
+    run = run_pb2.Run()
+    message = MESSAGES[number % len(MESSAGES)]
+    json_format.ParseDict({"id": run_id, "message": message["message"], "tier": message["tier"]}, run.input)
+    request = run_pb2.CreateRunRequest(parent=AGENT, run_id=run_id, run=run)
+    with here.channel() as channel:
+        return run_pb2_grpc.RunServiceStub(channel).CreateRun(request, timeout=30).name
+
+
+def events_until_end(here: Installed, name: str, timeout_s: float = 60.0, seen=None) -> list[run_pb2.RunEvent]:
+    """Every event of a run, resumed as often as the stream breaks."""
+    events: list[run_pb2.RunEvent] = seen if seen is not None else []
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        after = events[-1].sequence if events else 0
+        try:
+            with here.channel() as channel:
+                request = run_pb2.StreamRunEventsRequest(name=name, after_sequence=after)
+                for answer in run_pb2_grpc.RunServiceStub(channel).StreamRunEvents(request, timeout=20):
+                    if answer.HasField("event"):
+                        events.append(answer.event)
+        except grpc.RpcError:
+            time.sleep(0.2)
+            continue
+        if events and run_pb2.RunEvent.Type.Name(events[-1].type) in ("RUN_SUCCEEDED", "RUN_FAILED", "RUN_CANCELLED"):
+            return events
+    raise AssertionError(f"{name} did not end: {events}")
+
+
+def check_completed(here: Installed, name: str, events: list[run_pb2.RunEvent]) -> None:
+    """The run succeeded, its events are in order, no committed step ran twice, and its ticket exists once."""
+    kinds = [run_pb2.RunEvent.Type.Name(event.type) for event in events]
+    assert kinds[-1] == "RUN_SUCCEEDED", events[-1]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    committed = [event.step for event in events if event.type == run_pb2.RunEvent.STEP_SUCCEEDED]
+    assert len(committed) == len(set(committed)) == 3, committed
+    assert here.tickets().count(name.rsplit("/", 1)[1]) == 1
+
+
+@pytest.mark.parametrize("service", KILLED)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_run_survives_the_kill_of_a_service_at_a_commit_point(here: Installed, service: str, point: str):
+    here.wait_serving()
+    run_id = f"kill-{service}-{point.lower().replace('_', '-')}"
+    seen: list[run_pb2.RunEvent] = []
+    name = start(here, len(run_id), run_id)
+    reached = threading.Event()
+    killed: list[int] = []
+
+    def kill_when_reached() -> None:
+        while not reached.is_set():
+            if any(run_pb2.RunEvent.Type.Name(event.type) == point for event in seen):
+                killed.append(here.kill(service))
+                return
+            time.sleep(0.0002)
+
+    killer = threading.Thread(target=kill_when_reached)
+    killer.start()
+    try:
+        events = events_until_end(here, name, seen=seen)
+    finally:
+        reached.set()
+        killer.join()
+    assert killed, f"{point} was never seen"
+    check_completed(here, name, events)
+
+
+def test_many_runs_survive_kills_of_every_service_and_nothing_is_lost_or_doubled(here: Installed):
+    here.wait_serving()
+    before = len(here.tickets())
+    names = [start(here, number, f"storm-{number}") for number in range(20)]
+    for service in KILLED:
+        here.kill(service)
+        time.sleep(0.5)
+    for name in names:
+        check_completed(here, name, events_until_end(here, name))
+    assert len(here.tickets()) == before + 20
+    here.wait_serving()
+
+
+def test_every_call_leaves_its_record_though_the_service_is_killed_in_between(here: Installed):
+    here.wait_serving()
+    viewer = here.token(role="viewer")
+    answered = {"ok": 0, "denied": 0}
+    from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
+
+    def before_count() -> tuple[int, int]:
+        return count(here, "OK"), count(here, "PERMISSION_DENIED")
+
+    time.sleep(1)
+    ok_before, denied_before = before_count()
+    number = 0
+    while sum(answered.values()) < 100:
+        if sum(answered.values()) == 50 and number == sum(answered.values()):
+            here.kill("orchestrator")
+        with here.channel(viewer) as channel:
+            stub = agent_pb2_grpc.AgentServiceStub(channel)
+            try:
+                if number % 5:
+                    stub.GetAgent(agent_pb2.GetAgentRequest(name=AGENT), timeout=10)
+                    answered["ok"] += 1
+                else:
+                    stub.DeleteAgent(agent_pb2.DeleteAgentRequest(name=AGENT), timeout=10)
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.PERMISSION_DENIED:
+                    answered["denied"] += 1
+                else:
+                    assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+                    time.sleep(0.1)
+                    continue
+        number += 1
+    assert answered == {"ok": 80, "denied": 20}
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        ok, denied = before_count()
+        if (ok - ok_before, denied - denied_before) == (80, 20):
+            break
+        time.sleep(0.3)
+    assert (ok - ok_before, denied - denied_before) == (80, 20)
+
+
+def count(here: Installed, outcome: str) -> int:
+    """How many records of this module's agent calls by the limited token ended so."""
+    found, token = 0, ""
+    with here.rest() as client:
+        while True:
+            answer = client.get(
+                "/v1/tenants/default/records",
+                params={"service": "orchestrator", "outcome": outcome, "page_size": 1000, "page_token": token},
+            ).json()
+            found += sum(
+                record["call"]["method"].endswith(("AgentService/GetAgent", "AgentService/DeleteAgent"))
+                for record in answer["records"]
+            )
+            token = answer["nextPageToken"]
+            if not token:
+                return found

@@ -1,0 +1,215 @@
+"""Each resource's full life, once as REST and once as gRPC: the answers agree but for uid, times and etag."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
+from tiation.integration.v1 import connection_pb2, connection_pb2_grpc
+from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
+from tiation.security.v1 import (
+    api_key_pb2,
+    api_key_pb2_grpc,
+    binding_pb2,
+    binding_pb2_grpc,
+    principal_pb2,
+    principal_pb2_grpc,
+    tenant_pb2,
+    tenant_pb2_grpc,
+)
+
+from tests.fakes.installed import EXAMPLE, Installed
+
+VOLATILE = {"uid", "etag", "createTime", "updateTime", "startTime", "endTime", "keyString", "nextPageToken"}
+FLOW = """
+document: {dsl: 1.0.0, namespace: tests, name: %s, version: 1.0.0}
+do:
+  - answer:
+      set: {answer: 42}
+"""
+
+
+def steady(value: Any) -> Any:
+    """An answer without what may differ between two lives."""
+    if isinstance(value, dict):
+        return {key: steady(inner) for key, inner in value.items() if key not in VOLATILE}
+    return [steady(inner) for inner in value] if isinstance(value, list) else value
+
+
+class Life:
+    """One resource: where it lives, what it is made of, how it changes.
+
+    Attributes:
+        kind: the resource in the singular, as the proto's package names it: `agent`.
+        collection: the part of the path before its id.
+        body: what to create.
+        change: what to change; empty where the resource cannot be.
+        verbs: custom verbs to call in between.
+    """
+
+    def __init__(self, module, grpc_module, kind, collection, body, change, verbs=(), parent="tenants/default"):
+        self.module, self.grpc_module = module, grpc_module
+        self.kind, self.collection, self.body, self.change = kind, collection, body, change
+        self.verbs, self.parent = verbs, parent
+
+    @property
+    def type(self) -> str:
+        """The message's name."""
+        return "".join(part.capitalize() for part in self.kind.split("_"))
+
+    @property
+    def plural(self) -> str:
+        """The name of a list's field in JSON."""
+        return self.collection or "tenants"
+
+    def name(self, entry_id: str) -> str:
+        """The full name of one of them."""
+        return "/".join(part for part in (self.parent, self.collection, entry_id) if part)
+
+
+LIVES = {
+    "tenant": Life(
+        tenant_pb2, tenant_pb2_grpc, "tenant", "", {"displayName": "One"}, {"displayName": "Two"}, parent="tenants"
+    ),
+    "principal": Life(
+        principal_pb2, principal_pb2_grpc, "principal", "principals", {"displayName": "One", "kind": "PERSON"},
+        {"displayName": "Two"},
+    ),
+    "api_key": Life(
+        api_key_pb2, api_key_pb2_grpc, "api_key", "apiKeys", {"principal": "tenants/default/principals/holder"},
+        {"displayName": "Two"},
+    ),
+    "binding": Life(
+        binding_pb2, binding_pb2_grpc, "binding", "bindings",
+        {"principal": "tenants/default/principals/holder", "role": "tenants/system/roles/viewer"}, {},
+    ),
+    "decision": Life(
+        decision_pb2, decision_pb2_grpc, "decision", "decisions",
+        {"content": json.loads((EXAMPLE / "support-routing.json").read_text())}, {"displayName": "Two"},
+    ),
+    "connection": Life(
+        connection_pb2, connection_pb2_grpc, "connection", "connections",
+        {key: value for key, value in yaml.safe_load((EXAMPLE / "crm.yaml").read_text()).items() if key != "name"},
+        {"labels": {"team": "two"}},
+    ),
+    "agent": Life(agent_pb2, agent_pb2_grpc, "agent", "agents", {"flow": FLOW}, {"displayName": "Two"}, ("pause", "resume")),
+}  # fmt: skip
+
+
+def body_for(life: Life, entry_id: str) -> dict[str, Any]:
+    """What to create under that id."""
+    return {key: value % entry_id if key == "flow" else value for key, value in life.body.items()}
+
+
+def live_by_rest(here: Installed, life: Life, entry_id: str) -> list[Any]:
+    """The life over REST; every answer in order."""
+    answers = []
+    collection = "/v1/" + "/".join(part for part in (life.parent, life.collection) if part)
+    name = f"/v1/{life.name(entry_id)}"
+    tenant = "system" if life.kind == "tenant" else "default"
+    with here.rest(here.token(tenant=tenant)) as client:
+
+        def call(method: str, path: str, **arguments: Any) -> Any:
+            answer = client.request(method, path, **arguments)
+            assert answer.status_code == 200, (method, path, answer.status_code, answer.text)
+            answers.append(steady(answer.json()))
+            return answer.json()
+
+        made = call("POST", collection, params={f"{life.kind}_id": entry_id}, json=body_for(life, entry_id))
+        call("GET", name)
+        call("GET", collection, params={"page_size": 1000})
+        if life.change:
+            call(
+                "PATCH",
+                name,
+                json={**life.change, "etag": made["etag"]},
+                params={"update_mask": ",".join(map(_snake, life.change))},
+            )
+        for verb in life.verbs:
+            call("POST", f"{name}:{verb}", json={})
+        call("DELETE", name)
+        assert client.get(name).status_code in (403, 404)
+    return answers
+
+
+def live_by_grpc(here: Installed, life: Life, entry_id: str) -> list[Any]:
+    """The same life over gRPC; every answer as its JSON."""
+    answers = []
+    pb, type_ = life.module, life.type
+    tenant = "system" if life.kind == "tenant" else "default"
+    with here.channel(here.token(tenant=tenant)) as channel:
+        stub = getattr(life.grpc_module, f"{type_}ServiceStub")(channel)
+
+        def call(method: str, **fields: Any) -> Any:
+            answer = getattr(stub, method)(getattr(pb, f"{method}Request")(**fields), timeout=20)
+            answers.append(steady(json_format.MessageToDict(answer, always_print_fields_with_no_presence=True)))
+            return answer
+
+        parent = {} if life.kind == "tenant" else {"parent": life.parent}
+        message = json_format.ParseDict(body_for(life, entry_id), getattr(pb, type_)())
+        made = call(f"Create{type_}", **parent, **{f"{life.kind}_id": entry_id, life.kind: message})
+        call(f"Get{type_}", name=made.name)
+        call(f"List{type_}s", **parent, page_size=1000)
+        if life.change:
+            changed = json_format.ParseDict({**life.change, "name": made.name, "etag": made.etag}, getattr(pb, type_)())
+            mask = {"paths": [_snake(field) for field in life.change]}
+            call(f"Update{type_}", **{life.kind: changed, "update_mask": mask})
+        for verb in life.verbs:
+            call(f"{verb.capitalize()}{type_}", name=made.name)
+        call(f"Delete{type_}", name=made.name)
+    return answers
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+@pytest.fixture(scope="module")
+def here(home_of_all: Installed) -> Installed:
+    """The shared platform with a principal that keys and bindings may name."""
+    with home_of_all.rest() as client:
+        made = client.post("/v1/tenants/default/principals", params={"principal_id": "holder"}, json={})
+        assert made.status_code == 200, made.text
+    home_of_all.crm.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home_of_all
+
+
+@pytest.mark.parametrize("kind", LIVES)
+def test_a_resource_lives_alike_over_rest_and_grpc(here: Installed, kind: str):
+    life = LIVES[kind]
+    run: Callable[[Installed, Life, str], list[Any]]
+    lives = []
+    for protocol, run in (("rest", live_by_rest), ("grpc", live_by_grpc)):
+        entry_id = f"life-{protocol}"
+        text = json.dumps(run(here, life, entry_id)).replace(entry_id, "life-x")
+        lives.append(json.loads(text))
+    rest, grpc = lives
+    assert rest == grpc
+    assert len(rest) == 4 + bool(life.change) + len(life.verbs)
+
+
+def test_a_run_is_the_same_over_rest_and_grpc(here: Installed, tmp_path: Path):
+    flow = tmp_path / "agent.yaml"
+    flow.write_text(FLOW % "answerer")
+    here.command("agents", "apply", str(flow))
+    shown = [here.json("run", "answerer", "--input", "{}", "--follow") for _ in range(2)]
+    assert all("42" in json.dumps(answer) for answer in shown)
+    with here.rest() as client:
+        runs = client.get("/v1/tenants/default/agents/answerer/runs").json()["runs"]
+        assert [run["state"] for run in runs] == ["SUCCEEDED", "SUCCEEDED"]
+        assert [run["output"] for run in runs] == [{"answer": 42.0}, {"answer": 42.0}]
+        with client.stream("GET", f"/v1/{runs[0]['name']}:streamEvents") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            events = [
+                json.loads(line.removeprefix("data:")) for line in stream.iter_lines() if line.startswith("data:")
+            ]
+        assert [event["event"]["sequence"] for event in events] == [str(n + 1) for n in range(len(events))]
+        assert events[-1]["event"]["type"] == "RUN_SUCCEEDED"
+        half = client.get(f"/v1/{runs[0]['name']}:streamEvents", params={"after_sequence": len(events) - 1}).text
+        assert half.count("data:") == 1
