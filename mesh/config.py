@@ -60,6 +60,7 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     host: str = "127.0.0.1"
     port: int = 8443
     max_request_bytes: int = 16 * 1024 * 1024
+    requests_per_second: int = 20_000
     envoy: str = ""
 
 

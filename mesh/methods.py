@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 
 from google.api import field_behavior_pb2, resource_pb2
 from google.protobuf import descriptor_pool, message_factory
@@ -15,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from tiation.mesh.v1 import options_pb2
 
+from mesh.contracts import CONTRACTS
 from mesh.foreign import FOREIGN, ForeignMethod
 
 __all__ = ["Method", "ResourceField", "methods_of", "resource_patterns"]
@@ -110,9 +112,9 @@ def resource_patterns() -> dict[str, str]:
     """Every declared resource type with its pattern: `engine.tiation.dev/Model` → `tenants/{tenant}/models/{model}`."""
     found: dict[str, str] = {}
     pool = descriptor_pool.Default()
-    for module in _RESOURCE_FILES:
+    for path in chain.from_iterable(CONTRACTS.values()):
         try:
-            file = pool.FindFileByName(module)
+            file = pool.FindFileByName(path)
         except KeyError:
             continue  # a service loads the contracts it serves, not every other one's
         for message in file.message_types_by_name.values():
@@ -120,18 +122,6 @@ def resource_patterns() -> dict[str, str]:
             if declared.type:
                 found[declared.type] = declared.pattern[0]
     return found
-
-
-_RESOURCE_FILES = tuple(
-    f"tiation/{service}/v1/{resource}.proto"
-    for service, resources in {
-        "security": ("tenant", "principal", "api_key", "role", "binding", "record"),
-        "engine": ("model", "decision"),
-        "orchestrator": ("agent", "revision", "run"),
-        "integration": ("connection",),
-    }.items()
-    for resource in resources
-)
 
 
 def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) -> Method:

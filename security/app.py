@@ -14,6 +14,7 @@ from tiation.security.v1 import (
     workload_pb2_grpc,
 )
 
+from mesh.contracts import public_services
 from mesh.service import Mesh, Service
 from security.api_keys import Pepper, parse_key
 from security.bootstrap import (
@@ -81,4 +82,5 @@ async def build(mesh: Mesh) -> Service:
             ),
         ),
         drain=drain,
+        reflected=public_services(),
     )

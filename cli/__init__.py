@@ -1,0 +1,1 @@
+"""The `tiation` command, the supervisor that runs a platform on one machine, and the front proxy's configuration."""

@@ -1,0 +1,1 @@
+"""The front proxy: its configuration, its certificates, its process."""

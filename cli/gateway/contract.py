@@ -1,0 +1,74 @@
+"""What the contracts say to the front proxy: which services exist, what is public, what needs no token.
+
+Turning it into configuration is `cli.gateway.render`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pool
+
+from mesh.contracts import proto_services
+from mesh.methods import Method, methods_of
+
+__all__ = ["REFLECTED_BY", "Backend", "services"]
+
+REFLECTED_BY = "security"
+"""The service that answers reflection and health for the whole platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One proto service behind the front proxy.
+
+    Attributes:
+        name: its full name.
+        cluster: the service of ours that serves it.
+        methods: its methods.
+        open_paths: regular expressions of the REST paths that need no token.
+        has_rest: whether any method has a REST path.
+    """
+
+    name: str
+    cluster: str
+    methods: tuple[Method, ...]
+    open_paths: tuple[str, ...]
+    has_rest: bool
+
+    @property
+    def is_public(self) -> bool:
+        """Whether anything of it is for users."""
+        return any(not method.internal for method in self.methods)
+
+
+@cache
+def services() -> tuple[Backend, ...]:
+    """Every proto service, those for internal use included."""
+    return tuple(_backend(name, cluster) for name, cluster in proto_services().items())
+
+
+def _backend(name: str, cluster: str) -> Backend:
+    methods = tuple(methods_of([name]).values())
+    rules = {
+        f"{name}/{method.name}": method.GetOptions().Extensions[annotations_pb2.http]
+        for method in descriptor_pool.Default().FindServiceByName(name).methods
+    }
+    open_paths = [path for method in methods if method.anyone for path in _paths(rules[method.name])]
+    return Backend(
+        name, cluster, methods, tuple(open_paths), any(True for rule in rules.values() for _ in _paths(rule))
+    )
+
+
+def _paths(rule: http_pb2.HttpRule) -> Iterable[str]:
+    """The paths of a method's REST rule as regular expressions."""
+    path = getattr(rule, rule.WhichOneof("pattern") or "get", "")
+    if path:
+        template = re.sub(r"\{[^=}]+=([^}]+)\}", r"\1", path)
+        yield "[^/]+".join(re.escape(part) for part in template.split("*"))
+    for further in rule.additional_bindings:
+        yield from _paths(further)

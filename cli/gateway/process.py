@@ -1,0 +1,78 @@
+"""The front proxy's process: which program, with which arguments, and how it is asked to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from mesh.config import Settings
+from mesh.errors import Code, TiationError
+
+__all__ = ["EnvoyMissingError", "arguments", "drain", "find_envoy", "is_live"]
+
+CLONE = Path(__file__).parents[2]
+
+
+class EnvoyMissingError(TiationError):
+    """There is no Envoy on this machine."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ENVOY_MISSING"
+
+
+def find_envoy(settings: Settings) -> Path:
+    """The program: what the settings name, what `make setup` installed, or what is on the path.
+
+    Raises:
+        EnvoyMissingError: there is none.
+    """
+    candidates = [settings.gateway.envoy, *map(str, (CLONE / ".envoy").glob("envoy/_bin/envoy"))]
+    candidates.append(shutil.which("envoy") or "")
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            return Path(candidate)
+    raise EnvoyMissingError("Envoy is not installed; run `make setup`, or set gateway.envoy to its path")
+
+
+def arguments(program: Path, configuration: Path) -> list[str]:
+    """The command line."""
+    return [
+        str(program),
+        "--config-path", str(configuration),
+        "--use-dynamic-base-id",
+        "--concurrency", "2",
+        "--log-level", "warning",
+        "--drain-time-s", "5",
+        "--parent-shutdown-time-s", "6",
+        "--disable-hot-restart",
+    ]  # fmt: skip
+
+
+async def is_live(home: Path) -> bool:
+    """Whether the proxy runs and has its configuration."""
+    return await _ask(home, "GET", "/ready") == 200
+
+
+async def drain(home: Path) -> None:
+    """Ask it to take no new connections and to finish what it has."""
+    await _ask(home, "POST", "/drain_listeners?graceful")
+
+
+async def _ask(home: Path, method: str, path: str) -> int:
+    """The status of an answer of the admin interface; 0 when nobody answers."""
+    try:
+        async with asyncio.timeout(2.0):
+            reader, writer = await asyncio.open_unix_connection(home / "gateway" / "admin.sock")
+            writer.write(
+                f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            await writer.drain()
+            line = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return 0
+    parts = line.split()
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
