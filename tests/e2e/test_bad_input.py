@@ -14,7 +14,7 @@ from mesh.config import Settings
 from security.bootstrap import signing_key
 from tests.fakes.installed import Installed
 
-GRPC = {3: 400, 5: 404, 7: 403, 16: 401, 9: 400, 8: 429, 6: 409}
+HTTP_OF = {3: 400, 5: 404, 7: 403, 16: 401, 9: 400, 6: 409}
 HEAD = "document: {dsl: 1.0.0, namespace: tests, name: bad, version: 1.0.0}\n"
 
 REQUESTS = {
@@ -44,7 +44,7 @@ REQUESTS = {
     ),
     "decision with a function node": (
         "POST", "/v1/tenants/default/decisions?decision_id=bad",
-        {"content": {"nodes": [{"id": "f", "type": "functionNode", "content": "x"}], "edges": []}}, 400,
+        {"graph": '{"nodes": [{"id": "f", "type": "functionNode", "content": "x"}], "edges": []}'}, 400,
     ),
     "connection with an unknown connector": (
         "POST", "/v1/tenants/default/connections?connection_id=bad", {"connector": "telepathy"}, 400,
@@ -63,7 +63,7 @@ def check_status(answer, expected: int) -> dict:
     body = answer.json()
     assert set(body) >= {"code", "message"}, body
     assert body["message"], body
-    assert GRPC.get(body["code"], expected) == expected, body
+    assert HTTP_OF.get(body["code"], expected) == expected, body
     return body
 
 
@@ -80,9 +80,9 @@ def test_rest_answers_bad_input_with_one_clear_status(home_of_all: Installed, ca
 def test_a_flow_that_is_wrong_names_line_and_column(home_of_all: Installed):
     for case, line in (("unknown step", 4), ("jq syntax error", 5)):
         _, _, body, _ = REQUESTS[case]
+        agent = json_format.ParseDict(body, agent_pb2.Agent())
+        request = agent_pb2.CreateAgentRequest(parent="tenants/default", agent_id="bad", agent=agent)
         with home_of_all.channel() as channel, pytest.raises(grpc.RpcError) as caught:
-            agent = json_format.ParseDict(body, agent_pb2.Agent())
-            request = agent_pb2.CreateAgentRequest(parent="tenants/default", agent_id="bad", agent=agent)
             agent_pb2_grpc.AgentServiceStub(channel).CreateAgent(request)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert f"line {line}" in caught.value.details(), caught.value.details()

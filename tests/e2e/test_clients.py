@@ -42,7 +42,9 @@ def test_grpcurl_lists_and_describes_every_public_service(home_of_all: Installed
 
 def test_grpcurl_calls_with_reflection(home_of_all: Installed):
     answer = grpcurl(
-        home_of_all, "tiation.engine.v1.ModelService/GetModel", data='{"name": "tenants/system/models/all-minilm-l6-v2"}'
+        home_of_all,
+        "tiation.engine.v1.ModelService/GetModel",
+        data='{"name": "tenants/system/models/all-minilm-l6-v2"}',
     )
     assert json.loads(answer)["name"] == "tenants/system/models/all-minilm-l6-v2"
 

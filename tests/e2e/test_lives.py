@@ -91,14 +91,16 @@ LIVES = {
     ),
     "decision": Life(
         decision_pb2, decision_pb2_grpc, "decision", "decisions",
-        {"content": json.loads((EXAMPLE / "support-routing.json").read_text())}, {"displayName": "Two"},
+        {"graph": (EXAMPLE / "support-routing.json").read_text()}, {"labels": {"team": "two"}},
     ),
     "connection": Life(
         connection_pb2, connection_pb2_grpc, "connection", "connections",
         {key: value for key, value in yaml.safe_load((EXAMPLE / "crm.yaml").read_text()).items() if key != "name"},
         {"labels": {"team": "two"}},
     ),
-    "agent": Life(agent_pb2, agent_pb2_grpc, "agent", "agents", {"flow": FLOW}, {"displayName": "Two"}, ("pause", "resume")),
+    "agent": Life(
+        agent_pb2, agent_pb2_grpc, "agent", "agents", {"flow": FLOW}, {"displayName": "Two"}, ("pause", "resume"),
+    ),
 }  # fmt: skip
 
 

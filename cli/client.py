@@ -1,0 +1,97 @@
+"""How the command talks to the platform: through the front door, with the generated stubs, like any other client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from cli.home import Home
+from mesh.errors import Code, TiationError
+
+__all__ = ["FileError", "connect", "explain", "pages", "parse"]
+
+M = TypeVar("M", bound=Message)
+TIMEOUT_S = 60.0
+
+
+class FileError(TiationError):
+    """A file that the command was given cannot be used."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "FILE_INVALID"
+
+
+@contextmanager
+def connect(home: Home, stub: Callable[[Any], object], *, token: str | None = None) -> Iterator[Any]:
+    """A stub on a channel to the front door, for calls that block; the generated types know asynchronous ones only.
+
+    Args:
+        home: of the platform.
+        stub: the generated class.
+        token: an access token; None for the home's own, empty for none.
+
+    Raises:
+        NotRunningError: the platform does not run.
+    """
+    gateway = home.gateway()
+    credentials = grpc.ssl_channel_credentials(home.ca.read_bytes())
+    held = token if token is not None else home.token_file.read_text().strip()
+    if held:
+        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(held))
+    options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+    with grpc.secure_channel(str(gateway["url"]).removeprefix("https://"), credentials, options=options) as channel:
+        yield stub(channel)
+
+
+def pages(method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:  # noqa: ANN401 -- any list method
+    """Every item of a list, page after page."""
+    request.page_size = 1000
+    while True:
+        answer = method(request, timeout=TIMEOUT_S)
+        yield from getattr(answer, field)
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token
+
+
+def parse(document: Any, message: M, source: str) -> M:  # noqa: ANN401 -- any JSON
+    """A message from what a file holds.
+
+    Raises:
+        FileError: the file does not fit the contract.
+    """
+    try:
+        return json_format.ParseDict(document, message)
+    except json_format.ParseError as error:
+        raise FileError(f"{source}: {error}", file=source) from None
+
+
+def explain(error: Any) -> str | None:  # noqa: ANN401 -- any exception
+    """What a service answered, what is wrong with which field; None where the error is none of a service."""
+    if not isinstance(error, grpc.RpcError):
+        return None
+    failed: Any = error
+    code, details = failed.code(), failed.details() or ""
+    status = status_pb2.Status()
+    for key, value in failed.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    reason, lines = code.name, []
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo()
+            detail.Unpack(info)
+            reason = info.reason
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest()
+            detail.Unpack(bad)
+            lines = [f"\n  {violation.field}: {violation.description}" for violation in bad.field_violations]
+    if code is grpc.StatusCode.UNAVAILABLE and not status.details:
+        details = f"the platform does not answer ({details}); `tiation status` says more"
+    return f"{details} [{reason}]" + "".join(lines if len(lines) > 1 else [])

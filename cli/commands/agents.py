@@ -1,0 +1,163 @@
+"""`agents` and `run`: agents and their work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+from google.protobuf import json_format
+from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
+
+from cli.apply import read_document, say_applied
+from cli.client import TIMEOUT_S, FileError, connect, pages
+from cli.home import Home
+from cli.options import full_name, home_option, output_option, tenant_option
+from cli.output import as_json, print_json, print_one, print_table
+
+__all__ = ["agents", "run"]
+
+
+@click.group()
+def agents() -> None:
+    """Bring agents and look after them."""
+
+
+@agents.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@tenant_option
+@home_option
+@output_option
+def apply(file: Path, home: Home, tenant: str, output: str) -> None:
+    """Create the agent whose flow FILE holds, or change it to that. Example: tiation agents apply agent.yaml"""
+    document = read_document(file)
+    name = str((document.get("document") or {}).get("name") or "")
+    if not name:
+        raise FileError(f"{file}: document.name is missing; it becomes the agent's id", file=file)
+    wanted = agent_pb2.Agent(name=full_name(tenant, "agents", name), flow=file.read_text())
+    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+        try:
+            current = stub.GetAgent(agent_pb2.GetAgentRequest(name=wanted.name), timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            request = agent_pb2.CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=name, agent=wanted)
+            say_applied(stub.CreateAgent(request, timeout=TIMEOUT_S), "created", output)
+            return
+        if current.flow == wanted.flow:
+            say_applied(current, "unchanged", output)
+            return
+        wanted.etag = current.etag
+        update = agent_pb2.UpdateAgentRequest(agent=wanted, update_mask={"paths": ["flow"]})
+        say_applied(stub.UpdateAgent(update, timeout=TIMEOUT_S), "changed", output)
+
+
+@agents.command("list")
+@tenant_option
+@home_option
+@output_option
+def list_agents(home: Home, tenant: str, output: str) -> None:
+    """List the agents. Example: tiation agents list"""
+    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+        found = list(pages(stub.ListAgents, agent_pb2.ListAgentsRequest(parent=f"tenants/{tenant}"), "agents"))
+    if output == "json":
+        print_json([as_json(agent) for agent in found])
+        return
+    rows = [
+        (agent.name, agent_pb2.Agent.State.Name(agent.state), agent.current_revision.rsplit("/", 1)[-1])
+        for agent in found
+    ]
+    print_table(("agent", "state", "revision"), rows)
+
+
+@agents.command()
+@click.argument("agent")
+@tenant_option
+@home_option
+@output_option
+def get(agent: str, home: Home, tenant: str, output: str) -> None:
+    """Show one agent. Example: tiation agents get support-triage"""
+    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+        found = stub.GetAgent(agent_pb2.GetAgentRequest(name=full_name(tenant, "agents", agent)), timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name}  {agent_pb2.Agent.State.Name(found.state)}\n\n{found.flow}")
+
+
+@agents.command()
+@click.argument("agent")
+@tenant_option
+@home_option
+@output_option
+def delete(agent: str, home: Home, tenant: str, output: str) -> None:
+    """Delete one agent. Example: tiation agents delete support-triage"""
+    name = full_name(tenant, "agents", agent)
+    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+        stub.DeleteAgent(agent_pb2.DeleteAgentRequest(name=name), timeout=TIMEOUT_S)
+    click.echo(json.dumps({"deleted": name}) if output == "json" else f"{name} deleted")
+
+
+@click.command()
+@click.argument("agent")
+@click.option("--input", "given", default="null", metavar="JSON", help="What the run begins with; @FILE reads a file.")
+@click.option("--follow", is_flag=True, help="Show its events and wait for its end; exits 1 unless it succeeds.")
+@tenant_option
+@home_option
+@output_option
+def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output: str) -> None:
+    """Let an agent work.
+
+    Example: tiation run support-triage --input '{"id": "1", "message": "Refund me", "tier": "free"}' --follow
+    """
+    wanted = run_pb2.Run()
+    json_format.ParseDict(_json(given), wanted.input)
+    request = run_pb2.CreateRunRequest(parent=full_name(tenant, "agents", agent), run=wanted)
+    with connect(home, run_pb2_grpc.RunServiceStub) as stub:
+        made = stub.CreateRun(request, timeout=TIMEOUT_S)
+        if follow:
+            made = _follow(stub, made, output)
+    if output == "json":
+        print_json(as_json(made))
+    elif not follow:
+        click.echo(made.name)
+    if follow and made.state != run_pb2.Run.SUCCEEDED:
+        raise click.exceptions.Exit(1)
+
+
+def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--input is no JSON: {error}") from None
+
+
+def _follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: ANN401 -- see `connect`
+    """Print events until the run has ended, resuming where the stream breaks; returns the run as it is then."""
+    seen, failures = 0, 0
+    while True:
+        try:
+            request = run_pb2.StreamRunEventsRequest(name=made.name, after_sequence=seen)
+            for answer in stub.StreamRunEvents(request):
+                if answer.HasField("event"):
+                    seen, failures = answer.event.sequence, 0
+                    if output == "table":
+                        click.echo(_line(answer.event))
+            found = stub.GetRun(run_pb2.GetRunRequest(name=made.name), timeout=TIMEOUT_S)
+            if found.HasField("end_time"):
+                ended: run_pb2.Run = found
+                return ended
+        except grpc.RpcError as error:
+            failures += 1
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or failures > 30:
+                raise
+
+
+def _line(event: run_pb2.RunEvent) -> str:
+    parts = [f"{event.sequence:4}", run_pb2.RunEvent.Type.Name(event.type).lower().replace("_", " "), event.step]
+    if event.HasField("error"):
+        parts.append(f"{event.error.title}: {event.error.detail}")
+    elif event.HasField("result"):
+        parts.append(json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False)[:200])
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,27 @@
+"""`completion`: shell completion."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from cli.home import Home
+from cli.options import home_option, output_option
+
+__all__ = ["completion"]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@home_option
+@output_option
+def completion(shell: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes both
+    """Print what makes a shell complete the command.
+
+    Example: eval "$(tiation completion bash)"
+    """
+    from cli.main import cli
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101 -- the choice lists what click has
+    click.echo(found(cli, {}, "tiation", "_TIATION_COMPLETE").source())

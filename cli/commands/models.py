@@ -1,0 +1,99 @@
+"""`models`: what agents think with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from tiation.engine.v1 import model_pb2 as pb
+from tiation.engine.v1 import model_pb2_grpc
+
+from cli.apply import read_document
+from cli.client import TIMEOUT_S, FileError, connect, pages
+from cli.home import Home
+from cli.options import full_name, home_option, output_option, tenant_option
+from cli.output import as_json, print_json, print_one, print_table
+
+__all__ = ["models"]
+
+_PIECE_BYTES = 512 * 1024
+_PUSH_TIMEOUT_S = 600.0
+
+
+@click.group()
+def models() -> None:
+    """Bring models."""
+
+
+@models.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", default="", help="The model's id.  [default: `name` in model.yaml]")
+@click.option("--no-load", is_flag=True, help="Store the version without loading it.")
+@tenant_option
+@home_option
+@output_option
+def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, output: str) -> None:
+    """Upload FOLDER, which holds model.yaml and the files it names, as a new version of a model.
+
+    Example: tiation models push examples/support-triage/support-intents
+    """
+    manifest = folder / "model.yaml"
+    if not manifest.exists():
+        raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
+    model_id = name or str(read_document(manifest).get("name") or folder.name)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    header = pb.PushModelHeader(
+        parent=f"tenants/{tenant}",
+        model_id=model_id,
+        files=[pb.ModelFile(path=path.name, size_bytes=path.stat().st_size, sha256=_digest(path)) for path in files],
+        skip_load=no_load,
+    )
+    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
+        version = stub.PushModel(_parts(header, files, show=output == "table"), timeout=_PUSH_TIMEOUT_S)
+    print_one(version, output, f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> Iterator[pb.PushModelRequest]:
+    """The upload, with progress on a terminal."""
+    yield pb.PushModelRequest(header=header)
+    total = sum(file.size_bytes for file in header.files)
+    with click.progressbar(length=total, label="uploading", hidden=not show or total < 16 * _PIECE_BYTES) as bar:
+        for path in files:
+            with path.open("rb") as file:
+                while data := file.read(_PIECE_BYTES):
+                    yield pb.PushModelRequest(piece=pb.PushModelPiece(path=path.name, data=data))
+                    bar.update(len(data))
+
+
+@models.command("list")
+@tenant_option
+@home_option
+@output_option
+def list_models(home: Home, tenant: str, output: str) -> None:
+    """List the models; `--tenant system` lists those that ship with the platform. Example: tiation models list"""
+    request = pb.ListModelsRequest(parent=f"tenants/{tenant}")
+    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
+        found = list(pages(stub.ListModels, request, "models"))
+    if output == "json":
+        print_json([as_json(model) for model in found])
+        return
+    print_table(("model", "newest", "serving"), [(m.name, m.latest_version, m.serving_version or "-") for m in found])
+
+
+@models.command()
+@click.argument("model")
+@tenant_option
+@home_option
+@output_option
+def get(model: str, home: Home, tenant: str, output: str) -> None:
+    """Show one model. Example: tiation models get tenants/system/models/all-minilm-l6-v2"""
+    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
+        found = stub.GetModel(pb.GetModelRequest(name=full_name(tenant, "models", model)), timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name}  newest version {found.latest_version}, serving {found.serving_version}")

@@ -1,0 +1,164 @@
+"""`up`, `down`, `status`, `logs`, `serve`: the platform as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.home import Home, NotRunningError
+from cli.options import home_option, output_option
+from mesh.config import SERVICES
+
+__all__ = ["down", "logs", "serve", "status", "up"]
+
+_PROCESSES = (*SERVICES, "envoy")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the front door.  [default: 8443]")
+@click.option("--detach", is_flag=True, help="Return when the platform is ready and leave it running.")
+@home_option
+@output_option
+def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
+    """Start the platform and stay; Ctrl-C drains and stops it.
+
+    An empty home is initialised. Example: tiation up --home /var/lib/tiation --port 9443
+    """
+    from cli.supervisor.start import start, start_detached
+
+    if detach:
+        start_detached(home, port, output)
+    else:
+        start(home, port, output)
+
+
+@click.command()
+@home_option
+@output_option
+def down(home: Home, output: str) -> None:
+    """Stop the platform: calls under way finish first. Example: tiation down"""
+    holder = home.holder()
+    if holder is None:
+        _tell(output, stopped=False, text=f"no platform runs on {home.path}")
+        return
+    os.kill(holder, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while home.holder() is not None:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"process {holder} does not stop; see {home.log('supervisor')}")
+        time.sleep(0.05)
+    _tell(output, stopped=True, text="stopped")
+
+
+def _tell(output: str, *, stopped: bool, text: str) -> None:
+    click.echo(json.dumps({"stopped": stopped}) if output == "json" else text)
+
+
+@click.command()
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait up to so long for all to serve.")
+@home_option
+@output_option
+def status(home: Home, wait: float, output: str) -> None:
+    """Show whether every process serves; exits 0 when all do. Example: tiation status --wait 30"""
+    from cli.supervisor.health import is_serving
+    from mesh.config import load_settings
+
+    deadline = time.monotonic() + wait
+    trust_domain = load_settings(home.path).trust_domain if home.path.exists() else ""
+
+    async def look() -> dict[str, dict[str, Any]]:
+        gateway = home.gateway()
+        svid = json.loads((home.path / "supervisor" / "svid.json").read_text())
+        services = gateway["services"]
+        serving = await asyncio.gather(
+            *(is_serving(services[name]["address"], name, trust_domain, svid) for name in SERVICES)
+        )
+        from cli.gateway.process import is_live
+
+        states = dict(zip(SERVICES, serving, strict=True)) | {"envoy": await is_live(home.path)}
+        return {name: {"state": "SERVING" if states[name] else "NOT_SERVING", **services[name]} for name in _PROCESSES}
+
+    while True:
+        try:
+            found = asyncio.run(look())
+        except NotRunningError:
+            if time.monotonic() >= deadline:
+                raise
+            found = {}
+        good = bool(found) and all(process["state"] == "SERVING" for process in found.values())
+        if good or time.monotonic() >= deadline:
+            break
+        time.sleep(0.1)
+    if output == "json":
+        click.echo(json.dumps({"url": home.gateway()["url"], "services": found}, indent=2))
+    else:
+        from cli.output import print_table
+
+        rows = [(name, p["state"], p["pid"], p.get("address", home.gateway()["url"])) for name, p in found.items()]
+        print_table(("process", "state", "pid", "address"), rows)
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("service", required=False, type=click.Choice([*_PROCESSES, "gateway", "supervisor"]))
+@click.option("--follow", "-f", is_flag=True, help="Go on as more is written.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(0), default=50, show_default=True, help="How many of each to begin with."
+)
+@home_option
+@output_option
+def logs(home: Home, service: str | None, *, follow: bool, lines: int, output: str) -> None:
+    """Show the logs of one service, or of all. `gateway` is the front proxy's access log.
+
+    Example: tiation logs engine --follow
+    """
+    paths = [home.log(service)] if service else sorted((home.path / "logs").glob("*.log"))
+    if not paths or not any(path.exists() for path in paths):
+        raise NotRunningError(f"there are no logs under {home.path}; has the platform been started?")
+    places: dict[Path, int] = {}
+    for path in paths:
+        if path.exists():
+            with path.open(errors="replace") as file:
+                for line in deque(file, lines) if lines else ():
+                    _print_line(path, line, output, alone=len(paths) == 1)
+                places[path] = file.tell()
+    while follow:
+        for path, place in places.items():
+            size = path.stat().st_size
+            with path.open(errors="replace") as file:
+                file.seek(place if place <= size else 0)
+                for line in file:
+                    _print_line(path, line, output, alone=len(paths) == 1)
+                places[path] = file.tell()
+        time.sleep(0.2)
+
+
+def _print_line(path: Path, line: str, output: str, *, alone: bool) -> None:
+    text = line.rstrip("\n")
+    if output == "json":
+        entry = text if text.startswith("{") else json.dumps({"message": text, "service.name": path.stem})
+        click.echo(entry)
+    else:
+        click.echo(text if alone else f"{path.stem:12} {text}")
+
+
+@click.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@home_option
+@output_option
+def serve(service: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes --output
+    """Run one service in this process; `up` does this for each. Example: tiation serve engine"""
+    from importlib import import_module
+
+    from mesh.host import run
+
+    run(service, import_module(f"{service}.app").build, home.path)

@@ -1,0 +1,100 @@
+"""The `tiation` command: its groups, loaded when they are used, and how errors read."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from mesh.errors import TiationError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "up": "cli.commands.platform:up",
+    "down": "cli.commands.platform:down",
+    "status": "cli.commands.platform:status",
+    "logs": "cli.commands.platform:logs",
+    "serve": "cli.commands.platform:serve",
+    "token": "cli.commands.tokens:token",
+    "agents": "cli.commands.agents:agents",
+    "run": "cli.commands.agents:run",
+    "models": "cli.commands.models:models",
+    "decisions": "cli.commands.decisions:decisions",
+    "connections": "cli.commands.connections:connections",
+    "records": "cli.commands.records:records",
+    "completion": "cli.commands.completion:completion",
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """The commands in the order in which they are used first."""
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """One command."""
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tiation", message="tiation %(version)s")
+def cli() -> None:
+    """Run AI agents inside your own walls.
+
+    \b
+    tiation up                                        start the platform on this machine
+    tiation models push my-model/                     bring a model
+    tiation agents apply agent.yaml                   bring an agent
+    tiation run support-triage --input '{"id": "1"}'  let it work
+    tiation records list                              see who did what
+    tiation down                                      stop
+
+    Every command takes --home (where the platform keeps its state) and --output (table or json).
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+    """  # noqa: D301 -- \b is click's
+
+
+def main() -> None:
+    """Run the command; errors are one line that says what to do."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TiationError as error:
+        click.echo(f"tiation: {error.message}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        text = _remote(error)
+        if text is None:
+            raise
+        click.echo(f"tiation: {text}", err=True)
+        sys.exit(1)
+
+
+def _remote(error: Any) -> str | None:  # noqa: ANN401 -- any exception
+    """What a service answered, as a line; None where the error is none of a service."""
+    if "grpc" not in sys.modules:
+        return None
+    from cli.client import explain
+
+    return explain(error)
+
+
+if __name__ == "__main__":
+    main()

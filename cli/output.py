@@ -1,0 +1,39 @@
+"""Printing: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+__all__ = ["as_json", "print_json", "print_one", "print_table"]
+
+
+def as_json(message: Message) -> Any:  # noqa: ANN401 -- any JSON
+    """A message as the REST interface shows it."""
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 -- any JSON
+    """Print a value."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows in columns as wide as they need to be."""
+    lines = [tuple(headings), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_one(message: Message, output: str, line: str) -> None:
+    """Print one resource: the line for people, or all of it as JSON."""
+    if output == "json":
+        print_json(as_json(message))
+    else:
+        click.echo(line)
