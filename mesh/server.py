@@ -37,7 +37,7 @@ class MeshServer:
         servicers: pairs of a generated registration function and its servicer.
         stages: what every call passes.
         svid: the service's certificate.
-        reflected: full names of services that reflection shows; every loaded contract is described.
+        reflected: full names of services that reflection shows; empty for those that it serves.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class MeshServer:
         for register, servicer in servicers:
             register(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(sorted({*served, *reflected}), self._server)
+        shown = {*(reflected or names), _HEALTH, reflection.SERVICE_NAME}
+        reflection.enable_server_reflection(sorted(shown), self._server)
         self.port = 0
 
     async def listen(self, address: str) -> None:

@@ -174,10 +174,15 @@ def _reply(status: int, code: int) -> dict[str, Any]:
             "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": f"reply_{status}"}}
         }
     }
+    speaks_other = {
+        "name": "content-type",
+        "string_match": {"prefix": "application/grpc"},
+        "treat_missing_header_as_empty": True,
+        "invert_match": True,
+    }
+    was_rest = {"name": "x-envoy-original-method", "present_match": True}  # the transcoder's mark
     not_grpc = {
-        "header_filter": {
-            "header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}, "invert_match": True}
-        }
+        "or_filter": {"filters": [{"header_filter": {"header": header}} for header in (speaks_other, was_rest)]}
     }
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
