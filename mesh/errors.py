@@ -57,7 +57,7 @@ class TiationError(Exception):
 
     code: ClassVar[Code] = Code.INTERNAL
     reason: ClassVar[str] = "INTERNAL"
-    domain: ClassVar[str] = "mesh.tiation.dev"
+    domain: ClassVar[str] = ""
 
     def __init__(
         self,

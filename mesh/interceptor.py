@@ -59,6 +59,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, methods: Mapping[str, Method], stages: Stages) -> None:
         self._methods = methods
         self._stages = stages
+        self._domain = f"{stages.recorder.service}.tiation.dev"
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -202,7 +203,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call.open = False
         self._stages.metrics.close(call)
         if failure is not None:
-            status = status_of(failure)
+            status = status_of(failure, self._domain)
             await call.context.abort(
                 GRPC_CODES[int(failure.code)], status.message, ((DETAILS_KEY, status.SerializeToString()),)
             )

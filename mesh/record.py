@@ -45,7 +45,7 @@ class Recorder:
     """
 
     def __init__(self, service: str, database: Database, spool: Spool) -> None:
-        self._service = service
+        self.service = service
         self._database = database
         self._spool = spool
         self.arrived = asyncio.Event()
@@ -60,7 +60,7 @@ class Recorder:
 
         def keep_with_change(connection: Connection) -> None:
             if not call.kept:
-                connection.execute(_INSERT, {"record": call.to_record(self._service).SerializeToString()})
+                connection.execute(_INSERT, {"record": call.to_record(self.service).SerializeToString()})
 
         return keep_with_change
 
@@ -79,7 +79,7 @@ class Recorder:
         """
         if call.kept and call.code == 0:
             return
-        self._spool.append(call.to_record(self._service).SerializeToString())
+        self._spool.append(call.to_record(self.service).SerializeToString())
         call.kept = True
         self.arrived.set()
 

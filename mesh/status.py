@@ -28,9 +28,14 @@ class RemoteError(TiationError):
         self.domain = domain  # type: ignore[misc]
 
 
-def status_of(error: TiationError) -> status_pb2.Status:
-    """The error with exactly one ErrorInfo, and BadRequest or RetryInfo where they say more."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=error.domain, metadata=error.metadata)
+def status_of(error: TiationError, domain: str) -> status_pb2.Status:
+    """The error with exactly one ErrorInfo, and BadRequest or RetryInfo where they say more.
+
+    Args:
+        error: what went wrong.
+        domain: the ErrorInfo's domain where the error names none.
+    """
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=error.domain or domain, metadata=error.metadata)
     status = status_pb2.Status(code=int(error.code), message=error.message[:_MAX_MESSAGE])
     details = [info]
     if error.violations:

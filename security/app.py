@@ -15,6 +15,7 @@ from tiation.security.v1 import (
 )
 
 from mesh.contracts import public_services
+from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
 from security.api_keys import Pepper, parse_key
 from security.bootstrap import (
@@ -38,7 +39,7 @@ from security.servicers.roles import RoleServicer
 from security.servicers.tenants import TenantServicer
 from security.servicers.tokens import TokenServicer
 from security.servicers.workload import WorkloadServicer
-from security.store import DirectoryStore, RecordStore
+from security.store import PolicyStore, RecordStore
 
 __all__ = ["bootstrap", "build", "issue_front_certificate", "issue_svid"]
 
@@ -52,10 +53,10 @@ async def build(mesh: Mesh) -> Service:
     operator_key = parse_key((home / OPERATOR_KEY).read_text().strip())
     if operator_key is None:
         raise ValueError(f"{home / OPERATOR_KEY} holds no API key; remove it to get a new one")
-    rows = DirectoryStore()
-    await mesh.database.write(lambda transaction: seed(transaction, rows, operator_key, pepper))
-    feed = PolicyFeed(mesh.database, rows, lambda: signing.jwks)
-    directory = Directory(mesh.database, rows, feed.changed)
+    rows, policy = EntryStore(), PolicyStore()
+    await mesh.database.write(lambda transaction: seed(transaction, rows, policy, operator_key, pepper))
+    feed = PolicyFeed(mesh.database, rows, policy, lambda: signing.jwks)
+    directory = Directory(mesh.database, rows, policy, feed.changed)
     exchange = ApiKeyExchange(directory, signing, pepper)
     authority = mesh_authority(home, settings)
     security = settings.security

@@ -1,17 +1,15 @@
-"""What security keeps: tenants, principals, API keys, roles, bindings, each with the fields every resource has.
+"""What security keeps: tenants, principals, API keys, roles, bindings, each with its own fields.
 
-Rules between them live in `security.directory`, SQL in `security.store`.
+The fields that every resource has are `mesh.entries`'; rules between them live in `security.directory`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
 
 import msgspec
 
-__all__ = ["ApiKey", "Binding", "Body", "Entry", "Principal", "Role", "Tenant"]
+__all__ = ["ApiKey", "Binding", "Principal", "Role", "Tenant"]
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -51,29 +49,3 @@ class Binding(msgspec.Struct, frozen=True):
     principal: str
     role: str
     resource: str
-
-
-Body = TypeVar("Body", bound=Tenant | Principal | ApiKey | Role | Binding)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[Body]):
-    """A resource.
-
-    Attributes:
-        name: its full name.
-        uid: never given twice.
-        revision: 1 at first, one more with every change.
-        create_time: when it was created, UTC.
-        update_time: when it was last changed, UTC.
-        body: its own fields.
-        labels: the caller's.
-    """
-
-    name: str
-    uid: str
-    revision: int
-    create_time: datetime
-    update_time: datetime
-    body: Body
-    labels: dict[str, str] = field(default_factory=dict)

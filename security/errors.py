@@ -5,11 +5,8 @@ from __future__ import annotations
 from mesh.errors import Code, TiationError
 
 __all__ = [
-    "AlreadyExistsError",
     "ApiKeyInvalidError",
     "BuiltInError",
-    "InUseError",
-    "NotFoundError",
     "RecordForgedError",
     "RequestInvalidError",
     "SecurityError",
@@ -22,26 +19,6 @@ class SecurityError(TiationError):
     domain = "security.tiation.dev"
 
 
-class NotFoundError(SecurityError):
-    """There is no such resource."""
-
-    code = Code.NOT_FOUND
-    reason = "RESOURCE_NOT_FOUND"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no {name}", resource=name)
-
-
-class AlreadyExistsError(SecurityError):
-    """The name is taken, or was taken once and is never given again."""
-
-    code = Code.ALREADY_EXISTS
-    reason = "RESOURCE_ALREADY_EXISTS"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} exists already with other content; choose another id", resource=name)
-
-
 class BuiltInError(SecurityError):
     """What ships with the platform stays."""
 
@@ -50,16 +27,6 @@ class BuiltInError(SecurityError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} belongs to the platform and cannot be deleted", resource=name)
-
-
-class InUseError(SecurityError):
-    """Something else still needs the resource."""
-
-    code = Code.FAILED_PRECONDITION
-    reason = "RESOURCE_IN_USE"
-
-    def __init__(self, name: str, by: str) -> None:
-        super().__init__(f"{name} is still used by {by}; delete that first", resource=name, used_by=by)
 
 
 class ApiKeyInvalidError(SecurityError):

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from security.api_keys import Pepper, parse_key
 from security.directory import Directory
 from security.entries import ApiKey, Principal, Role, Tenant
-from security.errors import ApiKeyInvalidError, NotFoundError
+from security.errors import ApiKeyInvalidError
 from security.signing import SigningKey
 
 __all__ = ["ApiKeyExchange", "IssuedToken"]

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 from mesh.db import Database, Transaction
+from mesh.entry_store import EntryStore
 from mesh.policy import Binding, Role, Snapshot
 from security import entries
-from security.ports import DirectoryRows
+from security.ports import PolicyRows
 
 __all__ = ["PolicyFeed"]
 
@@ -22,12 +23,14 @@ class PolicyFeed:
     Args:
         database: security's own database.
         rows: its statements.
+        policy: knows the policy's revision.
         jwks: the public keys of access tokens.
     """
 
-    def __init__(self, database: Database, rows: DirectoryRows, jwks: Callable[[], str]) -> None:
+    def __init__(self, database: Database, rows: EntryStore, policy: PolicyRows, jwks: Callable[[], str]) -> None:
         self._database = database
         self._rows = rows
+        self._policy = policy
         self._jwks = jwks
         self._snapshot: Snapshot | None = None
         self._stale = True
@@ -74,7 +77,7 @@ class PolicyFeed:
     def _read(self, transaction: Transaction) -> Snapshot:
         rows = self._rows
         return Snapshot(
-            revision=rows.policy_revision(transaction),
+            revision=self._policy.policy_revision(transaction),
             jwks=self._jwks(),
             tenants=tuple(entry.name for entry in rows.every(transaction, entries.Tenant)),
             roles=tuple(Role(entry.name, entry.body.permissions) for entry in rows.every(transaction, entries.Role)),

@@ -7,43 +7,13 @@ from typing import Protocol
 
 from mesh.db import Transaction
 from mesh.pagination import Page
-from security.entries import Body, Entry
 from security.records import RecordFilter, StoredRecord
 
-__all__ = ["DirectoryRows", "RecordRows"]
+__all__ = ["PolicyRows", "RecordRows"]
 
 
-class DirectoryRows(Protocol):
-    """The directory's rows; `security.store.directory` says what each method does."""
-
-    def get(self, connection: Transaction, kind: type[Body], name: str) -> Entry[Body] | None:
-        """One entry."""
-
-    def taken(self, connection: Transaction, kind: type[Body], name: str) -> bool:
-        """Whether a name is used or was."""
-
-    def by_request(
-        self, connection: Transaction, kind: type[Body], tenant: str, request_id: str
-    ) -> tuple[Entry[Body], str] | None:
-        """What a request created."""
-
-    def digest_of(self, connection: Transaction, kind: type[Body], name: str) -> str:
-        """The digest of the creating request."""
-
-    def page(self, connection: Transaction, kind: type[Body], tenant: str, page: Page) -> list[Entry[Body]]:
-        """A page of entries and one more."""
-
-    def every(self, connection: Transaction, kind: type[Body]) -> list[Entry[Body]]:
-        """All entries of a kind."""
-
-    def add(self, connection: Transaction, entry: Entry[Body], *, request_id: str = "", digest: str = "") -> None:
-        """Keep a new entry."""
-
-    def replace(self, connection: Transaction, entry: Entry[Body], revision: int) -> bool:
-        """Put an entry in the place of one of its revisions."""
-
-    def bury(self, connection: Transaction, kind: type[Body], name: str, *, forever: bool) -> None:
-        """Delete an entry."""
+class PolicyRows(Protocol):
+    """The policy's revision; `security.store.directory` says what each method does."""
 
     def policy_revision(self, connection: Transaction) -> int:
         """The policy's revision."""

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, uuid5
 
 from mesh.db import Transaction
+from mesh.entries import Body, Entry
+from mesh.entry_store import EntryStore
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from security.api_keys import KeyText, Pepper
-from security.entries import ApiKey, Binding, Body, Entry, Principal, Role, Tenant
-from security.ports import DirectoryRows
+from security.entries import ApiKey, Binding, Principal, Role, Tenant
+from security.ports import PolicyRows
 
 __all__ = ["OPERATOR_KEY_ID", "seed"]
 
@@ -43,9 +45,9 @@ _ROLES = {
 }
 
 
-def seed(transaction: Transaction, rows: DirectoryRows, operator_key: KeyText, pepper: Pepper) -> None:
+def seed(transaction: Transaction, rows: EntryStore, policy: PolicyRows, operator_key: KeyText, pepper: Pepper) -> None:
     """Add whatever of it is missing; bring roles and the operator's key up to date."""
-    before = rows.policy_revision(transaction)
+    before = policy.policy_revision(transaction)
     wanted: list[tuple[str, Tenant | Principal | ApiKey | Role | Binding]] = [
         (_SYSTEM, Tenant("The platform")),
         (f"{PLATFORM}/default", Tenant("Default")),
@@ -59,10 +61,10 @@ def seed(transaction: Transaction, rows: DirectoryRows, operator_key: KeyText, p
     ]
     changed = [_put(transaction, rows, name, body) for name, body in wanted]
     if any(changed) or not before:
-        rows.new_policy_revision(transaction)
+        policy.new_policy_revision(transaction)
 
 
-def _put(transaction: Transaction, rows: DirectoryRows, name: str, body: Body) -> bool:
+def _put(transaction: Transaction, rows: EntryStore, name: str, body: Body) -> bool:
     """Add an entry, or replace what the platform itself says of it; true if anything changed."""
     current = rows.get(transaction, type(body), name)
     now = datetime.now(UTC)

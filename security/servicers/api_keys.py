@@ -11,10 +11,10 @@ from tiation.security.v1 import api_key_pb2_grpc
 from mesh.call import Context
 from mesh.pagination import Pages
 from mesh.resource import tenant_of
+from mesh.shelf import Shelf, timestamp
 from security.api_keys import Pepper, new_key_text
 from security.directory import Directory
 from security.entries import ApiKey
-from security.servicers.shelf import Shelf, timestamp
 
 __all__ = ["ApiKeyServicer"]
 

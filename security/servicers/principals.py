@@ -8,9 +8,9 @@ from tiation.security.v1 import principal_pb2_grpc
 
 from mesh.call import Context
 from mesh.pagination import Pages
+from mesh.shelf import Shelf
 from security.directory import Directory
 from security.entries import Principal
-from security.servicers.shelf import Shelf
 
 __all__ = ["PrincipalServicer"]
 

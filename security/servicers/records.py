@@ -9,16 +9,17 @@ from tiation.security.v1 import record_pb2 as pb
 from tiation.security.v1 import record_pb2_grpc
 
 from mesh.call import Context
+from mesh.catalogue import NotFoundError
 from mesh.db import Database
 from mesh.errors import Code, InvalidError
 from mesh.identity import current_caller, workload_of
 from mesh.pagination import Pages
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
-from security.errors import NotFoundError, RecordForgedError
+from mesh.shelf import timestamp
+from security.errors import RecordForgedError
 from security.ports import RecordRows
 from security.records import RecordFilter, StoredRecord
-from security.servicers.shelf import timestamp
 
 __all__ = ["RecordServicer"]
 

@@ -7,9 +7,9 @@ from tiation.security.v1 import role_pb2_grpc
 
 from mesh.call import Context
 from mesh.pagination import Pages
+from mesh.shelf import Shelf
 from security.directory import Directory
 from security.entries import Role
-from security.servicers.shelf import Shelf
 
 __all__ = ["RoleServicer"]
 

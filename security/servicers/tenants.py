@@ -11,9 +11,9 @@ from mesh.identity import SYSTEM_TENANT, current_caller
 from mesh.pagination import Pages
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
+from mesh.shelf import Shelf
 from security.directory import Directory
 from security.entries import Tenant
-from security.servicers.shelf import Shelf
 
 __all__ = ["TenantServicer"]
 
@@ -36,14 +36,14 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
     async def ListTenants(self, request: pb.ListTenantsRequest, _: Context) -> pb.ListTenantsResponse:
         """The tenants that the caller may see: all for the platform's own principals, else the caller's own."""
         caller = current_caller()
-        everything = tenant_of(caller.subject) == SYSTEM_TENANT
-        parent = "" if everything else f"{PLATFORM}/{caller.tenant}"
-        tenants, token = await self._shelf.list(parent, request)
+        if tenant_of(caller.subject) != SYSTEM_TENANT:
+            return pb.ListTenantsResponse(tenants=[await self._shelf.get(f"{PLATFORM}/{caller.tenant}")])
+        tenants, token = await self._shelf.list(PLATFORM, request)
         return pb.ListTenantsResponse(tenants=tenants, next_page_token=token)
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, _: Context) -> pb.Tenant:
         """A new tenant."""
-        name = self._shelf.name("", request.tenant_id)
+        name = self._shelf.name(PLATFORM, request.tenant_id)
         return self._shelf.message(await self._shelf.create(name, request.tenant, request))
 
     async def UpdateTenant(self, request: pb.UpdateTenantRequest, _: Context) -> pb.Tenant:
@@ -52,7 +52,7 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
 
     async def DeleteTenant(self, request: pb.DeleteTenantRequest, _: Context) -> empty_pb2.Empty:
         """One tenant less."""
-        await self._shelf.delete(request.name, request.etag)
+        await self._shelf.delete(request.name, request.etag, forever=True)
         return empty_pb2.Empty()
 
 

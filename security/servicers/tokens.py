@@ -7,8 +7,8 @@ from tiation.security.v1 import token_pb2_grpc
 
 from mesh.call import Context
 from mesh.resource import tenant_of
+from mesh.shelf import timestamp
 from security.exchange import ApiKeyExchange
-from security.servicers.shelf import timestamp
 
 __all__ = ["TokenServicer"]
 

@@ -9,8 +9,8 @@ from tiation.security.v1 import workload_pb2_grpc
 
 from mesh.call import Context
 from mesh.identity import current_caller, workload_of
+from mesh.shelf import timestamp
 from security.authority import Authority, public_key_of
-from security.servicers.shelf import timestamp
 
 __all__ = ["WorkloadServicer"]
 

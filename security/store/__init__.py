@@ -1,6 +1,6 @@
-"""Security's SQL: the directory's entries, and the records."""
+"""Security's SQL: the policy's revision, and the records."""
 
-from security.store.directory import DirectoryStore
+from security.store.policy import PolicyStore
 from security.store.records import RecordStore
 
-__all__ = ["DirectoryStore", "RecordStore"]
+__all__ = ["PolicyStore", "RecordStore"]

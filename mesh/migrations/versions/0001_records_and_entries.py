@@ -1,14 +1,20 @@
-"""The directory, the policy's revision, and the records."""
+"""The spool of call records, and the entries."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "security_0001"
+revision = "mesh_0001"
 down_revision = None
 
 
 def upgrade() -> None:
     """Create the tables."""
+    op.create_table(
+        "call_records",
+        sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("record", sa.LargeBinary, nullable=False),
+        sqlite_autoincrement=True,
+    )
     op.create_table(
         "entries",
         sa.Column("kind", sa.Text, primary_key=True),
@@ -26,24 +32,9 @@ def upgrade() -> None:
     )
     op.create_index("entries_by_tenant", "entries", ["kind", "tenant", "name"])
     op.create_index("entries_by_request", "entries", ["kind", "tenant", "request_id"], unique=True)
-    op.create_table("policy", sa.Column("revision", sa.Integer, nullable=False))
-    op.execute("INSERT INTO policy (revision) VALUES (0)")
-    op.create_table(
-        "records",
-        sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("uid", sa.Text, nullable=False, unique=True),
-        sa.Column("tenant", sa.Text, nullable=False),
-        sa.Column("service", sa.Text, nullable=False),
-        sa.Column("subject", sa.Text, nullable=False),
-        sa.Column("code", sa.Integer, nullable=False),
-        sa.Column("receive_time", sa.Text, nullable=False),
-        sa.Column("record", sa.LargeBinary, nullable=False),
-        sqlite_autoincrement=True,
-    )
-    op.create_index("records_by_tenant", "records", ["tenant", "sequence"])
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("records", "policy", "entries"):
-        op.drop_table(table)
+    op.drop_table("entries")
+    op.drop_table("call_records")

@@ -1,4 +1,4 @@
-"""The SQL of tenants, principals, API keys, roles and bindings, and of the policy's revision."""
+"""The SQL of entries: one table a service, one row a resource, whatever its kind."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, column, insert, select, table, update
 
+from mesh.entries import Body, Entry
 from mesh.pagination import Page
 from mesh.resource import tenant_of
-from security.entries import ApiKey, Binding, Body, Entry, Principal, Role, Tenant
 
-__all__ = ["DirectoryStore"]
+__all__ = ["EntryStore"]
 
-_KINDS: dict[type, str] = {
-    Tenant: "tenant",
-    Principal: "principal",
-    ApiKey: "api_key",
-    Role: "role",
-    Binding: "binding",
-}
 _COLUMNS = (
     "kind", "name", "tenant", "uid", "revision", "create_time", "update_time", "delete_time", "labels", "body",
     "request_id", "request_digest",
 )  # fmt: skip
 _entries = table("entries", *(column(name) for name in _COLUMNS))
-_policy = table("policy", column("revision"))
 
 
-class DirectoryStore:
+class EntryStore:
     """Statements on a connection; each method is one, and runs inside the caller's transaction."""
 
     def get(self, connection: Connection, kind: type[Body], name: str) -> Entry[Body] | None:
@@ -47,35 +39,38 @@ class DirectoryStore:
         """What an earlier request with this id created, and that request's digest."""
         found = connection.execute(
             select(_entries).where(
-                _entries.c.kind == _KINDS[kind], _entries.c.tenant == tenant, _entries.c.request_id == request_id
+                _entries.c.kind == kind.__name__, _entries.c.tenant == tenant, _entries.c.request_id == request_id
             )
         ).one_or_none()
         return (_entry(kind, found), found.request_digest) if found is not None else None
+
+    def below(self, connection: Connection, kind: type[Body], parent: str, page: Page) -> list[Entry[Body]]:
+        """One entry more than the page holds of those below a resource, by name."""
+        statement = select(_entries).where(
+            _entries.c.kind == kind.__name__,
+            _entries.c.name > max(f"{parent}/", page.cursor or ""),
+            _entries.c.name < f"{parent}0",  # `0` is the character after `/`
+            _entries.c.delete_time.is_(None),
+        )
+        if tenant_of(parent):
+            statement = statement.where(_entries.c.tenant == tenant_of(parent))
+        rows = connection.execute(statement.order_by(_entries.c.name).limit(page.limit + 1))
+        return [_entry(kind, row) for row in rows]
 
     def digest_of(self, connection: Connection, kind: type[Body], name: str) -> str:
         """The digest of the request that created the entry."""
         row = self._row(connection, kind, name)
         return str(row.request_digest or "") if row is not None else ""
 
-    def page(self, connection: Connection, kind: type[Body], tenant: str, page: Page) -> list[Entry[Body]]:
-        """One entry more than the page holds, by name; an empty tenant means all tenants."""
-        statement = select(_entries).where(_entries.c.kind == _KINDS[kind], _entries.c.delete_time.is_(None))
-        if tenant:
-            statement = statement.where(_entries.c.tenant == tenant)
-        if page.cursor is not None:
-            statement = statement.where(_entries.c.name > page.cursor)
-        rows = connection.execute(statement.order_by(_entries.c.name).limit(page.limit + 1))
-        return [_entry(kind, row) for row in rows]
-
     def every(self, connection: Connection, kind: type[Body]) -> list[Entry[Body]]:
-        """Every entry of a kind in every tenant, by name: what the policy is made of."""
-        statement = select(_entries).where(_entries.c.kind == _KINDS[kind], _entries.c.delete_time.is_(None))
+        """Every entry of a kind in every tenant, by name."""
+        statement = select(_entries).where(_entries.c.kind == kind.__name__, _entries.c.delete_time.is_(None))
         return [_entry(kind, row) for row in connection.execute(statement.order_by(_entries.c.name))]
 
     def add(self, connection: Connection, entry: Entry[Body], *, request_id: str = "", digest: str = "") -> None:
         """Keep a new entry."""
         values = _values(entry) | {
-            "kind": _KINDS[type(entry.body)],
+            "kind": type(entry.body).__name__,
             "tenant": tenant_of(entry.name),
             "uid": entry.uid,
             "request_id": request_id or None,
@@ -88,7 +83,7 @@ class DirectoryStore:
         result = connection.execute(
             update(_entries)
             .where(
-                _entries.c.kind == _KINDS[type(entry.body)],
+                _entries.c.kind == type(entry.body).__name__,
                 _entries.c.name == entry.name,
                 _entries.c.revision == revision,
                 _entries.c.delete_time.is_(None),
@@ -99,23 +94,15 @@ class DirectoryStore:
 
     def bury(self, connection: Connection, kind: type[Body], name: str, *, forever: bool) -> None:
         """Delete an entry; `forever` keeps the name from being given again."""
-        where = (_entries.c.kind == _KINDS[kind], _entries.c.name == name)
+        where = (_entries.c.kind == kind.__name__, _entries.c.name == name)
         if forever:
             connection.execute(update(_entries).where(*where).values(delete_time=datetime.now(UTC).isoformat()))
         else:
             connection.execute(_entries.delete().where(*where))
 
-    def policy_revision(self, connection: Connection) -> int:
-        """The revision of the policy as it is now."""
-        return int(connection.execute(select(_policy.c.revision)).scalar_one())
-
-    def new_policy_revision(self, connection: Connection) -> None:
-        """Count one change of the policy."""
-        connection.execute(update(_policy).values(revision=_policy.c.revision + 1))
-
     @staticmethod
     def _row(connection: Connection, kind: type, name: str) -> Row[Any] | None:
-        statement = select(_entries).where(_entries.c.kind == _KINDS[kind], _entries.c.name == name)
+        statement = select(_entries).where(_entries.c.kind == kind.__name__, _entries.c.name == name)
         return connection.execute(statement).one_or_none()
 
 

@@ -1,4 +1,4 @@
-"""What the servicers of all directory resources share: the fields every resource has, and its standard methods.
+"""What all servicers of a service's resources share: the fields every resource has, and its standard methods.
 
 What is particular to a resource is in that resource's own servicer.
 """
@@ -15,15 +15,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from mesh.catalogue import Catalogue
+from mesh.entries import Body, Creation, Entry, entry_etag
 from mesh.etag import etag_of
 from mesh.masks import masked_fields
 from mesh.pagination import Pages
-from mesh.policy import PLATFORM
-from mesh.resource import tenant_of
-from security.directory import Creation, Directory, entry_etag
-from security.entries import Body, Entry
 
-__all__ = ["Resource", "Shelf", "timestamp"]
+__all__ = ["Resource", "Shelf", "creation_of", "timestamp"]
 
 
 class Resource(Protocol):
@@ -59,16 +57,16 @@ class Shelf(Generic[Body, R]):
     """The standard methods of one kind of resource.
 
     Attributes:
-        directory: the core.
+        catalogue: the core.
         pages: makes and checks page tokens.
         kind: the entries' own type.
-        collection: the part of the name before the id, `principals`; empty for tenants.
+        collection: the part of the name before the id, `principals`; empty where the id follows the parent.
         show: makes the message's own fields.
         read: makes the entry's own fields from a message.
         changeable: the fields that an update may change, labels included.
     """
 
-    directory: Directory
+    catalogue: Catalogue
     pages: Pages
     kind: type[Body]
     collection: str
@@ -87,21 +85,23 @@ class Shelf(Generic[Body, R]):
 
     async def get(self, name: str) -> R:
         """GetX."""
-        return self.message(await self.directory.get(self.kind, name))
+        return self.message(await self.catalogue.get(self.kind, name))
 
     async def list(self, parent: str, request: ListRequest) -> tuple[list[R], str]:
-        """ListX: the page's messages and the next page's token; an empty parent means all tenants."""
+        """ListX: the page's messages and the next page's token."""
         bound_to = (self.kind.__name__, parent)
         page = self.pages.start(bound_to, request.page_size, request.page_token)
-        found = await self.directory.page(self.kind, tenant_of(parent), page)
+        found = await self.catalogue.page(self.kind, parent, page)
         kept, token = self.pages.cut(bound_to, page, found, [entry.name for entry in found])
         return [self.message(entry) for entry in kept], token
 
     def name(self, parent: str, entry_id: str) -> str:
         """The name that a new resource gets."""
-        return f"{parent}/{self.collection}/{entry_id}" if self.collection else f"{PLATFORM}/{entry_id}"
+        return "/".join(part for part in (parent, self.collection, entry_id) if part)
 
-    async def create(self, name: str, resource: R, request: Message, body: Body | None = None) -> Entry[Body]:
+    async def create(
+        self, name: str, resource: R, request: Message, body: Body | None = None, *, validate_only: bool = False
+    ) -> Entry[Body]:
         """CreateX.
 
         Args:
@@ -109,12 +109,13 @@ class Shelf(Generic[Body, R]):
             resource: the resource as sent.
             request: the whole request.
             body: what to keep, where it is not just what was sent.
+            validate_only: true to check everything and keep nothing.
         """
         creation = creation_of(request)
         kept = body if body is not None else self.read(resource)
-        return await self.directory.create(name, kept, dict(resource.labels), creation)
+        return await self.catalogue.create(name, kept, dict(resource.labels), creation, validate_only=validate_only)
 
-    async def update(self, resource: R, mask: FieldMask) -> R:
+    async def update(self, resource: R, mask: FieldMask, *, validate_only: bool = False) -> R:
         """UpdateX."""
         fields = masked_fields(resource, mask, self.changeable)  # type: ignore[arg-type]
         sent = self.read(resource)
@@ -124,11 +125,13 @@ class Shelf(Generic[Body, R]):
             labels = dict(resource.labels) if "labels" in fields else entry.labels
             return replace(entry, body=msgspec.structs.replace(entry.body, **changed), labels=labels)
 
-        return self.message(await self.directory.update(self.kind, resource.name, resource.etag, change))
+        return self.message(
+            await self.catalogue.update(self.kind, resource.name, resource.etag, change, validate_only=validate_only)
+        )
 
-    async def delete(self, name: str, etag: str) -> None:
-        """DeleteX."""
-        await self.directory.delete(self.kind, name, etag)
+    async def delete(self, name: str, etag: str, *, forever: bool = False) -> None:
+        """DeleteX; `forever` keeps the name from being given again."""
+        await self.catalogue.delete(self.kind, name, etag, forever=forever)
 
 
 def creation_of(request: Any) -> Creation:  # noqa: ANN401 -- any create request
