@@ -1,0 +1,299 @@
+"""The `sql` connector: statements with named parameters, on SQLite inside one folder or on a driver that is allowed.
+
+An effect's key is written into the system's own database in the transaction of the effect itself, so that it happens
+once or not at all, whoever dies meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, open_sqlite, release, resolve_inside
+from integration.errors import (
+    AnswerTooLargeError,
+    CallTimeoutError,
+    CredentialUnknownError,
+    EffectKeyReusedError,
+    IntegrationError,
+    LocationForbiddenError,
+    OperationInvalidError,
+    SystemRefusedError,
+    SystemUnavailableError,
+)
+from integration.ports import Answer, Effect, Target
+
+__all__ = ["SqlConnector"]
+
+_MAX_ROWS = 1000
+_MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_STATEMENT_CHARS = 65_536
+_MAX_ENGINES = 64
+_INTERRUPT_S = 2.0
+_CREDENTIALS = frozenset({"username", "password"})
+_EFFECTS = f"""
+CREATE TABLE IF NOT EXISTS {EFFECTS_TABLE} (
+    effect_key VARCHAR(768) PRIMARY KEY, digest VARCHAR(64) NOT NULL,
+    output TEXT NOT NULL, create_time VARCHAR(40) NOT NULL
+)"""
+_FIND = text(f"SELECT digest, output FROM {EFFECTS_TABLE} WHERE effect_key = :key")  # noqa: S608 -- a constant
+_KEEP = text(
+    f"INSERT INTO {EFFECTS_TABLE} (effect_key, digest, output, create_time) "  # noqa: S608 -- a constant
+    "VALUES (:key, :digest, :output, :create_time)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One attempt: what to run, and how to stop it."""
+
+    statement: str
+    parameters: Mapping[str, object]
+    effect: Effect | None
+    running: threading.Event
+    stop: list[Callable[[], None]]
+
+
+class SqlConnector:
+    """Speaks SQL.
+
+    Args:
+        folder: where SQLite databases may be.
+        drivers: which SQLAlchemy drivers may be used, `sqlite` or `postgresql+psycopg`.
+        threads: how many statements run at once.
+    """
+
+    def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
+        self._folder = folder
+        self._drivers = drivers
+        self._engines: dict[tuple[str, int], Engine] = {}
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
+
+    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+        """Refuse other settings than a `url` that is allowed, and other credentials than user name and password."""
+        unknown = sorted(set(config) - {"url"})
+        if unknown or not isinstance(config.get("url"), str):
+            raise LocationForbiddenError("config must hold `url` and nothing else, for example sqlite:///crm.db")
+        for name in credentials:
+            if name not in _CREDENTIALS:
+                raise CredentialUnknownError(
+                    f"the sql connector has no use for a credential `{name}`; it knows username and password", name=name
+                )
+        self._url(str(config["url"]))
+
+    def check_operation(self, spec: Mapping[str, object], field: str) -> None:
+        """Refuse everything but one `statement`."""
+        statement = spec.get("statement")
+        if set(spec) != {"statement"} or not isinstance(statement, str) or not statement.strip():
+            raise OperationInvalidError(
+                f"{field}.spec must hold `statement`, the SQL text, and nothing else", field=field
+            )
+        if len(statement) > _MAX_STATEMENT_CHARS:
+            raise OperationInvalidError(f"{field}.spec.statement is longer than {_MAX_STATEMENT_CHARS} characters")
+
+    async def test(self, target: Target) -> str:
+        """Run a statement that asks for nothing."""
+        await self.call(target, {"statement": "SELECT 1"}, {}, effect=None, timeout_s=5.0)
+        return f"{make_url(str(target.config['url'])).get_backend_name()} answers"
+
+    async def call(
+        self,
+        target: Target,
+        spec: Mapping[str, object],
+        value: Any,  # noqa: ANN401 -- any JSON
+        *,
+        effect: Effect | None,
+        timeout_s: float,
+    ) -> Answer:
+        """Run the statement in a transaction of its own, together with the effect's key."""
+        statement = str(spec["statement"])
+        work = _Work(statement, _parameters(statement, value), effect, threading.Event(), [])
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, self._run, target, work)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(running)
+        except TimeoutError:
+            for stop in work.stop:
+                stop()
+            with suppress(IntegrationError, TimeoutError):
+                async with asyncio.timeout(_INTERRUPT_S):
+                    return await asyncio.shield(running)  # it ended just before it was stopped
+            error = CallTimeoutError(f"the statement took longer than {timeout_s:g} s and was stopped")
+            error.outcome_known = running.done()
+            raise error from None
+
+    async def close(self) -> None:
+        """Close every database."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for engine in self._engines.values():
+            engine.dispose()
+
+    def _run(self, target: Target, work: _Work) -> Answer:
+        """One attempt, on a thread."""
+        try:
+            with self._engine(target).connect() as connection:
+                driver: Any = connection.connection.driver_connection
+                if connection.dialect.name == "sqlite":
+                    work.stop.append(driver.interrupt)
+                with connection.begin():
+                    return self._in_transaction(connection, driver, work)
+        except IntegrationError:
+            raise
+        except DBAPIError as error:
+            raise _translated(error) from None
+
+    @staticmethod
+    def _in_transaction(connection: Connection, driver: Any, work: _Work) -> Answer:  # noqa: ANN401 -- the driver's own
+        effect = work.effect
+        if effect is not None:
+            connection.exec_driver_sql(_EFFECTS)
+            row = connection.execute(_FIND, {"key": effect.key}).one_or_none()
+            if row is not None:
+                if row.digest != effect.digest:
+                    raise EffectKeyReusedError("the effect key was used for another operation or input", key=effect.key)
+                return Answer(msgspec.json.decode(row.output), replayed=True)
+        if connection.dialect.name == "sqlite":
+            confine(driver)
+        try:
+            output = _output(connection, work)
+        finally:
+            if connection.dialect.name == "sqlite":
+                release(driver)
+        if effect is not None:
+            kept = {
+                "key": effect.key,
+                "digest": effect.digest,
+                "output": msgspec.json.encode(output).decode(),
+                "create_time": datetime.now(UTC).isoformat(),
+            }
+            connection.execute(_KEEP, kept)
+        return Answer(output)
+
+    def _engine(self, target: Target) -> Engine:
+        """The pool of connections to a system; an older revision's is closed."""
+        key = (target.name, target.revision)
+        engine = self._engines.get(key)
+        if engine is None:
+            for old in [old for old in self._engines if old[0] == target.name] or list(self._engines)[:-_MAX_ENGINES]:
+                self._engines.pop(old).dispose()
+            engine = self._engines[key] = self._open(target)
+        return engine
+
+    def _open(self, target: Target) -> Engine:
+        url = self._url(str(target.config["url"]))
+        if url.get_backend_name() != "sqlite":
+            credentials = target.credentials
+            url = url.set(username=credentials.get("username"), password=credentials.get("password"))
+            return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True)
+        path = resolve_inside(self._folder, url.database or "")
+        engine = create_engine(
+            "sqlite://", creator=lambda: open_sqlite(path), poolclass=QueuePool, pool_size=4, max_overflow=4
+        )
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine
+
+    def _url(self, location: str) -> URL:
+        """A URL that the operator allows.
+
+        Raises:
+            LocationForbiddenError: its driver or its place is not allowed.
+        """
+        try:
+            url = make_url(location)
+        except ArgumentError:
+            raise LocationForbiddenError("config.url is no database URL, for example sqlite:///crm.db") from None
+        if url.drivername not in self._drivers:
+            raise LocationForbiddenError(
+                f"the driver `{url.drivername}` is not allowed; the operator allows {', '.join(self._drivers)} "
+                "(integration.sql_drivers)",
+                driver=url.drivername,
+            )
+        if url.get_backend_name() == "sqlite":
+            if url.query or url.host:
+                raise LocationForbiddenError("config.url of a SQLite database takes a file name and nothing else")
+            resolve_inside(self._folder, url.database or "")
+            return url
+        if url.username or url.password:
+            raise LocationForbiddenError("config.url must not hold credentials; put them under `credentials`")
+        try:
+            url.get_dialect()
+        except NoSuchModuleError:
+            raise LocationForbiddenError(
+                f"the driver `{url.drivername}` is not installed", driver=url.drivername
+            ) from None
+        return url
+
+
+def _parameters(statement: str, value: Any) -> dict[str, object]:  # noqa: ANN401 -- any JSON
+    """The statement's parameters, taken from the input by name.
+
+    Raises:
+        SystemRefusedError: one is missing, or no plain value.
+    """
+    names = text(statement).compile().params
+    given = value if isinstance(value, dict) else {}
+    parameters: dict[str, object] = {}
+    for name in names:
+        if name not in given:
+            raise SystemRefusedError(f"the input lacks `{name}`, which the statement needs", parameter=name)
+        found = given[name]
+        if isinstance(found, (dict, list)):
+            raise SystemRefusedError(f"the input's `{name}` is no plain value; map it with `input`", parameter=name)
+        if isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
+            found = int(found)  # JSON knows one kind of number
+        parameters[name] = found
+    return parameters
+
+
+def _output(connection: Connection, work: _Work) -> dict[str, object]:
+    """Run the statement; its rows, or how many it changed."""
+    result = connection.execute(text(work.statement), dict(work.parameters))
+    if not result.returns_rows:
+        return {"row_count": result.rowcount}
+    rows: list[dict[str, object]] = []
+    size = 0
+    for row in result.mappings():
+        plain = {name: _plain(cell) for name, cell in row.items()}
+        size += len(msgspec.json.encode(plain))
+        if len(rows) == _MAX_ROWS or size > _MAX_ANSWER_BYTES:
+            raise AnswerTooLargeError(
+                f"the answer has more than {_MAX_ROWS} rows or {_MAX_ANSWER_BYTES} bytes; add a LIMIT or fewer columns"
+            )
+        rows.append(plain)
+    return {"rows": rows, "row_count": len(rows)}
+
+
+def _plain(cell: Any) -> object:  # noqa: ANN401 -- whatever a driver returns
+    if cell is None or isinstance(cell, (bool, int, float, str)):
+        return cell
+    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else str(cell)
+
+
+def _translated(error: DBAPIError) -> IntegrationError:
+    """A driver's error in our words, and whether another attempt may help."""
+    said = str(error.orig)
+    if isinstance(error, IntegrityError):
+        return SystemRefusedError(f"the database refused it: {said}")
+    if error.connection_invalidated or "locked" in said or "busy" in said or "full" in said:
+        refused = SystemUnavailableError(f"the database is not available: {said}")
+        refused.outcome_known = not error.connection_invalidated
+        return refused
+    if "interrupted" in said:
+        return CallTimeoutError("the statement was stopped")
+    if "not authorized" in said or "prohibited" in said:
+        return SystemRefusedError("the statement would leave its database, which is not allowed")
+    return SystemRefusedError(f"the database refused it: {said}")

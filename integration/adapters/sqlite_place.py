@@ -1,0 +1,77 @@
+"""Where a SQLite connection may go, and what its statements may do there.
+
+A tenant's statements reach one database file inside the folder that the operator allowed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from integration.errors import LocationForbiddenError, SystemUnavailableError
+
+__all__ = ["EFFECTS_TABLE", "open_sqlite", "resolve_inside"]
+
+EFFECTS_TABLE = "tiation_effects"
+_BUSY_S = 5.0
+_DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA}
+_DENIED_FUNCTIONS = {"load_extension", "readfile", "writefile", "fts3_tokenizer"}
+
+
+def resolve_inside(folder: Path, location: str) -> Path:
+    """The file that a URL's path means.
+
+    Args:
+        folder: what the operator allowed.
+        location: relative to it, or absolute and inside it.
+
+    Raises:
+        LocationForbiddenError: it lies outside, by `..`, by a link or plainly, or is no plain file name.
+    """
+    if not location or location.startswith("file:") or location == ":memory:" or "\0" in location:
+        raise LocationForbiddenError("config.url must name a database file, for example sqlite:///crm.db")
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not path.is_relative_to(root) or path == root:
+        raise LocationForbiddenError(
+            "config.url leads outside the folder that the operator allowed (integration.sqlite_folder)", url=location
+        )
+    if path.exists() and (not path.is_file() or path.stat().st_nlink > 1):
+        raise LocationForbiddenError("config.url must name a plain database file", url=location)
+    return path
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """Open an existing database for statements that are not ours.
+
+    Raises:
+        SystemUnavailableError: there is no such database.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+        )
+    except sqlite3.OperationalError:
+        raise SystemUnavailableError(
+            f"there is no database {path.name} in the allowed folder", database=path.name
+        ) from None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    return connection
+
+
+def confine(connection: sqlite3.Connection) -> None:
+    """Have SQLite refuse what would leave the database, or touch the table of effects."""
+
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        touches_effects = EFFECTS_TABLE in (first, second)
+        forbidden = action in _DENIED or (action == sqlite3.SQLITE_FUNCTION and second in _DENIED_FUNCTIONS)
+        return sqlite3.SQLITE_DENY if forbidden or touches_effects else sqlite3.SQLITE_OK
+
+    connection.set_authorizer(authorize)
+
+
+def release(connection: sqlite3.Connection) -> None:
+    """Lift the confinement for our own statements."""
+    connection.set_authorizer(None)
