@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from engine.errors import ManifestError
-from engine.strict_yaml import StrictYamlError, parse_yaml
+from mesh.strict_yaml import StrictYamlError, parse_yaml
 
 __all__ = [
     "MANIFEST_FILE",

@@ -37,11 +37,11 @@ class GraphBuilder:
         """A constant int64 vector, shape (len(values),)."""
         return self.weight("int64_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def op(self, operator: str, *inputs: str, **attributes: int | float) -> str:
+    def op(self, operator: str, *inputs: str, **attributes: float) -> str:
         """Add a node with one output and return the output's name."""
         return self.ops(operator, *inputs, outputs=1, **attributes)[0]
 
-    def ops(self, operator: str, *inputs: str, outputs: int, **attributes: int | float) -> list[str]:
+    def ops(self, operator: str, *inputs: str, outputs: int, **attributes: float) -> list[str]:
         """Add a node with several outputs and return their names."""
         names = [f"{operator}_{len(self._nodes)}_{index}" for index in range(outputs)]
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))

@@ -1,0 +1,1 @@
+"""The orchestrator service: agents, their revisions, and the runs they make, on a journal that no crash loses."""

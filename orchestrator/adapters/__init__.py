@@ -1,0 +1,1 @@
+"""The services that flows call, over gRPC."""

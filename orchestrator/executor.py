@@ -1,0 +1,237 @@
+"""The executor: claims runs that nobody holds, works on many at once, holds its leases, hands them back in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from mesh.db import Database
+from mesh.errors import TiationError
+from mesh.sandbox import SandboxPool
+from orchestrator.errors import LeaseLostError
+from orchestrator.flow import Flow
+from orchestrator.interpreter import Interpreter
+from orchestrator.journal import HandedBackError, RunCancelledError, RunJournal
+from orchestrator.notices import Notices
+from orchestrator.ports import Calls, CallsFor, RunRows
+from orchestrator.problem import Problem, StepFailedError
+from orchestrator.runs import RunLease
+
+__all__ = ["Executor", "Limits"]
+
+_ALL_EVENTS = 1_000_000
+_DRAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much an executor takes on.
+
+    Attributes:
+        concurrent_runs: at most so many runs at once.
+        lease_s: how long a run is held without word from its executor.
+        step_budget: how many steps a run may take.
+    """
+
+    concurrent_runs: int
+    lease_s: float
+    step_budget: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """A run under way: its task, and what tells it to end."""
+
+    task: asyncio.Task[None]
+    journal: RunJournal | None
+    cancelled: asyncio.Event
+
+
+class Executor:
+    """Works on runs.
+
+    Args:
+        database: the service's own database.
+        rows: its statements.
+        flow_of: the flow of a revision, by its name.
+        calls_for: the services as a requester reaches them.
+        sandbox: evaluates expressions.
+        notices: told of every write.
+        limits: how much to take on.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rows: RunRows,
+        flow_of: Callable[[str], Awaitable[Flow]],
+        calls_for: CallsFor,
+        sandbox: SandboxPool,
+        notices: Notices,
+        limits: Limits,
+    ) -> None:
+        self._database = database
+        self._rows = rows
+        self._flow_of = flow_of
+        self._calls_for = calls_for
+        self._sandbox = sandbox
+        self._notices = notices
+        self._limits = limits
+        self._owner = uuid.uuid4().hex
+        self._works: dict[str, _Work] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._loops: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger("orchestrator.executor")
+
+    async def start(self) -> None:
+        """Begin to claim runs."""
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(self._claim_forever()), loop.create_task(self._renew_forever())]
+
+    def wake(self) -> None:
+        """Look for runs at once."""
+        self._wake.set()
+
+    def cancel(self, run: str) -> None:
+        """Hear that a run is to end."""
+        work = self._works.get(run)
+        if work is not None:
+            if work.journal is not None:
+                work.journal.cancel_requested = True
+            work.cancelled.set()
+
+    async def drain(self) -> None:
+        """Take nothing more on; let runs come to the end of their step, then hand them back."""
+        self._draining = True
+        self._wake.set()
+        tasks = [work.task for work in self._works.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_DRAIN_S)
+
+    async def stop(self) -> None:
+        """Stop working; whoever comes next goes on at once."""
+        self._draining = True
+        for task in [*self._loops, *(work.task for work in self._works.values())]:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # each has logged what ended it
+                await task
+        await self._database.write(lambda transaction: self._rows.release(transaction, self._owner))
+
+    async def _claim_forever(self) -> None:
+        while not self._draining:
+            self._wake.clear()
+            try:
+                claimed = await self._claim()
+            except TiationError as error:
+                self._log.warning("runs not claimed", error=error.message)
+                claimed = 0
+            if not claimed:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(1.0, self._limits.lease_s / 5)):
+                        await self._wake.wait()
+
+    async def _claim(self) -> int:
+        free = self._limits.concurrent_runs - len(self._works)
+        if free <= 0:
+            return 0
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=self._limits.lease_s)
+        leases = await self._database.write(
+            lambda transaction: self._rows.claim(transaction, self._owner, now, until, free)
+        )
+        for lease in leases:
+            task = asyncio.get_running_loop().create_task(self._work(lease))
+            self._works[lease.run.name] = _Work(task, None, asyncio.Event())
+        return len(leases)
+
+    async def _renew_forever(self) -> None:
+        """Hold what is worked on; a third of a lease is left for a slow disk."""
+        while True:
+            await asyncio.sleep(self._limits.lease_s / 3)
+            if not self._works:
+                continue
+            until = datetime.now(UTC) + timedelta(seconds=self._limits.lease_s)
+            try:
+                await self._database.write(
+                    lambda transaction, until=until: self._rows.renew(transaction, self._owner, until),  # type: ignore[misc]
+                    durable=False,
+                )
+            except TiationError as error:
+                self._log.warning("leases not renewed", error=error.message)
+
+    async def _work(self, lease: RunLease) -> None:
+        """Work on one run until it ends, is handed back, or is lost to somebody else."""
+        name = lease.run.name
+        try:
+            await self._run(lease)
+        except HandedBackError:
+            pass
+        except LeaseLostError:
+            self._log.info("run lost to another executor", run=name)
+        except TiationError as error:
+            self._log.warning("run paused: its journal cannot be written", run=name, error=error.message)
+            await asyncio.sleep(self._limits.lease_s)
+        finally:
+            self._works.pop(name, None)
+            self._notices.tell(name)
+            self._wake.set()
+
+    async def _run(self, lease: RunLease) -> None:
+        run = lease.run
+        events = await self._database.read(lambda transaction: self._rows.events(transaction, run.name, 0, _ALL_EVENTS))
+        journal = RunJournal(lease, events, self._database, self._rows, self._notices, lambda: self._draining)
+        work = self._works[run.name]
+        work.journal = journal
+        journal.cancel_requested = journal.cancel_requested or work.cancelled.is_set()
+        calls = _Interruptible(self._calls_for(run), work.cancelled)
+        try:
+            flow = await self._flow_of(run.revision)
+            interpreter = Interpreter(flow, run, journal, calls, self._sandbox, self._limits.step_budget)
+            output = await interpreter.run()
+        except RunCancelledError:
+            await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
+        except StepFailedError as failed:
+            await journal.finish("RUN_FAILED", "FAILED", None, failed.problem)
+        except (HandedBackError, TiationError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
+            self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)
+            detail = "something went wrong on our side; the orchestrator's log says more"
+            problem = Problem.of_kind("runtime", 500, "Internal error", detail, "", "INTERNAL")
+            await journal.finish("RUN_FAILED", "FAILED", None, problem)
+        else:
+            await journal.finish("RUN_SUCCEEDED", "SUCCEEDED", output, None)
+
+
+class _Interruptible:
+    """Calls that end when their run is cancelled, but for those that may be in the middle of an effect."""
+
+    def __init__(self, calls: Calls, cancelled: asyncio.Event) -> None:
+        self._calls = calls
+        self._cancelled = cancelled
+
+    async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
+        """As `Calls.call`."""
+        if kind == "connect":
+            return await self._calls.call(kind, arguments, effect_key)
+        calling = asyncio.ensure_future(self._calls.call(kind, arguments, effect_key))
+        waiting = asyncio.ensure_future(self._cancelled.wait())
+        try:
+            await asyncio.wait((calling, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
+                raise RunCancelledError
+            return calling.result()
+        finally:
+            waiting.cancel()
+            if not calling.done():
+                calling.cancel()
+                with suppress(asyncio.CancelledError, TiationError):
+                    await calling

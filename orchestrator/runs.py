@@ -1,0 +1,114 @@
+"""Runs and their events, as the core sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from mesh.identity import Requester
+from orchestrator.problem import Problem
+
+__all__ = ["ENDED", "Event", "EventKind", "NewEvent", "Run", "RunLease", "StepResult"]
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+"""The states from which a run never moves."""
+
+EventKind = str
+"""A value of the contract's `RunEvent.Type`, by name."""
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """What a step came to; enough to go on from without doing it again.
+
+    Attributes:
+        output: what it passes on.
+        context: the flow's context from then on; None where it did not change it.
+        then: where the flow goes.
+        exported: true where it changed the context.
+        skipped: true where its condition did not hold.
+    """
+
+    output: Any = None
+    context: Any = None
+    then: str = "continue"
+    exported: bool = False
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be journalled.
+
+    Attributes:
+        kind: what happened.
+        step: JSON pointer to the step; empty for the run as a whole.
+        occurrence: how often the flow has come to this step, counted from 1.
+        attempt: how often this step has begun, counted from 1.
+        result: of a step.
+        value: the run's output, for events of the run.
+        problem: what went wrong.
+        duration_ms: how long the step took.
+    """
+
+    kind: EventKind
+    step: str = ""
+    occurrence: int = 0
+    attempt: int = 0
+    result: StepResult | None = None
+    value: Any = None
+    problem: Problem | None = None
+    duration_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A journalled event: its place in the run, counted from 1 without gaps, and when it was committed."""
+
+    sequence: int
+    time: datetime
+    what: NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands.
+
+    Attributes:
+        name: `tenants/{tenant}/agents/{agent}/runs/{run}`.
+        uid: never given twice.
+        revision: the revision that it is pinned to.
+        state: QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED.
+        input: what it begins with.
+        requester: on whose behalf.
+        create_time: UTC, like all of them.
+        sequence: of its newest event.
+    """
+
+    name: str
+    uid: str
+    revision: str
+    state: str
+    input: Any
+    requester: Requester
+    create_time: datetime
+    update_time: datetime
+    sequence: int
+    steps: int = 0
+    output: Any = None
+    problem: Problem | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    cancel_requested: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunLease:
+    """The right to write a run's events: its owner, and the epoch that every write must carry."""
+
+    run: Run
+    owner: str
+    epoch: int

@@ -1,0 +1,277 @@
+"""The SQL of runs and events: every write to a run carries its lease's epoch, every event its sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, column, func, insert, or_, select, table, update
+
+from mesh.identity import Requester
+from mesh.pagination import Page
+from mesh.resource import parent_of, tenant_of
+from orchestrator.errors import LeaseLostError
+from orchestrator.problem import Problem
+from orchestrator.runs import ENDED, Event, NewEvent, Run, RunLease, StepResult
+
+__all__ = ["RunStore"]
+
+_runs = table(
+    "runs",
+    *(
+        column(name)
+        for name in (
+            "name", "tenant", "agent", "uid", "revision", "state", "input", "requester", "labels", "output", "problem",
+            "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
+            "epoch", "lease_expires", "request_id", "request_digest",
+        )
+    ),
+)  # fmt: skip
+_events = table(
+    "events",
+    *(
+        column(n)
+        for n in ("run", "sequence", "time", "kind", "step", "occurrence", "attempt", "duration_ms", "payload")
+    ),
+)
+_LIVE = _runs.c.state.in_(("QUEUED", "RUNNING"))
+_INSERT_EVENT = insert(_events)
+
+
+class _Payload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an event holds besides its columns."""
+
+    result: StepResult | None = None
+    value: Any = None
+    problem: Problem | None = None
+
+
+class RunStore:
+    """Statements on a connection; each method runs inside the caller's transaction."""
+
+    def add(self, connection: Connection, run: Run, request_id: str, digest: str) -> None:
+        """Keep a new run, with RUN_CREATED as its first event."""
+        now = run.create_time.isoformat()
+        values = {
+            "name": run.name,
+            "tenant": tenant_of(run.name),
+            "agent": parent_of(run.name),
+            "uid": run.uid,
+            "revision": run.revision,
+            "state": run.state,
+            "input": _text(run.input),
+            "requester": _text(run.requester),
+            "labels": _text(run.labels),
+            "create_time": now,
+            "update_time": now,
+            "sequence": 1,
+            "steps": 0,
+            "cancel_requested": False,
+            "epoch": 0,
+            "request_id": request_id or None,
+            "request_digest": digest,
+        }
+        connection.execute(insert(_runs).values(values))
+        self._journal(connection, run.name, 0, [NewEvent("RUN_CREATED")], now)
+
+    def get(self, connection: Connection, name: str) -> Run | None:
+        """One run."""
+        row = connection.execute(select(_runs).where(_runs.c.name == name)).one_or_none()
+        return _run(row) if row is not None else None
+
+    def by_request(self, connection: Connection, agent: str, request_id: str) -> tuple[Run, str] | None:
+        """What an earlier request with this id created, and that request's digest."""
+        statement = select(_runs).where(_runs.c.agent == agent, _runs.c.request_id == request_id)
+        row = connection.execute(statement).one_or_none()
+        return (_run(row), row.request_digest) if row is not None else None
+
+    def digest_of(self, connection: Connection, name: str) -> str:
+        """The digest of the request that created the run."""
+        return str(connection.execute(select(_runs.c.request_digest).where(_runs.c.name == name)).scalar_one())
+
+    def page(self, connection: Connection, agent: str, page: Page) -> list[Run]:
+        """One run more than the page holds, by name."""
+        statement = select(_runs).where(_runs.c.agent == agent, _runs.c.name > (page.cursor or ""))
+        return [_run(row) for row in connection.execute(statement.order_by(_runs.c.name).limit(page.limit + 1))]
+
+    def live(self, connection: Connection, agent: str) -> int:
+        """How many runs of an agent have not ended."""
+        return int(connection.execute(select(func.count()).where(_runs.c.agent == agent, _LIVE)).scalar_one())
+
+    def events(self, connection: Connection, name: str, after: int, limit: int) -> list[Event]:
+        """Events after a sequence, in order."""
+        statement = select(_events).where(_events.c.run == name, _events.c.sequence > after)
+        return [_event(row) for row in connection.execute(statement.order_by(_events.c.sequence).limit(limit))]
+
+    def claim(self, connection: Connection, owner: str, now: datetime, until: datetime, limit: int) -> list[RunLease]:
+        """Take up to so many runs that are live and held by nobody, oldest first; each starts a new epoch."""
+        free = or_(_runs.c.lease_expires.is_(None), _runs.c.lease_expires < now.isoformat())
+        found = select(_runs).where(_LIVE, free).order_by(_runs.c.create_time).limit(limit)
+        if connection.dialect.name == "postgresql":
+            found = found.with_for_update(skip_locked=True)
+        leases = []
+        for row in connection.execute(found).all():
+            taken = (
+                update(_runs)
+                .where(_runs.c.name == row.name, _runs.c.epoch == row.epoch, _LIVE)
+                .values(
+                    owner=owner,
+                    epoch=row.epoch + 1,
+                    lease_expires=until.isoformat(),
+                    state="RUNNING",
+                    start_time=row.start_time or now.isoformat(),
+                )
+                .returning(_runs)
+            )
+            held = connection.execute(taken).one_or_none()
+            if held is None:
+                continue
+            lease = RunLease(_run(held), owner, held.epoch)
+            self.append(connection, lease, [NewEvent("RUN_STARTED", attempt=held.epoch)], now)
+            leases.append(lease)
+        return leases
+
+    def append(self, connection: Connection, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
+        """Journal events of a run that is still held; returns whether somebody has asked to cancel it.
+
+        Raises:
+            LeaseLostError: somebody else holds the run, or it has ended.
+        """
+        row = self._advance(connection, lease, events, now, {})
+        return bool(row.cancel_requested)
+
+    def finish(
+        self,
+        connection: Connection,
+        lease: RunLease,
+        events: Sequence[NewEvent],
+        state: str,
+        output: Any,  # noqa: ANN401 -- any JSON
+        problem: Problem | None,
+        now: datetime,
+    ) -> None:
+        """Journal the last events and end the run, unless it has ended.
+
+        Raises:
+            LeaseLostError: as `append`.
+        """
+        values = {
+            "state": state,
+            "output": _text(output),
+            "problem": _text(problem) if problem is not None else None,
+            "end_time": now.isoformat(),
+            "owner": None,
+            "lease_expires": None,
+        }
+        self._advance(connection, lease, events, now, values)
+
+    def renew(self, connection: Connection, owner: str, until: datetime) -> None:
+        """Hold everything that an owner holds until then."""
+        connection.execute(update(_runs).where(_runs.c.owner == owner, _LIVE).values(lease_expires=until.isoformat()))
+
+    def release(self, connection: Connection, owner: str) -> None:
+        """Let go of everything that an owner holds: others may take it at once."""
+        connection.execute(update(_runs).where(_runs.c.owner == owner, _LIVE).values(lease_expires=None, owner=None))
+
+    def request_cancel(self, connection: Connection, name: str, now: datetime) -> Run | None:
+        """Note that a run is to end. One that nobody has begun ends at once; one that has ended stays as it is."""
+        run = self.get(connection, name)
+        if run is None or run.state in ENDED or run.cancel_requested:
+            return run
+        events = [NewEvent("CANCEL_REQUESTED")]
+        values: dict[str, Any] = {"cancel_requested": True}
+        if run.state == "QUEUED":
+            events.append(NewEvent("RUN_CANCELLED"))
+            values |= {"state": "CANCELLED", "end_time": now.isoformat()}
+        connection.execute(
+            update(_runs)
+            .where(_runs.c.name == name)
+            .values(sequence=run.sequence + len(events), update_time=now.isoformat(), **values)
+        )
+        self._journal(connection, name, run.sequence, events, now.isoformat())
+        return self.get(connection, name)
+
+    def _advance(
+        self,
+        connection: Connection,
+        lease: RunLease,
+        events: Sequence[NewEvent],
+        now: datetime,
+        values: dict[str, Any],
+    ) -> Row[Any]:
+        """Move a run's sequence on, guarded by its lease, and journal the events under the new numbers."""
+        steps = sum(event.kind == "STEP_SUCCEEDED" for event in events)
+        held = and_(_runs.c.owner == lease.owner, _runs.c.epoch == lease.epoch, _runs.c.state == "RUNNING")
+        statement = (
+            update(_runs)
+            .where(_runs.c.name == lease.run.name, held)
+            .values(
+                sequence=_runs.c.sequence + len(events),
+                steps=_runs.c.steps + steps,
+                update_time=now.isoformat(),
+                **values,
+            )
+            .returning(_runs.c.sequence, _runs.c.cancel_requested)
+        )
+        row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise LeaseLostError(f"{lease.run.name} is no longer held by this orchestrator", resource=lease.run.name)
+        self._journal(connection, lease.run.name, row.sequence - len(events), events, now.isoformat())
+        return row
+
+    @staticmethod
+    def _journal(connection: Connection, name: str, after: int, events: Sequence[NewEvent], now: str) -> None:
+        rows = [
+            {
+                "run": name,
+                "sequence": after + number,
+                "time": now,
+                "kind": event.kind,
+                "step": event.step,
+                "occurrence": event.occurrence,
+                "attempt": event.attempt,
+                "duration_ms": event.duration_ms,
+                "payload": _text(_Payload(event.result, event.value, event.problem)),
+            }
+            for number, event in enumerate(events, 1)
+        ]
+        connection.execute(_INSERT_EVENT, rows)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 -- any JSON
+    return msgspec.json.encode(value).decode()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        name=row.name,
+        uid=row.uid,
+        revision=row.revision,
+        state=row.state,
+        input=msgspec.json.decode(row.input),
+        requester=msgspec.json.decode(row.requester, type=Requester),
+        create_time=datetime.fromisoformat(row.create_time),
+        update_time=datetime.fromisoformat(row.update_time),
+        sequence=row.sequence,
+        steps=row.steps,
+        output=msgspec.json.decode(row.output) if row.output else None,
+        problem=msgspec.json.decode(row.problem, type=Problem) if row.problem else None,
+        start_time=_moment(row.start_time),
+        end_time=_moment(row.end_time),
+        cancel_requested=bool(row.cancel_requested),
+        labels=msgspec.json.decode(row.labels),
+    )
+
+
+def _event(row: Row[Any]) -> Event:
+    payload = msgspec.json.decode(row.payload, type=_Payload)
+    what = NewEvent(
+        row.kind, row.step, row.occurrence, row.attempt, payload.result, payload.value, payload.problem, row.duration_ms
+    )
+    return Event(row.sequence, datetime.fromisoformat(row.time), what)
