@@ -75,6 +75,10 @@ class Catalogue:
         """
         return await self._database.read(lambda transaction: self._rows.below(transaction, kind, parent, page))
 
+    async def every(self, kind: type[Body]) -> list[Entry[Body]]:
+        """Every entry of a kind, whosever it is: for the service's own start."""
+        return await self._database.read(lambda transaction: self._rows.every(transaction, kind))
+
     async def create(
         self, name: str, body: Body, labels: Mapping[str, str], creation: Creation, *, validate_only: bool = False
     ) -> Entry[Body]:

@@ -44,7 +44,7 @@ class GraphBuilder:
     def ops(self, operator: str, *inputs: str, outputs: int, **attributes: float) -> list[str]:
         """Add a node with several outputs and return their names."""
         names = [f"{operator}_{len(self._nodes)}_{index}" for index in range(outputs)]
-        self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, names, **attributes))  # type: ignore[arg-type]
         return names
 
     def build(

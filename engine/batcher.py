@@ -1,0 +1,198 @@
+"""The batcher: one run in flight, everything that waits and fits together goes into the next. No delay, no transport.
+
+Measured against a fixed delay it is better at every load: an idle model answers at once, a busy one fills its batches
+by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
+
+__all__ = ["BatchObserver", "Batcher"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatchObserver(Protocol):
+    """Hears how batches went."""
+
+    def batch(self, *, requests: int, rows: int, waited_s: float, ran_s: float) -> None:
+        """One run: how many requests and rows were in it, how long the oldest had waited, how long it took."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Result]):
+    """A request in the queue."""
+
+    item: Item
+    rows: int
+    key: Hashable
+    since: float
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Result]
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs requests together on one thread of its own.
+
+    Args:
+        run: computes the results of a batch, in order; it gets at least one item and blocks.
+        name: of the model, for its thread.
+        max_rows: the most rows in a batch; a request with more runs alone.
+        max_waiting: how many requests may wait.
+        observer: hears how batches went.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        name: str,
+        max_rows: int,
+        max_waiting: int,
+        observer: BatchObserver | None = None,
+    ) -> None:
+        self._run = run
+        self._max_rows = max_rows
+        self._max_waiting = max_waiting
+        self._observer = observer
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    async def submit(self, item: Item, *, rows: int, key: Hashable = None) -> Result:
+        """Have an item computed, together with others of the same key.
+
+        Args:
+            item: what to compute.
+            rows: how many rows it has.
+            key: only items of equal keys share a batch.
+
+        Raises:
+            QueueFullError: too many wait.
+            ModelNotReadyError: the batcher is closed.
+            EngineError: what the run raised.
+        """
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting[Item, Result] = _Waiting(item, rows, key, time.perf_counter(), loop, loop.create_future())
+        with self._changed:
+            if self._closed:
+                raise ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
+            if len(self._queue) >= self._max_waiting:
+                raise QueueFullError(
+                    f"{self._max_waiting} requests wait for the model already; try again later", retry_after_s=1.0
+                )
+            self._queue.append(waiting)
+            self._changed.notify()
+        return await waiting.future
+
+    def close(self) -> None:
+        """Finish what waits, then end the thread. Blocks until then."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while batch := self._next():
+            began = time.perf_counter()
+            results: Sequence[Result] = ()
+            error: Exception | None = None
+            try:
+                results = self._run([waiting.item for waiting in batch])
+                if len(results) != len(batch):
+                    error = InferenceFailedError("the model gave another number of answers than it was asked")
+            except EngineError as raised:
+                error = raised
+            except Exception as raised:  # noqa: BLE001 -- whatever it is, everyone in the batch must hear of it
+                error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
+            ended = time.perf_counter()
+            if self._observer is not None:
+                self._observer.batch(
+                    requests=len(batch),
+                    rows=sum(waiting.rows for waiting in batch),
+                    waited_s=began - batch[0].since,
+                    ran_s=ended - began,
+                )
+            if error is not None and len(batch) > 1:
+                self._one_by_one(batch)
+            else:
+                _settle(batch, results, error)
+
+    def _one_by_one(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
+        """Run the members of a failed batch alone, so that one cannot fail the others."""
+        for waiting in batch:
+            results: Sequence[Result] = ()
+            error: Exception | None = None
+            try:
+                results = self._run([waiting.item])
+            except EngineError as raised:
+                error = raised
+            except Exception as raised:  # noqa: BLE001 -- as above
+                error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
+            _settle([waiting], results, error)
+
+    def _next(self) -> list[_Waiting[Item, Result]]:
+        """What goes into the next run: the oldest request and all that fit with it; empty at the end."""
+        with self._changed:
+            while True:
+                self._drop_cancelled()
+                if self._queue:
+                    break
+                if self._closed:
+                    return []
+                self._changed.wait()
+            first = self._queue.popleft()
+            batch, rows = [first], first.rows
+            kept: deque[_Waiting[Item, Result]] = deque()
+            while self._queue:
+                waiting = self._queue.popleft()
+                if waiting.key == first.key and rows + waiting.rows <= self._max_rows:
+                    batch.append(waiting)
+                    rows += waiting.rows
+                else:
+                    kept.append(waiting)
+            self._queue = kept
+            return batch
+
+    def _drop_cancelled(self) -> None:
+        """Forget requests whose callers went away."""
+        if any(waiting.future.cancelled() for waiting in self._queue):
+            self._queue = deque(waiting for waiting in self._queue if not waiting.future.cancelled())
+
+
+def _settle(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
+    """Hand results or the error to the callers, each on its own loop, once."""
+
+    def resolve(members: Sequence[tuple[int, _Waiting[Item, Result]]]) -> None:
+        for at, waiting in members:
+            if waiting.future.done():
+                continue
+            if error is not None:
+                waiting.future.set_exception(error)
+            else:
+                waiting.future.set_result(results[at])
+
+    by_loop: dict[int, list[tuple[int, _Waiting[Item, Result]]]] = {}
+    for at, waiting in enumerate(batch):
+        by_loop.setdefault(id(waiting.loop), []).append((at, waiting))
+    for members in by_loop.values():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            members[0][1].loop.call_soon_threadsafe(resolve, members)

@@ -1,0 +1,414 @@
+"""The model repository: versions on disk and in memory, and every step between the two.
+
+A version is a folder that appears whole; what is in memory is looked up by tenant, model and version. The rows are
+`mesh.catalogue`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from engine.errors import (
+    BackboneError,
+    BackboneInUseError,
+    EngineError,
+    ModelNotFoundError,
+    ReadOnlyModelError,
+    VersionExistsError,
+    VersionNotFoundError,
+)
+from engine.manifest import (
+    MANIFEST_FILE,
+    ClassificationManifest,
+    EmbeddingManifest,
+    Manifest,
+    OnnxManifest,
+    parse_manifest,
+)
+from engine.metrics import EngineMetrics, ModelFigures
+from engine.models import File, Model, ModelVersion, Spec, version_name
+from engine.servables import BatchLimits, Classifier, Embedder, OnnxModel, Servable
+from engine.sessions import SessionSettings
+from mesh.catalogue import Catalogue, NotFoundError
+from mesh.entries import Creation, Entry
+from mesh.identity import SYSTEM_TENANT
+from mesh.pagination import Page
+from mesh.policy import PLATFORM
+from mesh.resource import tenant_of
+
+__all__ = ["Loaded", "Repository"]
+
+_SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version in memory."""
+
+    name: str
+    model: str
+    version: int
+    servable: Servable
+    manifest: Manifest
+    figures: ModelFigures
+
+
+class Repository:
+    """Keeps models.
+
+    Args:
+        folder: where versions are, below a folder a tenant and a model.
+        system: where the models that ship with the platform are; they are read only.
+        catalogue: keeps what is known of them.
+        metrics: counts.
+        session: how sessions are opened.
+        limits: how much a model takes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        system: Path | None,
+        catalogue: Catalogue,
+        metrics: EngineMetrics,
+        session: SessionSettings,
+        limits: BatchLimits,
+    ) -> None:
+        self.folder = folder
+        self._system = system
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._session = session
+        self._limits = limits
+        self._loaded: dict[str, Loaded] = {}
+        self._serving: dict[str, int] = {}
+        self._loading: set[str] = set()
+        self._changing = asyncio.Lock()
+        self._log = structlog.get_logger("engine.repository")
+
+    async def start(self) -> None:
+        """Remove what never became whole, take in what ships with the platform, load what shall be in memory."""
+        await asyncio.to_thread(self._sweep)
+        await self._take_in_system_models()
+        versions = await self._catalogue_all()
+        order = {"onnx": 0, "text-embedding": 1, "text-classification": 2}
+        for entry in sorted(versions, key=lambda entry: order.get(entry.body.kind, 3)):
+            if entry.body.wanted:
+                try:
+                    await self._load(entry)
+                except EngineError as error:
+                    self._log.warning("model not loaded", model=entry.name, error=error.message)
+                    await self._note(entry.name, failure=error.message)
+
+    async def stop(self) -> None:
+        """Give all memory back."""
+        for loaded in list(self._loaded.values()):
+            await asyncio.to_thread(loaded.servable.close)
+        self._loaded.clear()
+
+    def find(self, tenant: str, name: str, version: str) -> Loaded:
+        """A version in memory.
+
+        Args:
+            tenant: of the caller.
+            name: a model's id, of the caller's tenant or else of `system`; or its full name.
+            version: its number; empty for the newest that is loaded.
+
+        Raises:
+            ModelNotFoundError: nothing of that name is in memory.
+            VersionNotFoundError: that version is not.
+        """
+        models = (
+            [name]
+            if name.startswith(f"{PLATFORM}/")
+            else [f"{PLATFORM}/{tenant}/models/{name}", f"{_SYSTEM}/models/{name}"]
+        )
+        for model in models:
+            serving = self._serving.get(model)
+            if serving is None:
+                continue
+            wanted = version or str(serving)
+            loaded = self._loaded.get(f"{model}/versions/{wanted}")
+            if loaded is None:
+                raise VersionNotFoundError(
+                    f"version {wanted[:32]} of {name} is not loaded", model=name, version=wanted[:32]
+                )
+            return loaded
+        raise ModelNotFoundError(
+            f"there is no model `{name[:128]}` in memory; `tiation models list` shows which", model=name[:128]
+        )
+
+    def serving(self, model: str) -> int:
+        """The version that answers requests which name none; 0 while none is loaded."""
+        return self._serving.get(model, 0)
+
+    def state(self, entry: Entry[ModelVersion]) -> str:
+        """Whether a version answers requests."""
+        if entry.name in self._loading:
+            return "LOADING"
+        if entry.name in self._loaded:
+            return "READY"
+        return "FAILED" if entry.body.failure else "UNLOADED"
+
+    def versions_of(self, model: str) -> list[int]:
+        """The versions of a model that are in memory."""
+        return sorted(loaded.version for loaded in self._loaded.values() if loaded.model == model)
+
+    async def keep(
+        self, model: str, version: int, staged: Path, files: Sequence[File], labels: dict[str, str], *, load: bool
+    ) -> Entry[ModelVersion]:
+        """Take in an upload that is whole; it is opened before it is kept, so that what is kept can be loaded.
+
+        Raises:
+            VersionExistsError: there is such a version.
+            EngineError: the upload is no model.
+        """
+        async with self._changing:
+            current = await self._model(model)
+            number = version or (current.body.latest if current else 0) + 1
+            name = version_name(model, number)
+            if current is not None and await self._version(name) is not None:
+                raise VersionExistsError(f"{name} exists already; push another version", resource=name)
+            loaded = await self._open(name, staged)
+            target = self._place(name)
+            await asyncio.to_thread(_move, staged, target)
+            body = ModelVersion(
+                _kind(loaded.manifest),
+                tuple(files),
+                _specs(loaded.servable.inputs),
+                _specs(loaded.servable.outputs),
+                wanted=load,
+            )
+            try:
+                entry = await self._record(model, number, current, body, labels)
+            except BaseException:
+                await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+                await asyncio.to_thread(loaded.servable.close)
+                raise
+            if load:
+                self._enter(loaded)
+            else:
+                await asyncio.to_thread(loaded.servable.close)
+            return entry
+
+    async def load(self, name: str) -> Entry[ModelVersion]:
+        """Bring a version into memory; one that is there already stays."""
+        async with self._changing:
+            entry = await self._catalogue.get(ModelVersion, name)
+            if name not in self._loaded:
+                await self._load(entry)
+            return await self._note(name, wanted=True)
+
+    async def unload(self, name: str) -> Entry[ModelVersion]:
+        """Take a version out of memory, after it has answered what it was asked."""
+        async with self._changing:
+            await self._catalogue.get(ModelVersion, name)
+            self._refuse_system(name)
+            await self._release(name)
+            return await self._note(name, wanted=False)
+
+    async def delete_version(self, name: str, etag: str) -> None:
+        """Delete one version."""
+        async with self._changing:
+            await self._catalogue.get(ModelVersion, name)
+            self._refuse_system(name)
+            await self._release(name)
+            await self._catalogue.delete(ModelVersion, name, etag)
+            await asyncio.to_thread(shutil.rmtree, self._place(name), ignore_errors=True)
+
+    async def delete_model(self, name: str, etag: str) -> None:
+        """Delete a model with all its versions."""
+        async with self._changing:
+            await self._catalogue.get(Model, name)
+            self._refuse_system(name)
+            versions = await self._catalogue.page(ModelVersion, name, Page(1000, None))
+            for entry in versions:
+                await self._release(entry.name)
+            await self._catalogue.delete(Model, name, etag)
+            for entry in versions:
+                await self._catalogue.delete(ModelVersion, entry.name, "")
+            await asyncio.to_thread(shutil.rmtree, self._place(f"{name}/versions/0").parent, ignore_errors=True)
+
+    async def _load(self, entry: Entry[ModelVersion]) -> None:
+        self._loading.add(entry.name)
+        try:
+            self._enter(await self._open(entry.name, self._place(entry.name)))
+        finally:
+            self._loading.discard(entry.name)
+
+    async def _open(self, name: str, folder: Path) -> Loaded:
+        """Make a version's servable from its files."""
+        model, number = name.rsplit("/versions/", 1)
+        data = await asyncio.to_thread((folder / MANIFEST_FILE).read_bytes)
+        manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
+        figures = self._metrics.of(model, int(number))
+        servable = await self._servable(manifest, folder, tenant_of(name), figures)
+        return Loaded(name, model, int(number), servable, manifest, figures)
+
+    async def _servable(self, manifest: Manifest, folder: Path, tenant: str, figures: ModelFigures) -> Servable:
+        match manifest:
+            case OnnxManifest():
+                return await asyncio.to_thread(OnnxModel, folder, manifest, self._session, self._limits, figures)
+            case EmbeddingManifest():
+                return await asyncio.to_thread(Embedder, folder, manifest, self._session, self._limits, figures)
+            case ClassificationManifest():
+
+                def backbone() -> Servable:
+                    try:
+                        return self.find(tenant, manifest.backbone, "").servable
+                    except (ModelNotFoundError, VersionNotFoundError):
+                        raise BackboneError(
+                            f"backbone: `{manifest.backbone}` is not loaded; load it first", backbone=manifest.backbone
+                        ) from None
+
+                return await Classifier.build(manifest, backbone)
+
+    def _enter(self, loaded: Loaded) -> None:
+        """Let a version answer."""
+        self._loaded[loaded.name] = loaded
+        self._serving[loaded.model] = max(self.versions_of(loaded.model))
+        loaded.figures.pending.set_function(lambda: loaded.servable.waiting)
+
+    async def _release(self, name: str) -> None:
+        """Take a version out of memory."""
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            return
+        if len(self.versions_of(loaded.model)) == 1:
+            self._refuse_backbone(loaded)
+        del self._loaded[name]
+        rest = self.versions_of(loaded.model)
+        if rest:
+            self._serving[loaded.model] = max(rest)
+        else:
+            self._serving.pop(loaded.model, None)
+        await asyncio.to_thread(loaded.servable.close)
+
+    def _refuse_backbone(self, loaded: Loaded) -> None:
+        """Refuse to take away what others stand on."""
+        tenant, model_id = tenant_of(loaded.model), loaded.model.rsplit("/", 1)[1]
+        for other in self._loaded.values():
+            manifest = other.manifest
+            if (
+                isinstance(manifest, ClassificationManifest)
+                and manifest.backbone == model_id
+                and tenant_of(other.model) == tenant
+            ):
+                raise BackboneInUseError(
+                    f"{loaded.model} is what {other.model} stands on; unload that first", model=other.model
+                )
+
+    @staticmethod
+    def _refuse_system(name: str) -> None:
+        if tenant_of(name) == SYSTEM_TENANT:
+            raise ReadOnlyModelError(f"{name} ships with the platform and stays as it is", resource=name)
+
+    def _place(self, name: str) -> Path:
+        """Where a version's files are."""
+        model, number = name.rsplit("/versions/", 1)
+        if tenant_of(name) == SYSTEM_TENANT and self._system is not None:
+            return self._system / model.rsplit("/", 1)[1] / number
+        return self.folder / tenant_of(name) / model.rsplit("/", 1)[1] / number
+
+    def _sweep(self) -> None:
+        """Remove uploads that a crash left behind."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self.folder.glob(".upload-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    async def _take_in_system_models(self) -> None:
+        """Make entries for the models in the platform's own folder."""
+        if self._system is None or not self._system.is_dir():
+            return
+        for manifest_file in sorted(self._system.glob(f"*/*/{MANIFEST_FILE}")):
+            folder = manifest_file.parent
+            if not folder.name.isdigit():
+                continue
+            model, number = f"{_SYSTEM}/models/{folder.parent.name}", int(folder.name)
+            files = await asyncio.to_thread(_files, folder)
+            known = await self._version(version_name(model, number))
+            if known is not None and known.body.files == tuple(files):
+                continue
+            try:
+                loaded = await self._open(version_name(model, number), folder)
+            except (EngineError, NotFoundError) as error:
+                self._log.warning("model not taken in", model=model, error=str(error))
+                continue
+            self._enter(loaded)
+            specs = _specs(loaded.servable.inputs), _specs(loaded.servable.outputs)
+            body = ModelVersion(_kind(loaded.manifest), tuple(files), *specs)
+            if known is not None:
+                await self._catalogue.delete(ModelVersion, known.name, "")
+            await self._record(model, number, await self._model(model), body, {})
+
+    async def _record(
+        self, model: str, number: int, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
+    ) -> Entry[ModelVersion]:
+        """Keep what is known of a new version."""
+        once = Creation("", "")
+        if current is None:
+            await self._catalogue.create(model, Model(number), {}, once)
+        elif number > current.body.latest:
+            await self._catalogue.update(Model, model, "", lambda entry: replace(entry, body=Model(number)))
+        return await self._catalogue.create(version_name(model, number), body, labels, once)
+
+    async def _note(self, name: str, **changed: Any) -> Entry[ModelVersion]:  # noqa: ANN401 -- fields of the body
+        """Keep whether a version shall be in memory, and what keeps it from that."""
+        fields = {"failure": "", **changed}
+
+        def change(entry: Entry[ModelVersion]) -> Entry[ModelVersion]:
+            return replace(entry, body=msgspec.structs.replace(entry.body, **fields))
+
+        return await self._catalogue.update(ModelVersion, name, "", change)
+
+    async def _model(self, name: str) -> Entry[Model] | None:
+        try:
+            return await self._catalogue.get(Model, name)
+        except NotFoundError:
+            return None
+
+    async def _version(self, name: str) -> Entry[ModelVersion] | None:
+        try:
+            return await self._catalogue.get(ModelVersion, name)
+        except NotFoundError:
+            return None
+
+    async def _catalogue_all(self) -> list[Entry[ModelVersion]]:
+        return [
+            entry
+            for entry in await self._catalogue.every(ModelVersion)
+            if entry.name not in self._loaded and self._place(entry.name).is_dir()
+        ]
+
+
+def _move(staged: Path, target: Path) -> None:
+    """Put a whole upload in its place; what a crash left there was never recorded."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    staged.rename(target)
+
+
+def _files(folder: Path) -> list[File]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            with path.open("rb") as file:
+                found.append(File(path.name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
+    return found
+
+
+def _kind(manifest: Manifest) -> str:
+    return str(manifest.__struct_config__.tag)
+
+
+def _specs(specs: Sequence[Any]) -> tuple[Spec, ...]:
+    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)

@@ -1,0 +1,1 @@
+"""From messages to the engine's core and back, one file a proto service."""

@@ -1,0 +1,145 @@
+"""ModelService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from google.protobuf import empty_pb2
+from tiation.engine.v1 import model_pb2 as pb
+from tiation.engine.v1 import model_pb2_grpc
+
+from engine.errors import ReadOnlyModelError, UploadError
+from engine.models import File, Model, ModelVersion
+from engine.repository import Repository
+from engine.upload import Upload
+from mesh.call import Context
+from mesh.catalogue import Catalogue
+from mesh.entries import Entry
+from mesh.identity import SYSTEM_TENANT
+from mesh.pagination import Pages
+from mesh.resource import tenant_of
+from mesh.shelf import Shelf
+
+__all__ = ["ModelServicer"]
+
+_FLUSH_BYTES = 4 * 1024 * 1024
+
+
+class ModelServicer(model_pb2_grpc.ModelServiceServicer):
+    """Keeps models.
+
+    Args:
+        repository: the core.
+        catalogue: knows what is kept.
+        pages: makes and checks page tokens.
+    """
+
+    def __init__(self, repository: Repository, catalogue: Catalogue, pages: Pages) -> None:
+        self._repository = repository
+        self._models: Shelf[Model, pb.Model] = Shelf(
+            catalogue, pages, Model, "models", lambda body: pb.Model(latest_version=body.latest), lambda _: Model()
+        )
+        self._versions: Shelf[ModelVersion, pb.ModelVersion] = Shelf(
+            catalogue, pages, ModelVersion, "versions", _show, lambda _: ModelVersion("", ())
+        )
+        self._catalogue = catalogue
+
+    async def GetModel(self, request: pb.GetModelRequest, _: Context) -> pb.Model:
+        """One model."""
+        return self._with_serving(await self._models.get(request.name))
+
+    async def ListModels(self, request: pb.ListModelsRequest, _: Context) -> pb.ListModelsResponse:
+        """A page of models."""
+        models, token = await self._models.list(request.parent, request)
+        return pb.ListModelsResponse(models=[self._with_serving(model) for model in models], next_page_token=token)
+
+    async def DeleteModel(self, request: pb.DeleteModelRequest, _: Context) -> empty_pb2.Empty:
+        """One model less, with all its versions."""
+        await self._repository.delete_model(request.name, request.etag)
+        return empty_pb2.Empty()
+
+    async def PushModel(self, requests: AsyncIterator[pb.PushModelRequest], _: Context) -> pb.ModelVersion:
+        """A new version from an upload; nothing of it is seen before all of it is there and can be opened."""
+        first = await anext(requests)
+        if first.WhichOneof("part") != "header":
+            raise UploadError("the first message must be the header")
+        header = first.header
+        if tenant_of(header.parent) == SYSTEM_TENANT:
+            raise ReadOnlyModelError("models of tenants/system ship with the platform", resource=header.parent)
+        files = [File(file.path, file.size_bytes, file.sha256) for file in header.files]
+        upload = Upload(self._repository.folder, files)
+        try:
+            await _receive(requests, upload)
+            model = self._models.name(header.parent, header.model_id)
+            kept = await self._repository.keep(
+                model, header.version, upload.folder, files, dict(header.labels), load=not header.skip_load
+            )
+        finally:
+            await asyncio.to_thread(upload.abandon)
+        return self._message(kept)
+
+    async def GetModelVersion(self, request: pb.GetModelVersionRequest, _: Context) -> pb.ModelVersion:
+        """One version."""
+        return self._message(await self._catalogue.get(ModelVersion, request.name))
+
+    async def ListModelVersions(self, request: pb.ListModelVersionsRequest, _: Context) -> pb.ListModelVersionsResponse:
+        """A page of a model's versions."""
+        await self._catalogue.get(Model, request.parent)
+        versions, token = await self._versions.list(request.parent, request)
+        shown = [self._message(await self._catalogue.get(ModelVersion, version.name)) for version in versions]
+        return pb.ListModelVersionsResponse(model_versions=shown, next_page_token=token)
+
+    async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, _: Context) -> empty_pb2.Empty:
+        """One version less."""
+        await self._repository.delete_version(request.name, request.etag)
+        return empty_pb2.Empty()
+
+    async def LoadModelVersion(self, request: pb.LoadModelVersionRequest, _: Context) -> pb.ModelVersion:
+        """A version in memory."""
+        return self._message(await self._repository.load(request.name))
+
+    async def UnloadModelVersion(self, request: pb.UnloadModelVersionRequest, _: Context) -> pb.ModelVersion:
+        """A version out of memory."""
+        return self._message(await self._repository.unload(request.name))
+
+    def _with_serving(self, model: pb.Model) -> pb.Model:
+        model.serving_version = self._repository.serving(model.name)
+        return model
+
+    def _message(self, entry: Entry[ModelVersion]) -> pb.ModelVersion:
+        message = self._versions.message(entry)
+        message.state = getattr(pb.ModelVersion, self._repository.state(entry))
+        return message
+
+
+async def _receive(requests: AsyncIterator[pb.PushModelRequest], upload: Upload) -> None:
+    """Write an upload's pieces, on a thread, some megabytes at a time."""
+    held: list[pb.PushModelPiece] = []
+    size = 0
+
+    def flush(pieces: list[pb.PushModelPiece]) -> None:
+        for piece in pieces:
+            upload.write(piece.path, piece.data)
+
+    async for request in requests:
+        if request.WhichOneof("part") != "piece":
+            raise UploadError("after the header there are only pieces")
+        held.append(request.piece)
+        size += len(request.piece.data)
+        if size >= _FLUSH_BYTES:
+            await asyncio.to_thread(flush, held)
+            held, size = [], 0
+    await asyncio.to_thread(flush, held)
+    await asyncio.to_thread(upload.finish)
+
+
+def _show(body: ModelVersion) -> pb.ModelVersion:
+    message = pb.ModelVersion(kind=body.kind, state_message=body.failure)
+    for file in body.files:
+        message.files.add(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
+    for spec in body.inputs:
+        message.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+    for spec in body.outputs:
+        message.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+    return message
