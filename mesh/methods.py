@@ -47,6 +47,14 @@ class ResourceField:
         """What the field holds in a request."""
         return str(reduce(getattr, self.path, message))
 
+    def is_there(self, message: Message) -> bool:
+        """Whether the request has the message that the field is in."""
+        for part in self.path[:-1]:
+            if not message.HasField(part):
+                return False
+            message = getattr(message, part)
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Method:

@@ -51,8 +51,10 @@ def arguments(program: Path, configuration: Path) -> list[str]:
 
 
 async def is_live(home: Path) -> bool:
-    """Whether the proxy runs and has its configuration."""
-    return await _ask(home, "GET", "/ready") == 200
+    """Whether the proxy runs and every service behind it is healthy in its eyes."""
+    status, body = await _ask(home, "GET", "/clusters")
+    flags = [line.rsplit("::", 1)[1] for line in body.splitlines() if "::health_flags::" in line]
+    return status == 200 and bool(flags) and all(flag == "healthy" for flag in flags)
 
 
 async def drain(home: Path) -> None:
@@ -60,8 +62,8 @@ async def drain(home: Path) -> None:
     await _ask(home, "POST", "/drain_listeners?graceful")
 
 
-async def _ask(home: Path, method: str, path: str) -> int:
-    """The status of an answer of the admin interface; 0 when nobody answers."""
+async def _ask(home: Path, method: str, path: str) -> tuple[int, str]:
+    """Status and body of an answer of the admin interface; 0 when nobody answers."""
     try:
         async with asyncio.timeout(2.0):
             reader, writer = await asyncio.open_unix_connection(home / "gateway" / "admin.sock")
@@ -69,10 +71,11 @@ async def _ask(home: Path, method: str, path: str) -> int:
                 f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
             )
             await writer.drain()
-            line = await reader.readline()
+            answer = (await reader.read()).decode(errors="replace")
             writer.close()
             await writer.wait_closed()
     except (OSError, TimeoutError):
-        return 0
-    parts = line.split()
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+        return 0, ""
+    head, _, body = answer.partition("\r\n\r\n")
+    parts = head.split(None, 2)
+    return (int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0), body

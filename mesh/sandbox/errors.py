@@ -50,7 +50,7 @@ class JqSyntaxError(SandboxError):
     code = Code.INVALID_ARGUMENT
     reason = "JQ_SYNTAX"
 
-    def __init__(self, message: str, *, line: int, column: int, **metadata: object) -> None:
+    def __init__(self, message: str, *, line: int, column: int, **metadata: Any) -> None:  # noqa: ANN401 -- as the base takes them
         super().__init__(f"jq program, line {line}, column {column}: {message}", line=line, column=column, **metadata)
         self.line = line
         self.column = column
@@ -94,7 +94,7 @@ class DecisionInvalidError(SandboxError):
     code = Code.INVALID_ARGUMENT
     reason = "DECISION_INVALID"
 
-    def __init__(self, message: str, *, node: str = "", **metadata: object) -> None:
+    def __init__(self, message: str, *, node: str = "", **metadata: Any) -> None:  # noqa: ANN401 -- as the base takes them
         where = f"decision, node {node!r}: " if node else "decision: "
         super().__init__(where + message, node=node, **metadata)
         self.node = node

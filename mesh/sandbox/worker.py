@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 import mesh
 from mesh.sandbox.errors import (
@@ -77,8 +77,7 @@ class _Link(asyncio.Protocol):
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- a stream socket's transport
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by their class
 
     def ask(self, frame: bytes) -> asyncio.Future[tuple[int, bytes]]:
         """Send a request; the future gets the reply's kind and body, or ConnectionResetError."""
@@ -240,7 +239,9 @@ def _spawn(kind: Kind, limits: Limits, stdin: socket.socket) -> subprocess.Popen
     request_bytes = limits.max_input_bytes + _FRAME_ROOM
     sizes = (limits.memory_bytes, request_bytes, limits.max_output_bytes)
     command = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, kind.value, *map(str, sizes), *_import_path(kind)]
-    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={}, cwd="/")
+    return subprocess.Popen(
+        command, stdin=stdin.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={}, cwd="/"
+    )
 
 
 def _import_path(kind: Kind) -> list[str]:

@@ -92,10 +92,9 @@ class Decisions:
             Refusal: the graph or one of its expressions is wrong.
         """
         for node, where, expression, unary in _expressions(json.loads(graph)):
-            check = zen.validate_unary_expression if unary else zen.validate_expression
-            found = check(expression)
-            if found is not None:
-                message = f"{where}: {found['source']}: {expression}"
+            mistake = _mistake(expression, unary=unary)
+            if mistake:
+                message = f"{where}: {mistake}: {expression}"
                 raise Refusal(Status.DECISION_INVALID, message=capped(message), node=node)
         try:
             decision = self._engine.create_decision(graph.decode())
@@ -103,6 +102,24 @@ class Decisions:
         except RuntimeError as error:
             raise _refusal(Status.DECISION_INVALID, str(error)) from None
         return decision
+
+
+def _mistake(expression: str, *, unary: bool) -> str:
+    """What is wrong with an expression; empty where nothing is.
+
+    Unary tests are compiled, as the library's own check of them refuses `< 0.5`.
+    """
+    if not unary:
+        found = zen.validate_expression(expression)
+        return str(found["source"]) if found is not None else ""
+    try:
+        zen.compile_unary_expression(expression)
+    except RuntimeError as error:
+        try:
+            return str(json.loads(str(error).split("\n", 1)[0])["source"])
+        except (ValueError, KeyError):
+            return "not a unary test"
+    return ""
 
 
 def _expressions(graph: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
@@ -129,8 +146,8 @@ def _expressions(graph: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
 
 def _table_expressions(table: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
     """A table's cells: an input column with a field holds unary tests, every other cell a whole expression."""
-    inputs = [(column.get("id"), column.get("field")) for column in _rows(table, "inputs")]
-    outputs = [column.get("id") for column in _rows(table, "outputs")]
+    inputs = [(str(column.get("id")), column.get("field")) for column in _rows(table, "inputs")]
+    outputs = [str(column.get("id")) for column in _rows(table, "outputs")]
     for _, field in inputs:
         yield "input field", field, False
     for at, rule in enumerate(_rows(table, "rules"), start=1):

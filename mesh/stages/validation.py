@@ -36,7 +36,7 @@ class ValidationStage:
         violations = [
             FieldViolation(field.dotted, f"must look like `{field.patterns[0]}`")
             for field in call.method.named
-            if (value := field.value(request)) or field.required
+            if (value := field.value(request)) or (field.required and field.is_there(request))
             if not any(fits(pattern, value) for pattern in field.patterns)
         ]
         for violation in self._validator.collect_violations(request):
