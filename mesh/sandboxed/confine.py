@@ -11,6 +11,8 @@ import resource
 import signal
 from typing import Final
 
+from mesh.sandboxed.seccomp import filter_calls
+
 __all__ = ["Memory", "confine"]
 
 # linux/prctl.h
@@ -19,6 +21,7 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 _NOBODY: Final = 65534
+_FEW_DESCRIPTORS: Final = 32
 
 
 class Memory:
@@ -37,11 +40,15 @@ class Memory:
         return int(os.pread(self._statm, 64, 0).split()[0]) * self._page_bytes
 
 
-def confine(memory_bytes: int) -> Memory:
+def confine(memory_bytes: int, *, threads: bool = False) -> Memory:
     """Keep nothing but the descriptors 0 (the socket pair), 2 (last words) and the one behind `Memory`.
 
     Afterwards nothing can be opened, connected or imported; there is no child process, no file larger than nothing, no
     core dump, and no more memory than what is in use now plus `memory_bytes`. A worker started by root becomes nobody.
+
+    Args:
+        memory_bytes: what calls may use.
+        threads: true for an engine that needs threads and descriptors; a system-call filter holds it instead.
 
     Returns:
         What the worker uses of it, from here on.
@@ -54,8 +61,9 @@ def confine(memory_bytes: int) -> Memory:
     os.chdir("/")
     os.set_blocking(2, False)
     os.close(1)
-    os.closerange(3, statm)
-    os.closerange(statm + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 4096))
+    if not threads:  # an engine with threads keeps descriptors of its own; nothing else is open in a worker
+        os.closerange(3, statm)
+        os.closerange(statm + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 4096))
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -64,8 +72,14 @@ def confine(memory_bytes: int) -> Memory:
     _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(libc, _PR_SET_DUMPABLE, 0)
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
-    for limit in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE):
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
+    if threads:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FEW_DESCRIPTORS, _FEW_DESCRIPTORS))
+        filter_calls(libc)
+    else:
+        for limit in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+            resource.setrlimit(limit, (0, 0))
     memory = Memory(statm)
     limit_bytes = memory.in_use() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))

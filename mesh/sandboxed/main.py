@@ -36,7 +36,7 @@ def main(kind: str, memory_bytes: int, max_request_bytes: int, max_output_bytes:
         max_output_bytes: the largest result.
     """
     answer = _jq(max_output_bytes) if kind == "jq" else _decision(max_output_bytes)
-    memory = confine(memory_bytes)
+    memory = confine(memory_bytes, threads=kind != "jq")
     sys.setrecursionlimit(_MAX_DEPTH)
     gc.collect()
     gc.disable()  # results hold no cycles, and a collection would only add to a call's time
