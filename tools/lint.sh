@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Everything that is checked besides the tests: generated code, contracts, style, types, who imports whom.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH"
+step() { echo "── $1"; }
+
+step "generated code is what the contracts say"; python tools/generate.py --check
+step "contracts (buf)"; python tools/buf_lint.py
+step "style (ruff)"; ruff check . && ruff format --check --quiet .
+step "types (mypy)"; mypy mesh security engine orchestrator integration cli tools
+step "who imports whom"; lint-imports
