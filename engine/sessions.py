@@ -1,6 +1,6 @@
 """ONNX Runtime sessions: opened with settings that were measured, run, and closed for good.
 
-Who waits for whom lives in `engine.batcher`; which files may be opened is checked in `engine.artifact`.
+Who waits for whom lives in `engine.batcher`; which files may be opened is checked in `engine.adapters.artifact`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from engine.artifact import check_artifact
+from engine.adapters.artifact import check_artifact
 from engine.errors import (
     DeviceUnavailableError,
     InferenceFailedError,

@@ -7,6 +7,7 @@ step() { echo "── $1"; }
 
 step "generated code is what the contracts say"; python tools/generate.py --check
 step "contracts (buf)"; python tools/buf_lint.py
-step "style (ruff)"; ruff check . && ruff format --check --quiet .
+step "style (ruff)"; ruff check --quiet .
+ruff format --check --quiet .
 step "types (mypy)"; mypy mesh security engine orchestrator integration cli tools
 step "who imports whom"; lint-imports

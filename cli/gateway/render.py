@@ -16,7 +16,6 @@ from mesh.config import SERVICES, Settings
 from mesh.host import issuer_of
 from mesh.identity import spiffe_id
 from mesh.svid import write_private
-from mesh.tokens import AUDIENCE
 
 __all__ = ["render", "write_configuration"]
 
@@ -52,7 +51,6 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "rate": max(1, gateway.requests_per_second // 10),
             "burst": gateway.requests_per_second,
             "issuer": issuer_of(settings.trust_domain),
-            "audience": AUDIENCE,
             "jwks": str(home / "security" / "jwks.json"),
             "token_rules": _token_rules(),
             "max_request_bytes": gateway.max_request_bytes,

@@ -173,7 +173,7 @@ async def test_answers_have_a_bound(sql):
 
 async def test_missing_and_nested_parameters_are_named(sql):
     for value in ({"id": 1}, {"id": 1, "v": {"a": 1}}, [1]):
-        with pytest.raises(SystemRefusedError, match="`(v|id)`"):
+        with pytest.raises(SystemRefusedError, match=r"`(v|id)`"):
             await call(sql, INSERT, value)
 
 
