@@ -1,35 +1,103 @@
-"""Bringing a file's resource to the platform: reading the file, and saying what became of it."""
+"""Bringing a file's resource to the platform: reading the file, creating or updating, saying what became of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import click
+import grpc
 import yaml
 from google.protobuf.message import Message
 
 from cli.client import FileError
 from cli.output import print_one
 
-__all__ = ["read_document", "say_applied"]
+__all__ = ["bring", "read_document", "read_text", "say_applied"]
+
+
+class _Resource(Protocol):
+    """What every resource's message has."""
+
+    name: str
+    etag: str
+
+
+R = TypeVar("R", bound=_Resource)
+
+
+def read_text(file: Path) -> str:
+    """What a text file holds.
+
+    Raises:
+        FileError: it holds no text.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise FileError(f"{file}: is no text in UTF-8", file=file) from None
 
 
 def read_document(file: Path) -> dict[str, Any]:
     """What a YAML or JSON file holds.
 
     Raises:
-        FileError: it is no such file, or holds something else than named values.
+        FileError: it holds something else than named values.
     """
     try:
-        document = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        document = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
         raise FileError(f"{file}: neither YAML nor JSON: {error}", file=file) from None
     if not isinstance(document, dict):
         raise FileError(f"{file}: must hold `name: value` lines", file=file)
     return document
 
 
+def bring(
+    wanted: R,
+    fields: Sequence[str],
+    *,
+    get: Callable[[], R],
+    create: Callable[[], R],
+    update: Callable[[list[str]], R],
+    secret: Sequence[str] = (),
+) -> tuple[R, str]:
+    """Create what is missing, update what differs, leave alone what is the same.
+
+    Args:
+        wanted: what the file says; it gets the etag that was read, so that nobody else's change is lost.
+        fields: what of it counts.
+        get: asks for what there is.
+        create: creates it.
+        update: changes the fields that it is given.
+        secret: fields that nobody can read back: they are sent whenever the file has them.
+
+    Returns:
+        The resource as it is now, and `created`, `updated` or `unchanged`.
+    """
+    try:
+        current = get()
+    except grpc.RpcError as error:
+        if _code(error) is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return create(), "created"
+    paths = [field for field in fields if getattr(wanted, field) != getattr(current, field)]
+    paths += [field for field in secret if getattr(wanted, field)]
+    if not paths:
+        return current, "unchanged"
+    wanted.etag = current.etag
+    return update(paths), "updated"
+
+
+def _code(error: Any) -> grpc.StatusCode:  # noqa: ANN401 -- the type of gRPC's errors does not know their code
+    code: grpc.StatusCode = error.code()
+    return code
+
+
 def say_applied(resource: Any, what: str, output: str) -> None:  # noqa: ANN401 -- any resource's message
-    """Print what became of a resource: created, changed, unchanged."""
+    """Print what became of a resource; with JSON on standard error, so that standard output is the resource alone."""
     message: Message = resource
+    if output == "json":
+        click.echo(f"{resource.name} {what}", err=True)
     print_one(message, output, f"{resource.name} {what}")

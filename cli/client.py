@@ -10,14 +10,19 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from tiation.security.v1 import token_pb2, token_pb2_grpc
 
 from cli.home import Home
 from mesh.errors import Code, TiationError
 
-__all__ = ["FileError", "connect", "explain", "pages", "parse"]
+__all__ = ["TIMEOUT_S", "FileError", "connect", "explain", "pages", "parse"]
 
 M = TypeVar("M", bound=Message)
 TIMEOUT_S = 60.0
+_KEPT_TENANT = "default"
+"""The tenant of the access token that the supervisor keeps fresh in the home."""
+_FOR_ALL = "system"
+"""The tenant that every other one may read."""
 
 
 class FileError(TiationError):
@@ -28,25 +33,38 @@ class FileError(TiationError):
 
 
 @contextmanager
-def connect(home: Home, stub: Callable[[Any], object], *, token: str | None = None) -> Iterator[Any]:
+def connect(
+    home: Home, stub: Callable[[Any], object], tenant: str = _KEPT_TENANT, *, token: str | None = None
+) -> Iterator[Any]:
     """A stub on a channel to the front door, for calls that block; the generated types know asynchronous ones only.
 
     Args:
         home: of the platform.
         stub: the generated class.
-        token: an access token; None for the home's own, empty for none.
+        tenant: the id of the tenant to act in.
+        token: an access token; None for one of the operator in that tenant, empty for none.
 
     Raises:
         NotRunningError: the platform does not run.
+        KeyMissingError: the home has no operator's key.
     """
     gateway = home.gateway()
     credentials = grpc.ssl_channel_credentials(home.ca.read_bytes())
-    held = token if token is not None else home.token_file.read_text().strip()
+    held = token if token is not None else _token(home, tenant)
     if held:
         credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(held))
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     with grpc.secure_channel(str(gateway["url"]).removeprefix("https://"), credentials, options=options) as channel:
         yield stub(channel)
+
+
+def _token(home: Home, tenant: str) -> str:
+    """The home's own token, or one of the operator in another tenant."""
+    if tenant in (_KEPT_TENANT, _FOR_ALL):
+        return home.token_file.read_text().strip()
+    request = token_pb2.ExchangeApiKeyRequest(parent=f"tenants/{tenant}", api_key=home.key())
+    with connect(home, token_pb2_grpc.TokenServiceStub, token="") as stub:
+        return str(stub.ExchangeApiKey(request, timeout=TIMEOUT_S).token)
 
 
 def pages(method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:  # noqa: ANN401 -- any list method

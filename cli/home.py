@@ -5,13 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["Home", "HomeInUseError", "NotRunningError"]
+__all__ = ["Home", "HomeInUseError", "HomeUnusableError", "KeyMissingError", "NotRunningError"]
+
+_MOST_PATH_BYTES = 107 - len("/gateway/admin.sock")
+"""The front proxy's admin socket lies in the home, and the kernel takes 107 bytes of path for a socket."""
+_PROBE_S = 0.5
+"""Whoever only asks for the holder holds the lock for a moment; `hold` waits that out."""
 
 
 class HomeInUseError(TiationError):
@@ -19,6 +25,20 @@ class HomeInUseError(TiationError):
 
     code = Code.FAILED_PRECONDITION
     reason = "HOME_IN_USE"
+
+
+class HomeUnusableError(TiationError):
+    """The folder cannot be a home."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "HOME_UNUSABLE"
+
+
+class KeyMissingError(TiationError):
+    """The home holds no operator's key."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "OPERATOR_KEY_MISSING"
 
 
 class NotRunningError(TiationError):
@@ -63,12 +83,36 @@ class Home:
         """Held by the supervisor; its process id stands in it."""
         return self.path / "lock"
 
+    def key(self) -> str:
+        """The operator's API key itself.
+
+        Raises:
+            KeyMissingError: there is none.
+        """
+        try:
+            return self.operator_key.read_text().strip()
+        except FileNotFoundError:
+            raise KeyMissingError(
+                f"{self.operator_key} is missing; `tiation up --home {self.path}` makes a home with its key"
+            ) from None
+
     def log(self, process: str) -> Path:
         """Where a process writes its log."""
         return self.path / "logs" / f"{process}.log"
 
     def make(self) -> None:
-        """Make the folder, for its owner alone."""
+        """Make the folder, for its owner alone.
+
+        Raises:
+            HomeUnusableError: something else has that name, or the name is too long.
+        """
+        if len(os.fsencode(self.path)) > _MOST_PATH_BYTES:
+            raise HomeUnusableError(
+                f"{self.path} is too long a path for a home: {_MOST_PATH_BYTES} bytes is the most, because a socket "
+                "lies in it; choose a shorter one with `--home`"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise HomeUnusableError(f"{self.path} is no folder; choose another home with `--home`")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
@@ -80,9 +124,11 @@ class Home:
             HomeInUseError: another process has it.
         """
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        deadline = time.monotonic() + _PROBE_S
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
             holder = self.lock_file.read_text().strip()
             os.close(descriptor)
             raise HomeInUseError(
@@ -94,18 +140,16 @@ class Home:
         return descriptor
 
     def holder(self) -> int | None:
-        """The process that holds the home; None where none does."""
+        """The process that holds the home, 0 while it has not said which it is; None where none does."""
         try:
             descriptor = os.open(self.lock_file, os.O_RDWR)
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            if _locked(descriptor, fcntl.LOCK_SH):
+                return None
             text = self.lock_file.read_text().strip()
             return int(text) if text.isdigit() else 0
-        else:
-            return None
         finally:
             os.close(descriptor)
 
@@ -124,3 +168,12 @@ class Home:
                 f"no platform is ready on {self.path}; start one with `tiation up --home {self.path}`"
             )
         return found
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Take the lock if it is free."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

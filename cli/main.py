@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -66,9 +68,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command; errors are one line that says what to do."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        # Without click's own error handling a command's `Exit` comes back as a number instead of being raised.
+        sys.exit(cli(standalone_mode=False))
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -78,13 +79,28 @@ def main() -> None:
         click.echo(f"tiation: {error.message}", err=True)
         sys.exit(1)
     except BrokenPipeError:
+        # Whoever read has enough; nothing may be flushed into the closed pipe when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        click.echo(f"tiation: {_local(error)}", err=True)
+        sys.exit(1)
     except Exception as error:
         text = _remote(error)
         if text is None:
             raise
         click.echo(f"tiation: {text}", err=True)
         sys.exit(1)
+
+
+def _local(error: OSError) -> str:
+    """What this machine refused, with what to do about it."""
+    text = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        text += "; make room, or choose a home on another disk with --home"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        text += "; choose a home that you may write to with --home"
+    return f"{error.filename}: {text}" if error.filename else text
 
 
 def _remote(error: Any) -> str | None:  # noqa: ANN401 -- any exception

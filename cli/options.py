@@ -10,7 +10,7 @@ import click
 
 from cli.home import Home
 
-__all__ = ["full_name", "home_option", "output_option", "tenant_option"]
+__all__ = ["full_name", "home_option", "output_option", "split_name", "tenant_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,3 +47,17 @@ def tenant_option(command: F) -> F:
 def full_name(tenant: str, collection: str, name: str) -> str:
     """A resource's full name from a short one: `triage` is `tenants/default/agents/triage`."""
     return name if name.startswith("tenants/") else f"tenants/{tenant}/{collection}/{name}"
+
+
+def split_name(tenant: str, collection: str, name: str) -> tuple[str, str]:
+    """The tenant and the id of a resource from its short or full name.
+
+    Raises:
+        click.UsageError: it is the full name of something else.
+    """
+    parts = full_name(tenant, collection, name).split("/")
+    if len(parts) != 4 or parts[2] != collection:
+        raise click.UsageError(
+            f"`{name}` names none of the {collection}; give an id, or tenants/TENANT/{collection}/ID"
+        )
+    return parts[1], parts[3]

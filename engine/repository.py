@@ -22,6 +22,7 @@ from engine.errors import (
     BackboneInUseError,
     EngineError,
     ModelNotFoundError,
+    ModelNotReadyError,
     ReadOnlyModelError,
     VersionExistsError,
     VersionNotFoundError,
@@ -93,6 +94,7 @@ class Repository:
         self._serving: dict[str, int] = {}
         self._loading: set[str] = set()
         self._changing = asyncio.Lock()
+        self._started = False
         self._log = structlog.get_logger("engine.repository")
 
     async def start(self) -> None:
@@ -108,6 +110,7 @@ class Repository:
                 except EngineError as error:
                     self._log.warning("model not loaded", model=entry.name, error=error.message)
                     await self._note(entry.name, failure=error.message)
+        self._started = True
 
     async def stop(self) -> None:
         """Give all memory back."""
@@ -125,6 +128,7 @@ class Repository:
 
         Raises:
             ModelNotFoundError: nothing of that name is in memory.
+            ModelNotReadyError: the engine is still loading.
             VersionNotFoundError: that version is not.
         """
         models = (
@@ -143,6 +147,8 @@ class Repository:
                     f"version {wanted[:32]} of {name} is not loaded", model=name, version=wanted[:32]
                 )
             return loaded
+        if not self._started:
+            raise ModelNotReadyError("the engine is still loading its models; try again", retry_after_s=0.5)
         raise ModelNotFoundError(
             f"there is no model `{name[:128]}` in memory; `tiation models list` shows which", model=name[:128]
         )

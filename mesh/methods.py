@@ -6,7 +6,7 @@ Services that cannot carry our options are declared in `mesh.foreign`. Acting on
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
 
@@ -91,6 +91,11 @@ class Method:
     named: tuple[ResourceField, ...]
 
     @property
+    def is_of_tenants(self) -> bool:
+        """Whether it is about tenants as such, which belong to the platform."""
+        return self.permission.startswith("security.tenants.")
+
+    @property
     def recorded(self) -> bool:
         """Whether calls leave a record."""
         return self.category != Category.NONE
@@ -135,7 +140,10 @@ def resource_patterns() -> dict[str, str]:
 def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) -> Method:
     """Read one method's options, or its line in the table of foreign services."""
     request = message_factory.GetMessageClass(method.input_type)
-    named = tuple(_named_fields(method.input_type, patterns))
+    changes = "update_mask" in method.input_type.fields_by_name  # what is not changed need not be sent
+    named = tuple(
+        replace(field, required=field.required and not changes) for field in _named_fields(method.input_type, patterns)
+    )
     streams = {"streams_in": method.client_streaming, "streams_out": method.server_streaming}
     if service in FOREIGN:
         foreign = FOREIGN[service].get(method.name, ForeignMethod())

@@ -11,10 +11,10 @@ import grpc
 from google.protobuf import json_format
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
-from cli.apply import read_document, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages
+from cli.apply import bring, read_document, read_text, say_applied
+from cli.client import TIMEOUT_S, FileError, connect, pages, parse
 from cli.home import Home
-from cli.options import full_name, home_option, output_option, tenant_option
+from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
 
 __all__ = ["agents", "run"]
@@ -31,27 +31,28 @@ def agents() -> None:
 @home_option
 @output_option
 def apply(file: Path, home: Home, tenant: str, output: str) -> None:
-    """Create the agent whose flow FILE holds, or change it to that. Example: tiation agents apply agent.yaml"""
+    """Create the agent whose flow FILE holds, or update it to that.
+
+    Example: tiation agents apply agent.yaml
+    """
     document = read_document(file)
     name = str((document.get("document") or {}).get("name") or "")
     if not name:
         raise FileError(f"{file}: document.name is missing; it becomes the agent's id", file=file)
-    wanted = agent_pb2.Agent(name=full_name(tenant, "agents", name), flow=file.read_text())
-    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
-        try:
-            current = stub.GetAgent(agent_pb2.GetAgentRequest(name=wanted.name), timeout=TIMEOUT_S)
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise
-            request = agent_pb2.CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=name, agent=wanted)
-            say_applied(stub.CreateAgent(request, timeout=TIMEOUT_S), "created", output)
-            return
-        if current.flow == wanted.flow:
-            say_applied(current, "unchanged", output)
-            return
-        wanted.etag = current.etag
-        update = agent_pb2.UpdateAgentRequest(agent=wanted, update_mask={"paths": ["flow"]})
-        say_applied(stub.UpdateAgent(update, timeout=TIMEOUT_S), "changed", output)
+    owner, agent_id = split_name(tenant, "agents", name)
+    wanted = agent_pb2.Agent(name=full_name(owner, "agents", agent_id), flow=read_text(file))
+    creation = agent_pb2.CreateAgentRequest(parent=f"tenants/{owner}", agent_id=agent_id, agent=wanted)
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found, what = bring(
+            wanted,
+            ["flow"],
+            get=lambda: stub.GetAgent(agent_pb2.GetAgentRequest(name=wanted.name), timeout=TIMEOUT_S),
+            create=lambda: stub.CreateAgent(creation, timeout=TIMEOUT_S),
+            update=lambda paths: stub.UpdateAgent(
+                agent_pb2.UpdateAgentRequest(agent=wanted, update_mask={"paths": paths}), timeout=TIMEOUT_S
+            ),
+        )
+    say_applied(found, what, output)
 
 
 @agents.command("list")
@@ -60,7 +61,7 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 @output_option
 def list_agents(home: Home, tenant: str, output: str) -> None:
     """List the agents. Example: tiation agents list"""
-    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+    with connect(home, agent_pb2_grpc.AgentServiceStub, tenant) as stub:
         found = list(pages(stub.ListAgents, agent_pb2.ListAgentsRequest(parent=f"tenants/{tenant}"), "agents"))
     if output == "json":
         print_json([as_json(agent) for agent in found])
@@ -79,8 +80,10 @@ def list_agents(home: Home, tenant: str, output: str) -> None:
 @output_option
 def get(agent: str, home: Home, tenant: str, output: str) -> None:
     """Show one agent. Example: tiation agents get support-triage"""
-    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
-        found = stub.GetAgent(agent_pb2.GetAgentRequest(name=full_name(tenant, "agents", agent)), timeout=TIMEOUT_S)
+    owner, agent_id = split_name(tenant, "agents", agent)
+    request = agent_pb2.GetAgentRequest(name=full_name(owner, "agents", agent_id))
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.GetAgent(request, timeout=TIMEOUT_S)
     print_one(found, output, f"{found.name}  {agent_pb2.Agent.State.Name(found.state)}\n\n{found.flow}")
 
 
@@ -91,8 +94,9 @@ def get(agent: str, home: Home, tenant: str, output: str) -> None:
 @output_option
 def delete(agent: str, home: Home, tenant: str, output: str) -> None:
     """Delete one agent. Example: tiation agents delete support-triage"""
-    name = full_name(tenant, "agents", agent)
-    with connect(home, agent_pb2_grpc.AgentServiceStub) as stub:
+    owner, agent_id = split_name(tenant, "agents", agent)
+    name = full_name(owner, "agents", agent_id)
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
         stub.DeleteAgent(agent_pb2.DeleteAgentRequest(name=name), timeout=TIMEOUT_S)
     click.echo(json.dumps({"deleted": name}) if output == "json" else f"{name} deleted")
 
@@ -107,12 +111,16 @@ def delete(agent: str, home: Home, tenant: str, output: str) -> None:
 def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output: str) -> None:
     """Let an agent work.
 
-    Example: tiation run support-triage --input '{"id": "1", "message": "Refund me", "tier": "free"}' --follow
-    """
+    \b
+    Example:
+      tiation run support-triage --follow \\
+        --input '{"id": "1", "message": "Refund me", "tier": "free"}'
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
     wanted = run_pb2.Run()
-    json_format.ParseDict(_json(given), wanted.input)
-    request = run_pb2.CreateRunRequest(parent=full_name(tenant, "agents", agent), run=wanted)
-    with connect(home, run_pb2_grpc.RunServiceStub) as stub:
+    parse(_json(given), wanted.input, "--input")
+    request = run_pb2.CreateRunRequest(parent=full_name(owner, "agents", agent_id), run=wanted)
+    with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = stub.CreateRun(request, timeout=TIMEOUT_S)
         if follow:
             made = _follow(stub, made, output)
@@ -126,7 +134,7 @@ def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output
 
 def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
     if text.startswith("@"):
-        text = Path(text[1:]).read_text()
+        text = read_text(Path(text[1:]))
     try:
         return json.loads(text)
     except ValueError as error:

@@ -13,7 +13,7 @@ from tiation.engine.v1 import model_pb2_grpc
 from cli.apply import read_document
 from cli.client import TIMEOUT_S, FileError, connect, pages
 from cli.home import Home
-from cli.options import full_name, home_option, output_option, tenant_option
+from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
 
 __all__ = ["models"]
@@ -42,15 +42,15 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
     manifest = folder / "model.yaml"
     if not manifest.exists():
         raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
-    model_id = name or str(read_document(manifest).get("name") or folder.name)
+    owner, model_id = split_name(tenant, "models", name or str(read_document(manifest).get("name") or folder.name))
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     header = pb.PushModelHeader(
-        parent=f"tenants/{tenant}",
+        parent=f"tenants/{owner}",
         model_id=model_id,
         files=[pb.ModelFile(path=path.name, size_bytes=path.stat().st_size, sha256=_digest(path)) for path in files],
         skip_load=no_load,
     )
-    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
+    with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         version = stub.PushModel(_parts(header, files, show=output == "table"), timeout=_PUSH_TIMEOUT_S)
     print_one(version, output, f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}")
 
@@ -77,9 +77,12 @@ def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> 
 @home_option
 @output_option
 def list_models(home: Home, tenant: str, output: str) -> None:
-    """List the models; `--tenant system` lists those that ship with the platform. Example: tiation models list"""
+    """List the models; `--tenant system` lists those that ship with the platform.
+
+    Example: tiation models list
+    """
     request = pb.ListModelsRequest(parent=f"tenants/{tenant}")
-    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
+    with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
         found = list(pages(stub.ListModels, request, "models"))
     if output == "json":
         print_json([as_json(model) for model in found])
@@ -94,6 +97,8 @@ def list_models(home: Home, tenant: str, output: str) -> None:
 @output_option
 def get(model: str, home: Home, tenant: str, output: str) -> None:
     """Show one model. Example: tiation models get tenants/system/models/all-minilm-l6-v2"""
-    with connect(home, model_pb2_grpc.ModelServiceStub) as stub:
-        found = stub.GetModel(pb.GetModelRequest(name=full_name(tenant, "models", model)), timeout=TIMEOUT_S)
+    owner, model_id = split_name(tenant, "models", model)
+    request = pb.GetModelRequest(name=full_name(owner, "models", model_id))
+    with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
+        found = stub.GetModel(request, timeout=TIMEOUT_S)
     print_one(found, output, f"{found.name}  newest version {found.latest_version}, serving {found.serving_version}")

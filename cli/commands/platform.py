@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
 
     An empty home is initialised. Example: tiation up --home /var/lib/tiation --port 9443
     """
+    # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from cli.supervisor.start import start, start_detached
 
     if detach:
@@ -49,8 +52,13 @@ def down(home: Home, output: str) -> None:
     if holder is None:
         _tell(output, stopped=False, text=f"no platform runs on {home.path}")
         return
-    os.kill(holder, signal.SIGTERM)
     deadline = time.monotonic() + 60
+    while holder == 0 and time.monotonic() < deadline:  # it has just taken the home
+        time.sleep(0.02)
+        holder = home.holder()
+    if holder:
+        with suppress(ProcessLookupError):
+            os.kill(holder, signal.SIGTERM)
     while home.holder() is not None:
         if time.monotonic() > deadline:
             raise click.ClickException(f"process {holder} does not stop; see {home.log('supervisor')}")

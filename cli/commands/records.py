@@ -32,7 +32,7 @@ def list_records(home: Home, tenant: str, service: str, outcome: str, subject: s
     request = record_pb2.ListRecordsRequest(
         parent=f"tenants/{tenant}", service=service, outcome=outcome, subject=subject, page_size=limit
     )
-    with connect(home, record_pb2_grpc.RecordServiceStub) as stub:
+    with connect(home, record_pb2_grpc.RecordServiceStub, tenant) as stub:
         answer = stub.ListRecords(request, timeout=TIMEOUT_S)
     if output == "json":
         print_json([as_json(record) for record in answer.records])

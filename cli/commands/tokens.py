@@ -24,9 +24,10 @@ def token(home: Home, tenant: str, role: str, ttl: int, output: str) -> None:
 
     Example: curl --cacert .tiation/ca.pem -H "Authorization: Bearer $(tiation token)" …
     """
+    home.gateway()  # no platform is the first thing to say
     request = token_pb2.ExchangeApiKeyRequest(
         parent=f"tenants/{tenant}",
-        api_key=home.operator_key.read_text().strip() if home.path.exists() else "",
+        api_key=home.key(),
         role=role,
     )
     request.ttl.FromSeconds(ttl)

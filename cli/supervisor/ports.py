@@ -9,10 +9,17 @@ from pathlib import Path
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["PortTakenError", "check_free", "choose_ports"]
+__all__ = ["AddressUnusableError", "PortTakenError", "check_free", "choose_ports"]
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 15000
+
+
+class AddressUnusableError(TiationError):
+    """The front door's address is none of this machine's."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "ADDRESS_UNUSABLE"
 
 
 class PortTakenError(TiationError):
@@ -26,13 +33,19 @@ def check_free(host: str, port: int) -> None:
     """Make sure that the front door can be opened.
 
     Raises:
-        PortTakenError: it cannot.
+        PortTakenError: somebody else has the port.
+        AddressUnusableError: no port of that address can be had.
     """
     try:
         _bind(host, port)
     except OSError as error:
         if error.errno == errno.EACCES:
             raise PortTakenError(f"port {port} needs more rights than you have; choose one above 1023") from None
+        if error.errno != errno.EADDRINUSE:
+            raise AddressUnusableError(
+                f"gateway.host is {host}, at which this machine cannot listen ({error.strerror}); "
+                "127.0.0.1 is for this machine alone, 0.0.0.0 for everybody"
+            ) from None
         raise PortTakenError(
             f"port {port} on {host} is taken by another program; stop it, or choose another with `--port`", port=port
         ) from None

@@ -59,17 +59,36 @@ def start_detached(home: Home, port: int | None, output: str) -> None:
     with log.open("ab") as file:
         read = file.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *arguments],
+            [sys.executable, "-P", "-m", "cli.main", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
             start_new_session=True,
         )
+    try:
+        _await_ready(home, child, log, read)
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: int) -> None:
+    """Show what the process behind says until the platform is ready, or is not going to be.
+
+    Args:
+        home: of the platform.
+        child: the process behind.
+        log: what it writes.
+        read: bytes of that which are none of this start's.
+    """
     while True:
         ended = child.poll()
         ready = home.gateway_file.exists()
         time.sleep(0.05)
-        text = log.read_bytes()[read:]
+        with log.open("rb") as file:
+            file.seek(read)
+            text = file.read()
         click.echo(text.decode(errors="replace"), nl=False, err=ended is not None)
         read += len(text)
         if ended is not None:

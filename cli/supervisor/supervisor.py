@@ -9,13 +9,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import msgspec
 from tiation.security.v1 import token_pb2, token_pb2_grpc
 
@@ -24,6 +23,7 @@ from cli.gateway.render import write_configuration
 from cli.home import Home
 from cli.supervisor.certificates import Certificates
 from cli.supervisor.child import Child
+from cli.supervisor.chores import repeat
 from cli.supervisor.health import is_serving, mesh_channel
 from cli.supervisor.ports import check_free, choose_ports
 from mesh.config import SERVICES, Endpoint, Settings
@@ -33,7 +33,11 @@ from mesh.svid import write_private
 __all__ = ["StartError", "Supervisor"]
 
 CLONE = Path(__file__).parents[2]
+_ORDER = (("security",), ("engine", "integration", "orchestrator"), ("envoy",))
+"""What starts together; security first, because the others wait for its policy."""
 _START_S = 60.0
+_ATTEMPTS = 3
+"""A process that ended so often before it served will not serve."""
 _TOKEN_S = 3600
 _MAX_LOG_BYTES = 32 * 1024 * 1024
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
@@ -71,7 +75,7 @@ class Supervisor:
             TiationError: something cannot start; everything that did was stopped again.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         self._home.gateway_file.unlink(missing_ok=True)
         self._check_machine()
         envoy = process.find_envoy(self._settings)
@@ -79,27 +83,42 @@ class Supervisor:
         configuration = write_configuration(self._settings, self._home.path)
         chores: list[asyncio.Task[None]] = []
         try:
-            self._start_children(process.arguments(envoy, configuration))
-            starting = asyncio.create_task(self._until_ready())
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not starting.done():
-                starting.cancel()
+            self._make_children(process.arguments(envoy, configuration))
+            if not await self._unless_stopped(self._start_children()):
                 return
-            starting.result()
             self._ready = True
             self._write_gateway_file()
             ready(self._gateway())
-            chores = [asyncio.create_task(self._renew_certificates()), asyncio.create_task(self._renew_token())]
-            chores.append(asyncio.create_task(self._trim_logs()))
+            chores = [asyncio.create_task(chore) for chore in self._chores()]
             await self._stop.wait()
         finally:
+            self._ready = False
             for chore in chores:
                 chore.cancel()
-            self._ready = False
+            await asyncio.gather(*chores, return_exceptions=True)
             self._home.gateway_file.unlink(missing_ok=True)
             await self._stop_children()
+
+    def _on_signal(self) -> None:
+        """Stop in order at first, at once when asked again."""
+        if self._stop.is_set():
+            self._say("Not waiting any longer")
+            for child in self._children.values():
+                child.kill()
+        self._stop.set()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do the work; false when it was given up because somebody wants the platform stopped."""
+        working, stopping = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            ended, _ = await asyncio.gather(working, stopping, return_exceptions=True)
+        return not isinstance(ended, asyncio.CancelledError)
 
     def _check_machine(self) -> None:
         gateway = self._settings.gateway
@@ -111,7 +130,7 @@ class Supervisor:
                 f"{_LEAST_FREE_BYTES // 2**20} MiB to start"
             )
 
-    def _start_children(self, envoy: list[str]) -> None:
+    def _make_children(self, envoy: list[str]) -> None:
         environment = dict(os.environ)
         for name, endpoint in self._settings.services.items():
             environment[f"TIATION_SERVICES__{name.upper()}__ADDRESS"] = endpoint.address
@@ -120,40 +139,47 @@ class Supervisor:
         environment["TIATION_GATEWAY__PORT"] = str(self._settings.gateway.port)
         environment["PYTHONUNBUFFERED"] = "1"
         for service in SERVICES:
-            command = [sys.executable, "-m", "cli.main", "serve", service, "--home", str(self._home.path)]
+            # -P: what lies in the folder that the user happens to be in must not stand in for our packages
+            command = [sys.executable, "-P", "-m", "cli.main", "serve", service, "--home", str(self._home.path)]
             self._add(service, command, environment, partial(self._certificates.lay, service))
         self._add("envoy", envoy, {}, lambda: None)
 
     def _add(self, name: str, command: list[str], environment: dict[str, str], prepare: Callable[[], object]) -> None:
-        child = self._children[name] = Child(
+        self._children[name] = Child(
             name,
             command,
             environment=environment,
             log=self._home.log(name),
             prepare=prepare,
             changed=self._write_gateway_file,
+            say=lambda text: self._say(text) if self._ready else None,  # before, `_until_serving` says it
         )
-        child.start()
 
-    async def _until_ready(self) -> None:
-        """Wait until every process serves, saying so as they do."""
+    async def _start_children(self) -> None:
+        """Start everything, each group when the one before serves."""
         deadline = time.monotonic() + _START_S
-        for name, child in self._children.items():
-            began = time.monotonic()
-            said = False
-            while not await self._serves(name):
-                if child.failures >= 3:
-                    raise StartError(f"{name} does not start; its last words were:\n{child.last_words()}", service=name)
-                if time.monotonic() > deadline:
-                    raise StartError(
-                        f"{name} was not ready in {_START_S:.0f} s; see {self._home.log(name)}", service=name
-                    )
-                if not said and time.monotonic() - began > 0.7:
-                    self._say(f"  waiting for {name} …")
-                    said = True
-                await asyncio.sleep(0.05)
-            self._say(f"  {name} is serving")
+        for group in _ORDER:
+            for name in group:
+                self._children[name].start()
+            for name in group:
+                await self._until_serving(name, deadline)
         await self._new_token()
+
+    async def _until_serving(self, name: str, deadline: float) -> None:
+        child, began, said = self._children[name], time.monotonic(), False
+        while not await self._serves(name):
+            if child.failures >= _ATTEMPTS:
+                raise StartError(
+                    f"{name} does not start; its last words, of {self._home.log(name)}, were:\n{child.last_words()}",
+                    service=name,
+                )
+            if time.monotonic() > deadline:
+                raise StartError(f"{name} was not ready in {_START_S:.0f} s; see {self._home.log(name)}", service=name)
+            if not said and time.monotonic() - began > 0.7:
+                self._say(f"  waiting for {name} …")
+                said = True
+            await asyncio.sleep(0.05)
+        self._say(f"  {name} is serving")
 
     async def _serves(self, name: str) -> bool:
         if name == "envoy":
@@ -166,29 +192,20 @@ class Supervisor:
         grace_s = self._settings.drain_s + 5.0
         for name in ("envoy", *reversed(SERVICES)):
             child = self._children.get(name)
-            if child is None:
+            if child is None or not child.started:
                 continue
             before = (lambda: process.drain(self._home.path)) if name == "envoy" else None
             await child.stop(3.0 if name == "envoy" else grace_s, before)
             self._say(f"  {name} stopped")
 
-    async def _renew_certificates(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.security.svid_ttl_s / 2)
-            await asyncio.to_thread(self._certificates.renew)
+    def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What is to be done all along."""
+        yield repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._say)
+        yield repeat("access token", _TOKEN_S / 3, self._new_token, self._say)
+        yield repeat("logs", 60.0, self._trim_logs, self._say)
 
-    async def _renew_token(self) -> None:
-        while True:
-            await asyncio.sleep(_TOKEN_S / 3)
-            pause_s = 1.0
-            while True:
-                try:
-                    await self._new_token()
-                except grpc.aio.AioRpcError:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, 30.0)
-                else:
-                    break
+    async def _renew_certificates(self) -> None:
+        await asyncio.to_thread(self._certificates.renew)
 
     async def _new_token(self) -> None:
         """Put a fresh token into the token file."""
@@ -204,13 +221,11 @@ class Supervisor:
 
     async def _trim_logs(self) -> None:
         """Keep logs from filling the disk: a full one is copied aside, once, and emptied."""
-        while True:
-            await asyncio.sleep(60.0)
-            for log in (self._home.path / "logs").glob("*.log"):
-                with suppress(OSError):
-                    if log.stat().st_size > _MAX_LOG_BYTES:
-                        await asyncio.to_thread(shutil.copyfile, log, log.with_suffix(".log.1"))
-                        os.truncate(log, 0)
+        for log in (self._home.path / "logs").glob("*.log"):
+            if log.stat().st_size > _MAX_LOG_BYTES:
+                with suppress(OSError):  # a full disk is no reason to keep what fills it
+                    await asyncio.to_thread(shutil.copyfile, log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
 
     def _write_gateway_file(self) -> None:
         if self._ready:
@@ -232,7 +247,6 @@ class Supervisor:
             "url": f"https://{host}:{gateway.port}",
             "ca": str(self._home.ca),
             "token_file": str(self._home.token_file),
-            "supervisor": {"pid": os.getpid()},
             "services": services,
         }
 

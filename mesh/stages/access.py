@@ -61,9 +61,10 @@ class AccessStage:
         call.policy_revision = policy.revision
         tenant = tenant_of(call.resource)
         shared = tenant == SYSTEM_TENANT and is_shared(method.permission)
-        if tenant != caller.tenant and not shared and not method.platform:
+        of_platform = method.platform or (caller.tenant == SYSTEM_TENANT and method.is_of_tenants)
+        if tenant != caller.tenant and not shared and not of_platform:
             raise ResourceNotFoundError("there is no such resource, or it is not yours to see")
-        target = PLATFORM if method.platform else call.resource
+        target = PLATFORM if of_platform else call.resource
         decision = policy.decide(caller.subject, caller.role, method.permission, target, caller.tenant)
         call.decision = decision.by
         if not decision.allowed:

@@ -29,6 +29,8 @@ _TRIES_S = 60.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 _CALL_S = 60.0
+_PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX_UNAVAILABLE"})
+"""Why a callee is away for a moment; a system that integration cannot reach was asked often enough there."""
 
 
 class GrpcCalls:
@@ -112,7 +114,7 @@ class GrpcCalls:
                 return await ask(self._channels.on_behalf(service, self._requester))
             except grpc.aio.AioRpcError as error:
                 remote = remote_error(error)
-                away = error.code() is grpc.StatusCode.UNAVAILABLE and remote.reason in ("UNAVAILABLE", "POLICY_STALE")
+                away = error.code() is grpc.StatusCode.UNAVAILABLE and remote.reason in _PASSING
                 if not away or time.monotonic() + pause_s > deadline:
                     raise remote from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret

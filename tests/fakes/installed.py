@@ -93,7 +93,8 @@ class Installed:
 
     def kill(self, service: str) -> int:
         """SIGKILL a service; returns the process that died."""
-        pid = self.pid(service)
+        while not (pid := self.pid(service)):  # it is just being started again
+            time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         return pid
 
