@@ -61,6 +61,7 @@ def bring(
     get: Callable[[], R],
     create: Callable[[], R],
     update: Callable[[list[str]], R],
+    preview: Callable[[list[str]], R] | None = None,
     secret: Sequence[str] = (),
 ) -> tuple[R, str]:
     """Create what is missing, update what differs, leave alone what is the same.
@@ -71,6 +72,7 @@ def bring(
         get: asks for what there is.
         create: creates it.
         update: changes the fields that it is given.
+        preview: says what `update` would make of it, for a service that fills in what the file leaves out.
         secret: fields that nobody can read back: they are sent whenever the file has them.
 
     Returns:
@@ -82,12 +84,18 @@ def bring(
         if _code(error) is not grpc.StatusCode.NOT_FOUND:
             raise
         return create(), "created"
-    paths = [field for field in fields if getattr(wanted, field) != getattr(current, field)]
+    wanted.etag = current.etag
+    paths = _differing(fields, wanted, current)
+    if paths and preview is not None:
+        paths = _differing(paths, preview(paths), current)
     paths += [field for field in secret if getattr(wanted, field)]
     if not paths:
         return current, "unchanged"
-    wanted.etag = current.etag
     return update(paths), "updated"
+
+
+def _differing(fields: Sequence[str], one: _Resource, other: _Resource) -> list[str]:
+    return [field for field in fields if getattr(one, field) != getattr(other, field)]
 
 
 def _code(error: Any) -> grpc.StatusCode:  # noqa: ANN401 -- the type of gRPC's errors does not know their code

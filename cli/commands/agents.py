@@ -33,8 +33,10 @@ def agents() -> None:
 def apply(file: Path, home: Home, tenant: str, output: str) -> None:
     """Create the agent whose flow FILE holds, or update it to that.
 
-    Example: tiation agents apply agent.yaml
-    """
+    \b
+    Example:
+      tiation agents apply agent.yaml
+    """  # noqa: D301 -- \b is click's
     document = read_document(file)
     name = str((document.get("document") or {}).get("name") or "")
     if not name:
@@ -60,7 +62,12 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def list_agents(home: Home, tenant: str, output: str) -> None:
-    """List the agents. Example: tiation agents list"""
+    """List the agents.
+
+    \b
+    Example:
+      tiation agents list
+    """  # noqa: D301 -- \b is click's
     with connect(home, agent_pb2_grpc.AgentServiceStub, tenant) as stub:
         found = list(pages(stub.ListAgents, agent_pb2.ListAgentsRequest(parent=f"tenants/{tenant}"), "agents"))
     if output == "json":
@@ -79,7 +86,12 @@ def list_agents(home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def get(agent: str, home: Home, tenant: str, output: str) -> None:
-    """Show one agent. Example: tiation agents get support-triage"""
+    """Show one agent.
+
+    \b
+    Example:
+      tiation agents get support-triage
+    """  # noqa: D301 -- \b is click's
     owner, agent_id = split_name(tenant, "agents", agent)
     request = agent_pb2.GetAgentRequest(name=full_name(owner, "agents", agent_id))
     with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
@@ -93,7 +105,12 @@ def get(agent: str, home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def delete(agent: str, home: Home, tenant: str, output: str) -> None:
-    """Delete one agent. Example: tiation agents delete support-triage"""
+    """Delete one agent.
+
+    \b
+    Example:
+      tiation agents delete support-triage
+    """  # noqa: D301 -- \b is click's
     owner, agent_id = split_name(tenant, "agents", agent)
     name = full_name(owner, "agents", agent_id)
     with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:

@@ -18,8 +18,10 @@ __all__ = ["completion"]
 def completion(shell: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes both
     """Print what makes a shell complete the command.
 
-    Example: eval "$(tiation completion bash)"
-    """
+    \b
+    Example:
+      eval "$(tiation completion bash)"
+    """  # noqa: D301 -- \b is click's
     from cli.main import cli
 
     found = get_completion_class(shell)

@@ -32,8 +32,10 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 
     Credentials that FILE does not name stay as they are.
 
-    Example: tiation connections apply crm.yaml
-    """
+    \b
+    Example:
+      tiation connections apply crm.yaml
+    """  # noqa: D301 -- \b is click's
     document = read_document(file)
     name = str(document.pop("name", "") or "")
     if not name:
@@ -42,15 +44,18 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
     wanted = parse(document, pb.Connection(), str(file))
     wanted.name = full_name(owner, "connections", connection_id)
     creation = pb.CreateConnectionRequest(parent=f"tenants/{owner}", connection_id=connection_id, connection=wanted)
+
+    def change(paths: list[str], *, validate_only: bool = False) -> pb.UpdateConnectionRequest:
+        return pb.UpdateConnectionRequest(connection=wanted, update_mask={"paths": paths}, validate_only=validate_only)
+
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:
         found, what = bring(
             wanted,
             ["connector", "config", "operations", "retry", "labels"],
             get=lambda: stub.GetConnection(pb.GetConnectionRequest(name=wanted.name), timeout=TIMEOUT_S),
             create=lambda: stub.CreateConnection(creation, timeout=TIMEOUT_S),
-            update=lambda paths: stub.UpdateConnection(
-                pb.UpdateConnectionRequest(connection=wanted, update_mask={"paths": paths}), timeout=TIMEOUT_S
-            ),
+            update=lambda paths: stub.UpdateConnection(change(paths), timeout=TIMEOUT_S),
+            preview=lambda paths: stub.UpdateConnection(change(paths, validate_only=True), timeout=TIMEOUT_S),
             secret=["credentials"],
         )
     say_applied(found, what, output)
@@ -61,7 +66,12 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def list_connections(home: Home, tenant: str, output: str) -> None:
-    """List the connections. Example: tiation connections list"""
+    """List the connections.
+
+    \b
+    Example:
+      tiation connections list
+    """  # noqa: D301 -- \b is click's
     request = pb.ListConnectionsRequest(parent=f"tenants/{tenant}")
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, tenant) as stub:
         found = list(pages(stub.ListConnections, request, "connections"))
@@ -78,7 +88,12 @@ def list_connections(home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def test(connection: str, home: Home, tenant: str, output: str) -> None:
-    """Reach for the system; exits 1 when it does not answer. Example: tiation connections test crm"""
+    """Reach for the system; exits 1 when it does not answer.
+
+    \b
+    Example:
+      tiation connections test crm
+    """  # noqa: D301 -- \b is click's
     owner, connection_id = split_name(tenant, "connections", connection)
     name = full_name(owner, "connections", connection_id)
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:

@@ -31,8 +31,10 @@ def decisions() -> None:
 def push(file: Path, name: str, home: Home, tenant: str, output: str) -> None:
     """Create the decision that FILE holds, or a new version of it.
 
-    Example: tiation decisions push routing.json
-    """
+    \b
+    Example:
+      tiation decisions push routing.json
+    """  # noqa: D301 -- \b is click's
     owner, decision_id = split_name(tenant, "decisions", name or file.stem)
     wanted = pb.Decision(name=full_name(owner, "decisions", decision_id), graph=read_text(file))
     creation = pb.CreateDecisionRequest(parent=f"tenants/{owner}", decision_id=decision_id, decision=wanted)
@@ -54,7 +56,12 @@ def push(file: Path, name: str, home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def list_decisions(home: Home, tenant: str, output: str) -> None:
-    """List the decisions. Example: tiation decisions list"""
+    """List the decisions.
+
+    \b
+    Example:
+      tiation decisions list
+    """  # noqa: D301 -- \b is click's
     request = pb.ListDecisionsRequest(parent=f"tenants/{tenant}")
     with connect(home, decision_pb2_grpc.DecisionServiceStub, tenant) as stub:
         found = list(pages(stub.ListDecisions, request, "decisions"))

@@ -37,8 +37,10 @@ def models() -> None:
 def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, output: str) -> None:
     """Upload FOLDER, which holds model.yaml and the files it names, as a new version of a model.
 
-    Example: tiation models push examples/support-triage/support-intents
-    """
+    \b
+    Example:
+      tiation models push examples/support-triage/support-intents
+    """  # noqa: D301 -- \b is click's
     manifest = folder / "model.yaml"
     if not manifest.exists():
         raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
@@ -79,8 +81,10 @@ def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> 
 def list_models(home: Home, tenant: str, output: str) -> None:
     """List the models; `--tenant system` lists those that ship with the platform.
 
-    Example: tiation models list
-    """
+    \b
+    Example:
+      tiation models list
+    """  # noqa: D301 -- \b is click's
     request = pb.ListModelsRequest(parent=f"tenants/{tenant}")
     with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
         found = list(pages(stub.ListModels, request, "models"))
@@ -96,7 +100,12 @@ def list_models(home: Home, tenant: str, output: str) -> None:
 @home_option
 @output_option
 def get(model: str, home: Home, tenant: str, output: str) -> None:
-    """Show one model. Example: tiation models get tenants/system/models/all-minilm-l6-v2"""
+    """Show one model.
+
+    \b
+    Example:
+      tiation models get tenants/system/models/all-minilm-l6-v2
+    """  # noqa: D301 -- \b is click's
     owner, model_id = split_name(tenant, "models", model)
     request = pb.GetModelRequest(name=full_name(owner, "models", model_id))
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:

@@ -31,8 +31,12 @@ _PROCESSES = (*SERVICES, "envoy")
 def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
     """Start the platform and stay; Ctrl-C drains and stops it.
 
-    An empty home is initialised. Example: tiation up --home /var/lib/tiation --port 9443
-    """
+    An empty home is initialised.
+
+    \b
+    Example:
+      tiation up --home /var/lib/tiation --port 9443
+    """  # noqa: D301 -- \b is click's
     # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from cli.supervisor.start import start, start_detached
@@ -47,7 +51,12 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
 @home_option
 @output_option
 def down(home: Home, output: str) -> None:
-    """Stop the platform: calls under way finish first. Example: tiation down"""
+    """Stop the platform: calls under way finish first.
+
+    \b
+    Example:
+      tiation down
+    """  # noqa: D301 -- \b is click's
     holder = home.holder()
     if holder is None:
         _tell(output, stopped=False, text=f"no platform runs on {home.path}")
@@ -75,7 +84,12 @@ def _tell(output: str, *, stopped: bool, text: str) -> None:
 @home_option
 @output_option
 def status(home: Home, wait: float, output: str) -> None:
-    """Show whether every process serves; exits 0 when all do. Example: tiation status --wait 30"""
+    """Show whether every process serves; exits 0 when all do.
+
+    \b
+    Example:
+      tiation status --wait 30
+    """  # noqa: D301 -- \b is click's
     from cli.supervisor.health import is_serving
     from mesh.config import load_settings
 
@@ -127,8 +141,10 @@ def status(home: Home, wait: float, output: str) -> None:
 def logs(home: Home, service: str | None, *, follow: bool, lines: int, output: str) -> None:
     """Show the logs of one service, or of all. `gateway` is the front proxy's access log.
 
-    Example: tiation logs engine --follow
-    """
+    \b
+    Example:
+      tiation logs engine --follow
+    """  # noqa: D301 -- \b is click's
     paths = [home.log(service)] if service else sorted((home.path / "logs").glob("*.log"))
     if not paths or not any(path.exists() for path in paths):
         raise NotRunningError(f"there are no logs under {home.path}; has the platform been started?")
@@ -164,7 +180,12 @@ def _print_line(path: Path, line: str, output: str, *, alone: bool) -> None:
 @home_option
 @output_option
 def serve(service: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes --output
-    """Run one service in this process; `up` does this for each. Example: tiation serve engine"""
+    """Run one service in this process; `up` does this for each.
+
+    \b
+    Example:
+      tiation serve engine
+    """  # noqa: D301 -- \b is click's
     from importlib import import_module
 
     from mesh.host import run

@@ -28,7 +28,12 @@ def records() -> None:
 @home_option
 @output_option
 def list_records(home: Home, tenant: str, service: str, outcome: str, subject: str, limit: int, output: str) -> None:
-    """List the newest records. Example: tiation records list --outcome PERMISSION_DENIED"""
+    """List the newest records.
+
+    \b
+    Example:
+      tiation records list --outcome PERMISSION_DENIED
+    """  # noqa: D301 -- \b is click's
     request = record_pb2.ListRecordsRequest(
         parent=f"tenants/{tenant}", service=service, outcome=outcome, subject=subject, page_size=limit
     )

@@ -22,8 +22,11 @@ __all__ = ["token"]
 def token(home: Home, tenant: str, role: str, ttl: int, output: str) -> None:
     """Print an access token, to be sent as `Authorization: Bearer …`.
 
-    Example: curl --cacert .tiation/ca.pem -H "Authorization: Bearer $(tiation token)" …
-    """
+    \b
+    Example:
+      curl --cacert .tiation/ca.pem \\
+        -H "Authorization: Bearer $(tiation token)" https://127.0.0.1:8443/v1/tenants/default/agents
+    """  # noqa: D301 -- \b is click's
     home.gateway()  # no platform is the first thing to say
     request = token_pb2.ExchangeApiKeyRequest(
         parent=f"tenants/{tenant}",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from mesh.sandbox import JqSyntaxError, SandboxPool
+import asyncio
+import re
+
+from mesh.sandbox import JqSyntaxError, SandboxInputError, SandboxPool
 from orchestrator.errors import FlowInvalidError
 from orchestrator.flow.parse import parse_flow
 from orchestrator.flow.steps import Flow, Try, walk
-from orchestrator.flow.templates import VARIABLES
+from orchestrator.flow.templates import VARIABLES, Expression
 
 __all__ = ["FlowChecker"]
+
+_PREFIX = re.compile(r"^jq program, line \d+, column \d+: ")
+_MAX_CATCH_NAMES = 16
 
 
 class FlowChecker:
@@ -27,21 +33,29 @@ class FlowChecker:
         Raises:
             FlowInvalidError: it cannot; with line, column and JSON pointer.
         """
-        flow, expressions = parse_flow(text)
+        flow, expressions = await asyncio.to_thread(parse_flow, text)  # a large one takes a second
         if flow.name != agent_id:
-            raise FlowInvalidError(
-                f"document.name is `{flow.name}`, but the agent is `{agent_id}`; they must be the same",
-                line=1,
-                column=1,
-                pointer="/document/name",
-            )
-        caught = [step.catch.error_as for step in walk(flow.steps) if isinstance(step, Try)]
+            message = f"is `{flow.name}`, but the agent is `{agent_id}`; they must be the same"
+            line, column = flow.name_place
+            raise FlowInvalidError(message, line=line, column=column, pointer="/document/name")
+        caught = dict.fromkeys(step.catch.error_as for step in walk(flow.steps) if isinstance(step, Try))
+        if len(caught) > _MAX_CATCH_NAMES:
+            message = f"`catch` uses {len(caught)} names in `as`; at most {_MAX_CATCH_NAMES} are kept apart"
+            raise FlowInvalidError(message, line=1, column=1)
+        names = tuple(dict.fromkeys((*VARIABLES, *caught)))
         for expression in expressions:
-            try:
-                await self._sandbox.compile_jq(expression.program, (*VARIABLES, *dict.fromkeys(caught)), owner=tenant)
-            except JqSyntaxError as error:
-                line = expression.line + error.line - 1
-                column = error.column + (expression.column - 1 if error.line == 1 else 0)
-                message = error.message.split(": ", 1)[-1]
-                raise FlowInvalidError(f"jq: {message}", line=line, column=column) from None
+            await self._compile(expression, names, tenant)
         return flow
+
+    async def _compile(self, expression: Expression, names: tuple[str, ...], tenant: str) -> None:
+        try:
+            await self._sandbox.compile_jq(expression.program, names, owner=tenant)
+        except JqSyntaxError as error:
+            line, column = expression.place(error.line, error.column)
+            message = f"jq: {_PREFIX.sub('', error.message)}"
+        except SandboxInputError as error:
+            line, column = expression.place(1, 1)
+            message = f"jq: {error.message}"
+        else:
+            return
+        raise FlowInvalidError(message, line=line, column=column, pointer=expression.pointer)

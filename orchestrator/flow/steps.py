@@ -116,14 +116,14 @@ class Flow:
 
     Attributes:
         name: the document's name: the agent's id.
-        definition: the document, as JSON.
+        name_place: line and column of the name in the text, from 1.
         input_from: what the first step is given, from the run's input.
         output_as: what the run ends with, from the last step's output.
         steps: what to do.
     """
 
     name: str
-    definition: dict[str, object]
+    name_place: tuple[int, int]
     input_from: Template | None
     output_as: Template | None
     steps: tuple[Step, ...]

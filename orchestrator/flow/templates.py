@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from mesh.strict_yaml import plain
+from orchestrator.flow.document import escaped
+from orchestrator.flow.places import place_of
 from orchestrator.flow.steps import Template
 
 __all__ = ["VARIABLES", "Expression", "expressions_in", "template_of"]
@@ -20,11 +21,25 @@ VARIABLES = ("context", "input", "output", "workflow", "task", "runtime")
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A jq program in a flow, and where it stands in the text (both from 1)."""
+    """A jq program in a flow.
+
+    Attributes:
+        program: its text.
+        node: the value that holds it.
+        offset: where it begins in that value.
+        pointer: JSON pointer to the value, or to what is above it.
+    """
 
     program: str
-    line: int
-    column: int
+    node: yaml.ScalarNode
+    offset: int
+    pointer: str
+
+    def place(self, line: int, column: int) -> tuple[int, int]:
+        """Where a place of the program stands in the flow's text; lines and columns from 1."""
+        lines = self.program.split("\n")
+        before = sum(len(each) + 1 for each in lines[: line - 1])
+        return place_of(self.node, self.offset + before + column - 1)
 
 
 def program_in(text: str) -> str | None:
@@ -41,30 +56,27 @@ def template_of(node: yaml.Node, *, bare: bool = False) -> Template:
         bare: true where the text is an expression even without `${ … }` around it.
     """
     if bare and isinstance(node, yaml.ScalarNode) and isinstance(plain(node), str):
-        return Template(program_in(node.value) or node.value)
+        program = program_in(node.value)
+        return Template(node.value if program is None else program)
     if not any(expressions_in(node)):
         return Template("", plain(node))
     return Template(_build(node))
 
 
-def expressions_in(node: yaml.Node, *, bare: bool = False) -> Iterator[Expression]:
-    """Every expression in a value."""
+def expressions_in(node: yaml.Node, pointer: str = "", *, bare: bool = False) -> Iterator[Expression]:
+    """Every expression in a value that stands at `pointer`."""
     if isinstance(node, yaml.MappingNode):
-        for _, value in node.value:
-            yield from expressions_in(value)
+        for key, value in node.value:
+            yield from expressions_in(value, f"{pointer}/{escaped(key.value)}")
     elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from expressions_in(value)
-    elif isinstance(plain(node), str):
+        for at, value in enumerate(node.value):
+            yield from expressions_in(value, f"{pointer}/{at}")
+    elif isinstance(node, yaml.ScalarNode) and isinstance(plain(node), str):
         program = program_in(node.value)
-        if program is not None or bare:
-            mark: Any = node.start_mark
-            offset = node.value.index("{") + 1 if program is not None else 0
-            quoted = 1 if getattr(node, "style", None) in ('"', "'") else 0
-            block = 1 if getattr(node, "style", None) in ("|", ">") else 0
-            yield Expression(
-                node.value if program is None else program, mark.line + 1 + block, mark.column + 1 + offset + quoted
-            )
+        if program is not None:
+            yield Expression(program, node, node.value.index("{") + 1, pointer)
+        elif bare:
+            yield Expression(node.value, node, 0, pointer)
 
 
 def _build(node: yaml.Node) -> str:
@@ -77,5 +89,5 @@ def _build(node: yaml.Node) -> str:
     value = plain(node)
     program = program_in(value) if isinstance(value, str) else None
     if program is not None:
-        return f"({program}\n)"  # the line break ends a comment that the program may end with
+        return f"({program}\n\n)"  # the first line break ends a comment, the second one that a backslash continues
     return json.dumps(value)

@@ -1,0 +1,104 @@
+"""Models pushed through the front door: a good one lives, a bad one is refused whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from inference import grpc_service_pb2, grpc_service_pb2_grpc
+from onnx import TensorProto, helper
+
+from tests.fakes.installed import CLONE, Installed
+
+MANIFEST = "name: {name}\nkind: onnx\n"
+
+
+def doubling(name: str = "doubling") -> onnx.ModelProto:
+    """y = x + x for float32 (n, 2)."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], name, [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def external(location: str) -> onnx.ModelProto:
+    """A model that keeps its weights in another file."""
+    model = doubling()
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    weight.ClearField("float_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", location
+    model.graph.initializer.append(weight)
+    return model
+
+
+def folder(tmp_path: Path, name: str, content: bytes, manifest: str = MANIFEST) -> Path:
+    """A folder as `models push` takes it."""
+    made = tmp_path / name
+    made.mkdir()
+    (made / "model.yaml").write_text(manifest.format(name=name))
+    (made / "model.onnx").write_bytes(content)
+    return made
+
+
+def test_a_pushed_model_answers_is_unloaded_loaded_and_deleted(home_of_all: Installed, tmp_path: Path):
+    pushed = folder(tmp_path, "doubling", doubling().SerializeToString())
+    for version in (1, 2):
+        made = home_of_all.json("models", "push", str(pushed))
+        assert made["name"] == f"tenants/default/models/doubling/versions/{version}"
+        assert made["state"] == "READY"
+    with home_of_all.channel() as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        request = grpc_service_pb2.ModelInferRequest(model_name="doubling")
+        request.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1.5, 2.0])
+        answer = stub.ModelInfer(request)
+        assert answer.model_version == "2"
+        assert np.frombuffer(answer.raw_output_contents[0], np.float32).tolist() == [3.0, 4.0]
+    with home_of_all.rest() as client:
+        model = "/v1/tenants/default/models/doubling"
+        unloaded = client.post(f"{model}/versions/2:unload", json={})
+        assert unloaded.json()["state"] == "UNLOADED", unloaded.text
+        assert client.get(model).json()["servingVersion"] == "1"
+        assert client.post(f"{model}/versions/2:load", json={}).json()["state"] == "READY"
+        assert len(client.get(f"{model}/versions").json()["modelVersions"]) == 2
+        assert client.delete(f"{model}/versions/2").status_code == 200
+        assert client.get(f"{model}/versions/2").status_code == 404
+        assert client.delete(model).status_code == 200
+        assert client.get(model).status_code == 404
+        assert client.delete("/v1/tenants/system/models/all-minilm-l6-v2").status_code in (403, 404)
+
+
+def bad_models() -> dict[str, tuple[bytes, str, str]]:
+    """What must be refused: content, manifest, a word that the answer must hold."""
+    good = doubling().SerializeToString()
+    whole = (CLONE / ".models" / "all-minilm-l6-v2" / "1" / "model.onnx").read_bytes()[: 1 << 20]
+    return {
+        "truncated": (whole, MANIFEST, "truncated"),
+        "no-onnx": (b"#!/bin/sh\necho hello\n" * 100, MANIFEST, "ONNX"),
+        "empty": (b"", MANIFEST, "model.onnx"),
+        "outside": (external("../../../../etc/passwd").SerializeToString(), MANIFEST, "outside"),
+        "absolute": (external("/etc/passwd").SerializeToString(), MANIFEST, "outside"),
+        "unknown-key": (good, MANIFEST + "colour: blue\n", "colour"),
+        "wrong-name": (good, "name: other\nkind: onnx\n", "other"),
+        "no-yaml": (good, "name: [", "line"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case", ["truncated", "no-onnx", "empty", "outside", "absolute", "unknown-key", "wrong-name", "no-yaml"]
+)
+def test_a_bad_model_is_refused_whole(home_of_all: Installed, tmp_path: Path, case: str):
+    content, manifest, word = bad_models()[case]
+    pushed = folder(tmp_path, case, content, manifest)
+    refused = home_of_all.command("models", "push", str(pushed), "--name", case, check=False)
+    assert refused.returncode == 1
+    assert word in refused.stderr, refused.stderr
+    assert "INTERNAL" not in refused.stderr
+    with home_of_all.rest() as client:
+        assert client.get(f"/v1/tenants/default/models/{case}").status_code == 404
+    kept = home_of_all.home / "engine" / "models"
+    assert not list(kept.glob(".upload-*"))
+    assert not (kept / "default" / case).exists()

@@ -1,0 +1,150 @@
+"""The home: its mode, who holds it, what is said when it cannot be one."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cli.home import Home, HomeInUseError, HomeUnusableError, KeyMissingError, NotRunningError
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cli.home import Home
+Home(Path(sys.argv[1])).hold()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(home):
+    """Another process that holds the home."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home.path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_a_home_is_for_its_owner_alone_also_when_the_folder_was_there(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    for name in ("open", "new/inside"):
+        made = Home(tmp_path / name)
+        made.make()
+        assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
+        assert stat.S_IMODE(made.log("x").parent.stat().st_mode) == 0o700
+
+
+def test_a_home_that_is_held_is_refused_and_says_by_whom(home, holder):
+    with pytest.raises(HomeInUseError, match=rf"already runs on {home.path} \(process {holder.pid}\).*tiation down"):
+        home.hold()
+    assert home.holder() == holder.pid
+
+
+def test_a_second_up_says_so_and_stops(tiation, home, holder):
+    for more in ((), ("--detach",)):
+        said = tiation("up", "--home", str(home.path), *more)
+        assert said.code == 1
+        assert f"a platform already runs on {home.path} (process {holder.pid})" in said.err
+
+
+def test_a_home_is_free_again_when_its_holder_was_killed(home, holder):
+    holder.kill()
+    holder.wait()
+    assert home.holder() is None
+    os.close(home.hold())
+
+
+def test_asking_for_the_holder_does_not_keep_anybody_from_holding(home):
+    os.close(home.hold())
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            home.holder()
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(20):
+            os.close(home.hold())
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
+
+
+def test_a_home_that_nobody_ever_held_has_no_holder(tmp_path):
+    assert Home(tmp_path / "none").holder() is None
+
+
+def test_down_stops_the_holder_and_waits_for_its_end(tiation, home, holder):
+    threading.Thread(target=holder.wait).start()
+    said = tiation("down", "--home", str(home.path))
+    assert (said.code, said.out) == (0, "stopped\n")
+    assert home.holder() is None
+
+
+def test_down_waits_for_a_holder_that_has_not_said_who_it_is(tiation, home, holder):
+    """Signalling process 0 would stop whoever asked, with everything in its group."""
+    home.lock_file.write_text("")
+
+    def tell() -> None:
+        time.sleep(0.3)
+        home.lock_file.write_text(str(holder.pid))
+        holder.wait()
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    assert tiation("down", "--home", str(home.path)).code == 0
+    telling.join()
+
+
+@pytest.mark.parametrize("length", [88, 89])
+def test_a_path_too_long_for_the_socket_in_it_is_refused(length, monkeypatch, tmp_path):
+    made = Home(tmp_path / "x" * 1)
+    path = f"{tmp_path}/" + "x" * (length - len(str(tmp_path)) - 1)
+    if len(path) != length:
+        pytest.skip("the folder of the test is longer than that")
+    made = Home(tmp_path.joinpath(path))
+    if length == 88:
+        made.make()
+        assert len(str(made.path / "gateway" / "admin.sock")) == 107
+        return
+    with pytest.raises(HomeUnusableError, match="88 bytes is the most"):
+        made.make()
+    assert not made.path.exists()
+
+
+def test_a_file_is_no_home(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HomeUnusableError, match=r"is no folder; choose another home with `--home`"):
+        Home(tmp_path / "file").make()
+
+
+def test_gateway_json_counts_only_while_somebody_holds_the_home(home):
+    home.gateway_file.write_text(json.dumps({"url": "https://127.0.0.1:1"}))
+    with pytest.raises(NotRunningError, match="tiation up --home"):
+        home.gateway()
+    held = home.hold()
+    try:
+        assert home.gateway() == {"url": "https://127.0.0.1:1"}
+        home.gateway_file.write_text("{")
+        with pytest.raises(NotRunningError):
+            home.gateway()
+    finally:
+        os.close(held)
+
+
+def test_a_missing_operator_key_is_said_so(home):
+    with pytest.raises(KeyMissingError, match=r"operator\.key is missing"):
+        home.key()
