@@ -42,6 +42,10 @@ __all__ = ["Build", "Host", "issuer_of", "run"]
 
 Build = Callable[[Mesh], Awaitable[Service]]
 
+_SWITCH_S = 0.0005
+"""How long a thread may keep the others from running: the loop waits for database threads at every call, and Python's
+own five milliseconds would be most of such a call's time under load."""
+
 
 def issuer_of(trust_domain: str) -> str:
     """The issuer that access tokens name."""
@@ -52,6 +56,7 @@ def run(service: str, build: Build, home: Path) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Exits with 1 and one line when the service cannot start."""
     settings = load_settings(home)
     set_up_logs(service, settings.log_level)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         uvloop.run(_run(service, build, home, settings))
     except TiationError as error:
