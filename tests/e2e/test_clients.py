@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -138,8 +141,36 @@ def test_curl_reads_the_description_of_the_api_and_the_health(home_of_all: Insta
 
 
 def test_the_three_ways_in_that_up_prints_work_as_they_are(home_of_all: Installed):
-    shown = home_of_all.command("status").stdout
-    assert "SERVING" in shown
+    said = home_of_all.said
+    parts = [said.index(mark) for mark in ("# Python", "# REST", "# gRPC", "Stop with")]
+    path = f"{CLONE / '.cache' / 'bin'}:{os.environ['PATH']}"
+    for begin, end in itertools.pairwise(parts):
+        way = said[begin:end]
+        ran = subprocess.run(
+            ["bash", "-c", way],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PATH": path},
+        )
+        assert ran.returncode == 0, way + ran.stdout + ran.stderr
+        assert "code" not in ran.stdout, ran.stdout
+
+
+def test_a_tensor_of_the_wrong_length_is_one_clear_error(home_of_all: Installed):
+    from inference import grpc_service_pb2, grpc_service_pb2_grpc
+
+    with home_of_all.channel() as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for raw, word in ((b"\x09\0\0\0abc", "past the end"), (b"\x01\0\0\0abc", "left over"), (b"", "at least")):
+            request = grpc_service_pb2.ModelInferRequest(model_name="all-minilm-l6-v2")
+            request.inputs.add(name="text", datatype="BYTES", shape=[1])
+            request.raw_input_contents.append(raw)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.ModelInfer(request, timeout=10)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert word in caught.value.details()
 
 
 @pytest.mark.parametrize("workers", [8])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf import json_format
-from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
+from tiation.engine.v1 import decision_pb2, decision_pb2_grpc, model_pb2, model_pb2_grpc
 from tiation.integration.v1 import connection_pb2, connection_pb2_grpc
-from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
+from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, revision_pb2, revision_pb2_grpc, run_pb2, run_pb2_grpc
 from tiation.security.v1 import (
     api_key_pb2,
     api_key_pb2_grpc,
@@ -20,13 +20,28 @@ from tiation.security.v1 import (
     binding_pb2_grpc,
     principal_pb2,
     principal_pb2_grpc,
+    record_pb2,
+    record_pb2_grpc,
+    role_pb2,
+    role_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
 )
 
 from tests.fakes.installed import EXAMPLE, Installed
 
-VOLATILE = {"uid", "etag", "createTime", "updateTime", "startTime", "endTime", "keyString", "nextPageToken"}
+VOLATILE = {
+    "eventTime",
+    "durationMs",
+    "uid",
+    "etag",
+    "createTime",
+    "updateTime",
+    "startTime",
+    "endTime",
+    "keyString",
+    "nextPageToken",
+}
 FLOW = """
 document: {dsl: 1.0.0, namespace: tests, name: %s, version: 1.0.0}
 do:
@@ -196,14 +211,102 @@ def test_a_resource_lives_alike_over_rest_and_grpc(here: Installed, kind: str):
     assert len(rest) == 4 + bool(life.change) + len(life.verbs)
 
 
-def test_a_run_is_the_same_over_rest_and_grpc(here: Installed, tmp_path: Path):
-    flow = tmp_path / "agent.yaml"
+@pytest.fixture(scope="module")
+def answerer(here: Installed, tmp_path_factory) -> str:
+    """An agent to run; its name."""
+    flow = tmp_path_factory.mktemp("flow") / "agent.yaml"
     flow.write_text(FLOW % "answerer")
     here.command("agents", "apply", str(flow))
-    shown = [here.json("run", "answerer", "--input", "{}", "--follow") for _ in range(2)]
+    return "tenants/default/agents/answerer"
+
+
+def test_a_run_lives_alike_over_rest_and_grpc(here: Installed, answerer: str):
+    with here.rest() as client:
+        made = client.post(f"/v1/{answerer}/runs", params={"run_id": "by-rest"}, json={"input": {"a": [1, None]}})
+        assert made.status_code == 200, made.text
+        with client.stream("GET", f"/v1/{answerer}/runs/by-rest:streamEvents") as stream:
+            streamed = [json.loads(line[5:])["event"] for line in stream.iter_lines() if line.startswith("data:")]
+        got = client.get(f"/v1/{answerer}/runs/by-rest").json()
+        cancelled = client.post(f"/v1/{answerer}/runs/by-rest:cancel", json={}).json()
+        listed = client.get(f"/v1/{answerer}/runs").json()["runs"]
+    rest = steady([got, cancelled, [run for run in listed if run["name"].endswith("by-rest")], streamed])
+    with here.channel() as channel:
+        stub = run_pb2_grpc.RunServiceStub(channel)
+        run = json_format.ParseDict({"input": {"a": [1, None]}}, run_pb2.Run())
+        name = stub.CreateRun(run_pb2.CreateRunRequest(parent=answerer, run_id="by-grpc", run=run)).name
+        events = [answer.event for answer in stub.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=name))]
+        found = [
+            stub.GetRun(run_pb2.GetRunRequest(name=name)),
+            stub.CancelRun(run_pb2.CancelRunRequest(name=name)),
+            [each for each in stub.ListRuns(run_pb2.ListRunsRequest(parent=answerer)).runs if each.name == name],
+            events,
+        ]
+    grpc = steady(json.loads(json.dumps(found, default=_as_json)))
+    assert json.loads(json.dumps(rest).replace("by-rest", "x")) == json.loads(json.dumps(grpc).replace("by-grpc", "x"))
+    assert rest[0]["state"] == "SUCCEEDED"
+
+
+def _as_json(message: Any) -> Any:
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+READ_ONLY = {
+    "role": (role_pb2_grpc.RoleServiceStub, "GetRole", role_pb2.GetRoleRequest, "tenants/system/roles/viewer"),
+    "roles": (role_pb2_grpc.RoleServiceStub, "ListRoles", role_pb2.ListRolesRequest, "tenants/system/roles"),
+    "model": (
+        model_pb2_grpc.ModelServiceStub, "GetModel", model_pb2.GetModelRequest,
+        "tenants/system/models/all-minilm-l6-v2",
+    ),
+    "models": (model_pb2_grpc.ModelServiceStub, "ListModels", model_pb2.ListModelsRequest, "tenants/system/models"),
+    "version": (
+        model_pb2_grpc.ModelServiceStub, "GetModelVersion", model_pb2.GetModelVersionRequest,
+        "tenants/system/models/all-minilm-l6-v2/versions/1",
+    ),
+    "versions": (
+        model_pb2_grpc.ModelServiceStub, "ListModelVersions", model_pb2.ListModelVersionsRequest,
+        "tenants/system/models/all-minilm-l6-v2/versions",
+    ),
+    "revision": (
+        revision_pb2_grpc.RevisionServiceStub, "GetRevision", revision_pb2.GetRevisionRequest,
+        "tenants/default/agents/answerer/revisions/r1",
+    ),
+    "revisions": (
+        revision_pb2_grpc.RevisionServiceStub, "ListRevisions", revision_pb2.ListRevisionsRequest,
+        "tenants/default/agents/answerer/revisions",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("answerer")
+@pytest.mark.parametrize("kind", READ_ONLY)
+def test_what_is_only_read_reads_alike_over_rest_and_grpc(here: Installed, kind: str):
+    stub, method, request, path = READ_ONLY[kind]
+    asked = request(parent=path.rsplit("/", 1)[0]) if method.startswith("List") else request(name=path)
+    with here.channel() as channel:
+        by_grpc = _as_json(getattr(stub(channel), method)(asked))
+    with here.rest() as client:
+        by_rest = client.get(f"/v1/{path}").json()
+    assert by_rest == by_grpc
+
+
+def test_a_record_reads_alike_over_rest_and_grpc(here: Installed):
+    with here.rest() as client:
+        deadline = time.monotonic() + 10
+        while not (records := client.get("/v1/tenants/default/records", params={"page_size": 5}).json()["records"]):
+            assert time.monotonic() < deadline
+        by_rest = client.get(f"/v1/{records[0]['name']}").json()
+    with here.channel() as channel:
+        stub = record_pb2_grpc.RecordServiceStub(channel)
+        by_grpc = _as_json(stub.GetRecord(record_pb2.GetRecordRequest(name=records[0]["name"])))
+    assert by_rest == by_grpc == records[0]
+
+
+def test_the_command_follows_a_run_and_rest_streams_it(here: Installed, answerer: str):
+    shown = [here.json("run", answerer, "--input", "{}", "--follow") for _ in range(2)]
     assert all("42" in json.dumps(answer) for answer in shown)
     with here.rest() as client:
         runs = client.get("/v1/tenants/default/agents/answerer/runs").json()["runs"]
+        runs = [run for run in runs if not run["name"].rsplit("/", 1)[1].startswith("by-")]
         assert [run["state"] for run in runs] == ["SUCCEEDED", "SUCCEEDED"]
         assert [run["output"] for run in runs] == [{"answer": 42.0}, {"answer": 42.0}]
         with client.stream("GET", f"/v1/{runs[0]['name']}:streamEvents") as stream:

@@ -38,6 +38,7 @@ class Installed:
 
     home: Path
     ready_s: float = 0.0
+    said: str = ""
 
     def command(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a `tiation` command against the platform's home."""
@@ -141,6 +142,7 @@ def installed(home: Path, **variables: str) -> Iterator[Installed]:
     try:
         assert finished.returncode == 0, finished.stdout + finished.stderr
         made.ready_s = time.monotonic() - started
+        made.said = finished.stdout
         yield made
     finally:
         subprocess.run([str(TIATION), "down", "--home", str(home)], capture_output=True, timeout=60, check=False)
