@@ -25,7 +25,7 @@ def names(kind: type, prefix: str = "") -> dict[str, object]:
 
 
 def test_every_setting_is_documented_with_its_default():
-    rows = re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", DOCUMENT.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_.]+)` \|(.*?)\|", DOCUMENT.read_text(), re.MULTILINE)
     documented = {name: default.strip("` ") for name, default in rows}
     real = names(Settings)
     assert set(documented) == set(real)

@@ -1,0 +1,146 @@
+"""The batcher: full batches without delay, nobody hurt by a mate, every future resolved once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.batcher import Batcher
+from engine.errors import InferenceFailedError, InputRefusedError, ModelNotReadyError, QueueFullError
+
+
+class Gate:
+    """A run that waits until it is opened, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def run(self, items):
+        self.entered.set()
+        self.open.wait(10)
+        self.batches.append(list(items))
+        return [item * 2 for item in items]
+
+
+def batcher(run, **how):
+    return Batcher(run, name="test", **{"max_rows": 4, "max_waiting": 8, **how})
+
+
+async def test_an_idle_model_runs_at_once_and_alone():
+    gate = Gate()
+    gate.open.set()
+    made = batcher(gate.run)
+    assert await made.submit(21, rows=1) == 42
+    assert gate.batches == [[21]]
+    made.close()
+
+
+async def test_what_waits_while_a_run_is_in_flight_goes_together_up_to_the_limit():
+    gate = Gate()
+    made = batcher(gate.run)
+    first = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    rest = [asyncio.create_task(made.submit(number, rows=1)) for number in range(1, 7)]
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    assert await asyncio.gather(first, *rest) == [number * 2 for number in range(7)]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    made.close()
+
+
+async def test_only_equal_keys_share_a_run_and_order_within_a_key_holds():
+    gate = Gate()
+    made = batcher(gate.run)
+    first = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    rest = [asyncio.create_task(made.submit(number, rows=1, key=number % 2)) for number in range(1, 6)]
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    await asyncio.gather(first, *rest)
+    assert gate.batches == [[0], [1, 3, 5], [2, 4]]
+    made.close()
+
+
+async def test_a_cancelled_member_leaves_its_mates_alone():
+    gate = Gate()
+    made = batcher(gate.run)
+    first = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    rest = [asyncio.create_task(made.submit(number, rows=1)) for number in range(1, 5)]
+    await asyncio.sleep(0.05)
+    rest[1].cancel()
+    await asyncio.sleep(0)
+    gate.open.set()
+    results = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert isinstance(results[2], asyncio.CancelledError)
+    assert [results[0], results[1], *results[3:]] == [0, 2, 6, 8]
+    made.close()
+
+
+async def test_one_bad_request_fails_alone():
+    def run(items):
+        if 13 in items:
+            raise InputRefusedError("unlucky")
+        return [item * 2 for item in items]
+
+    gate = threading.Event()
+    made = batcher(lambda items: (gate.wait(5), run(items))[1])
+    tasks = [asyncio.create_task(made.submit(number, rows=1)) for number in (1, 12, 13, 14)]
+    await asyncio.sleep(0.05)
+    gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[:2] == [2, 24]
+    assert isinstance(results[2], InputRefusedError)
+    assert results[3] == 28
+    made.close()
+
+
+async def test_a_full_queue_is_said_and_a_mistake_of_the_model_has_no_text():
+    gate = Gate()
+    made = batcher(gate.run, max_waiting=2)
+    tasks = [asyncio.create_task(made.submit(0, rows=1))]
+    await asyncio.to_thread(gate.entered.wait, 5)
+    tasks += [asyncio.create_task(made.submit(number, rows=1)) for number in (1, 2)]
+    await asyncio.sleep(0.02)
+    with pytest.raises(QueueFullError):
+        await made.submit(3, rows=1)
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    made.close()
+    with pytest.raises(ModelNotReadyError):
+        await made.submit(4, rows=1)
+
+    def broken(_items):
+        raise KeyError("secret")
+
+    other = batcher(broken)
+    with pytest.raises(InferenceFailedError) as caught:
+        await other.submit(1, rows=1)
+    assert "secret" not in str(caught.value)
+    other.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.integers(1, 6), min_size=1, max_size=40), keys=st.integers(1, 3))
+def test_every_request_is_answered_once_and_no_batch_is_too_large(rows, keys):
+    sizes: list[int] = []
+
+    def run(items):
+        sizes.append(sum(count for _, count in items))
+        assert len(items) == 1 or sizes[-1] <= 4
+        return [number for number, _ in items]
+
+    async def main() -> None:
+        made = batcher(run, max_waiting=1000)
+        work = (made.submit((at, count), rows=count, key=at % keys) for at, count in enumerate(rows))
+        assert await asyncio.gather(*work) == list(range(len(rows)))
+        await asyncio.to_thread(made.close)
+
+    asyncio.run(main())
+    assert sum(sizes) == sum(rows)

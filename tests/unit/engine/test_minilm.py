@@ -1,0 +1,92 @@
+"""The model that ships with the platform: golden embeddings, whatever shares a batch, and a head that knows its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import TensorError
+from engine.manifest import parse_manifest
+from engine.servables import BatchLimits, Classifier, Embedder
+from engine.sessions import SessionSettings
+
+CLONE = Path(__file__).parents[3]
+MODEL = CLONE / ".models" / "all-minilm-l6-v2" / "1"
+GOLDEN = json.loads((CLONE / "tests" / "data" / "minilm_golden.json").read_text())
+EXAMPLE = CLONE / "examples" / "support-triage"
+
+
+class Silent:
+    """Hears about batches and says nothing."""
+
+    def batch(self, **_figures) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
+    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    yield made
+    made.close()
+
+
+def texts(values) -> dict[str, np.ndarray]:
+    data = np.empty(len(values), object)
+    data[:] = [value.encode() for value in values]
+    return {"text": data}
+
+
+def cosines(found, wanted) -> np.ndarray:
+    wanted = np.array(wanted, np.float32)
+    return (found * wanted).sum(axis=1) / np.linalg.norm(wanted, axis=1)
+
+
+async def test_embeddings_match_the_golden_ones_together_alone_and_among_others(embedder):
+    golden = GOLDEN["texts"]
+    together = (await embedder.infer(texts(golden)))["embedding"]
+    assert together.dtype == np.float32
+    assert together.shape == (len(golden), 384)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+    assert cosines(together, GOLDEN["embeddings"]).min() >= 0.9999
+    alone = await asyncio.gather(*(embedder.infer(texts([text])) for text in golden))
+    assert cosines(np.concatenate([each["embedding"] for each in alone]), GOLDEN["embeddings"]).min() >= 0.9999
+
+
+async def test_no_texts_are_no_embeddings_and_many_are_cut_into_batches(embedder):
+    assert (await embedder.infer(texts([])))["embedding"].shape == (0, 384)
+    assert (await embedder.infer(texts(["a"] * 50)))["embedding"].shape == (50, 384)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"txt": np.array([b"a"], object)},
+        {"text": np.array([[b"a"]], object)},
+        {"text": np.array([1.0], np.float32)},
+        {"text": np.array([b"\xff"], object)},
+        {"input_ids": np.ones((1, 4), np.int64)},
+        {"input_ids": np.ones((1, 4), np.int64), "attention_mask": np.ones((1, 5), np.int64)},
+        {"input_ids": np.ones((1, 999), np.int64), "attention_mask": np.ones((1, 999), np.int64)},
+    ],
+)
+async def test_wrong_inputs_are_refused_by_name(embedder, tensors):
+    with pytest.raises(TensorError):
+        await embedder.infer(tensors)
+
+
+async def test_the_examples_head_routes_clear_messages_and_doubts_the_others(embedder):
+    manifest = parse_manifest((EXAMPLE / "support-intents" / "model.yaml").read_bytes(), model="support-intents")
+    head = await Classifier.build(manifest, lambda: embedder)
+    messages = json.loads((EXAMPLE / "messages.json").read_text())
+    answer = await head.infer(texts([message["message"] for message in messages]))
+    assert answer["score"].dtype == np.float32
+    assert ((answer["score"] >= 0) & (answer["score"] <= 1)).all()
+    sure = answer["score"] >= 0.5
+    human = np.array([message["expected_queue"] == "human" for message in messages])
+    assert (sure != human).mean() >= 0.9
