@@ -1,8 +1,13 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 BIN := .venv/bin
 ENVOY_VERSION := 1.40.0
+# Nothing is written outside the clone, and what Go keeps may be removed like anything else.
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+GO_ENVIRONMENT = GOBIN="$(CURDIR)/.cache/bin" GOPATH="$(CURDIR)/.cache/go" GOMODCACHE="$(CURDIR)/.cache/go/pkg/mod" \
+	GOCACHE="$(CURDIR)/.cache/go-build" GOFLAGS=-modcacherw
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test demo test up lint bench clean
@@ -35,6 +40,7 @@ clean: ## remove everything that setup made; state folders stay
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed, run make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making the virtual environment ($$($(PYTHON) --version))"
 	@$(PYTHON) -m venv .venv || { echo "error: the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
 
@@ -56,6 +62,10 @@ clean: ## remove everything that setup made; state folders stay
 
 .cache/bin/grpcurl:
 	@mkdir -p .cache/bin
-	@if command -v go >/dev/null; then echo "Building grpcurl"; GOBIN="$(CURDIR)/.cache/bin" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3 2>&1 | tail -n 3; \
+	@if command -v go >/dev/null; then \
+		echo "Building grpcurl, which takes a minute or two"; \
+		$(GO_ENVIRONMENT) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3 || \
+			{ echo "error: grpcurl could not be built; check the network and Go's proxy settings, then run again" >&2; exit 1; }; \
+		rm -rf .cache/go .cache/go-build; \
 	elif command -v grpcurl >/dev/null; then ln -sf "$$(command -v grpcurl)" $@; \
 	else echo "error: the tests use grpcurl; install Go (it is built from source then) or grpcurl itself" >&2; exit 1; fi

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cli import FAILURE
 from mesh.errors import TiationError
 
 __all__ = ["main"]
@@ -76,20 +77,20 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TiationError as error:
-        click.echo(f"tiation: {error.message}", err=True)
+        click.echo(f"{FAILURE}{error.message}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read has enough; nothing may be flushed into the closed pipe when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        click.echo(f"tiation: {_local(error)}", err=True)
+        click.echo(f"{FAILURE}{_local(error)}", err=True)
         sys.exit(1)
     except Exception as error:
         text = _remote(error)
         if text is None:
             raise
-        click.echo(f"tiation: {text}", err=True)
+        click.echo(f"{FAILURE}{text}", err=True)
         sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Any
@@ -64,14 +65,19 @@ class Agents(Catalogue):
         self._flows: dict[str, Flow] = {}
 
     async def flow_of(self, revision: str) -> Flow:
-        """The flow of a revision, parsed; it was checked when it was kept."""
-        flow = self._flows.get(revision)
-        if flow is None:
-            entry = await self.get(Revision, revision)
-            flow, _ = parse_flow(entry.body.flow)
-            if len(self._flows) >= _KEPT_FLOWS:
-                self._flows.clear()
-            self._flows[revision] = flow
+        """The flow of a revision, parsed; it was checked when it was kept.
+
+        Raises:
+            NotFoundError: there is no such revision.
+        """
+        kept = (await self.get(Revision, revision)).body
+        known = self._flows.get(kept.flow_sha256)
+        if known is not None:
+            return known
+        flow, _ = await asyncio.to_thread(parse_flow, kept.flow)
+        if len(self._flows) >= _KEPT_FLOWS:
+            self._flows.clear()
+        self._flows[kept.flow_sha256] = flow
         return flow
 
     def wrote(self, transaction: Transaction, entry: Entry[Any]) -> None:
@@ -95,6 +101,4 @@ class Agents(Catalogue):
                 f"{entry.name} has {under_way} runs under way; cancel them or wait for their end", runs=under_way
             )
         for number in range(1, entry.body.revision + 1):
-            name = revision_name(entry.name, number)
-            self._rows.bury(transaction, Revision, name, forever=False)
-            self._flows.pop(name, None)
+            self._rows.bury(transaction, Revision, revision_name(entry.name, number), forever=False)

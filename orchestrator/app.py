@@ -6,7 +6,7 @@ from tiation.orchestrator.v1 import agent_pb2_grpc, revision_pb2_grpc, run_pb2_g
 
 from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
-from orchestrator.adapters.grpc_calls import GrpcCalls
+from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
 from orchestrator.agents import Agents
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow.check import FlowChecker
@@ -25,11 +25,12 @@ async def build(mesh: Mesh) -> Service:
     runs = RunStore()
     agents = Agents(mesh.database, EntryStore(), runs)
     notices = Notices()
+    models = ModelInputs()
     executor = Executor(
         mesh.database,
         runs,
         agents.flow_of,
-        lambda run: GrpcCalls(mesh.channels, run),
+        lambda run: GrpcCalls(mesh.channels, run, models),
         mesh.sandbox,
         notices,
         Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget),

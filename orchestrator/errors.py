@@ -47,7 +47,7 @@ class FlowInvalidError(OrchestratorError):
 
 
 class InputTooLargeError(OrchestratorError):
-    """A run's input is larger than what is journalled."""
+    """A run's input is larger, or nested deeper, than what is journalled."""
 
     code = Code.INVALID_ARGUMENT
     reason = "INPUT_TOO_LARGE"

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
-from mesh.db import Database
+from mesh.db import Database, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
 from orchestrator.errors import LeaseLostError
 from orchestrator.flow import Flow
 from orchestrator.interpreter import Interpreter
-from orchestrator.journal import HandedBackError, RunCancelledError, RunJournal
+from orchestrator.journal import HandedBackError, JournalBrokenError, RunCancelledError, RunJournal
 from orchestrator.notices import Notices
 from orchestrator.ports import Calls, CallsFor, RunRows
-from orchestrator.problem import Problem, StepFailedError
+from orchestrator.problem import Problem, StepFailedError, problem_of
 from orchestrator.runs import RunLease
 
 __all__ = ["Executor", "Limits"]
@@ -123,15 +124,15 @@ class Executor:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):  # each has logged what ended it
                 await task
-        await self._database.write(lambda transaction: self._rows.release(transaction, self._owner))
+        await self._release(None)
 
     async def _claim_forever(self) -> None:
         while not self._draining:
             self._wake.clear()
             try:
                 claimed = await self._claim()
-            except TiationError as error:
-                self._log.warning("runs not claimed", error=error.message)
+            except Exception as error:  # noqa: BLE001 -- whatever ails the database now, runs are claimed when it is over
+                self._log.warning("runs not claimed", error=str(error))
                 claimed = 0
             if not claimed:
                 with suppress(TimeoutError):
@@ -144,8 +145,9 @@ class Executor:
             return 0
         now = datetime.now(UTC)
         until = now + timedelta(seconds=self._limits.lease_s)
+        held = tuple(self._works)  # never a run that is worked on here, even if its lease was not renewed in time
         leases = await self._database.write(
-            lambda transaction: self._rows.claim(transaction, self._owner, now, until, free)
+            lambda transaction: self._rows.claim(transaction, self._owner, now, until, free, held)
         )
         for lease in leases:
             task = asyncio.get_running_loop().create_task(self._work(lease))
@@ -156,16 +158,28 @@ class Executor:
         """Hold what is worked on; a third of a lease is left for a slow disk."""
         while True:
             await asyncio.sleep(self._limits.lease_s / 3)
-            if not self._works:
+            names = tuple(self._works)
+            if not names:
                 continue
             until = datetime.now(UTC) + timedelta(seconds=self._limits.lease_s)
             try:
-                await self._database.write(
-                    lambda transaction, until=until: self._rows.renew(transaction, self._owner, until),  # type: ignore[misc]
-                    durable=False,
-                )
-            except TiationError as error:
-                self._log.warning("leases not renewed", error=error.message)
+                held = await self._database.write(partial(self._renewal, names, until), durable=False)
+            except Exception as error:  # noqa: BLE001 -- as for claims; fencing keeps a lost lease from doing harm
+                self._log.warning("leases not renewed", error=str(error))
+                continue
+            for name, cancel_requested in held:
+                if cancel_requested:
+                    self.cancel(name)
+
+    def _renewal(self, names: tuple[str, ...], until: datetime, transaction: Transaction) -> Sequence[tuple[str, bool]]:
+        return self._rows.renew(transaction, self._owner, names, until)
+
+    async def _release(self, name: str | None) -> None:
+        """Let go of one run or of all; where that fails, their leases run out instead."""
+        try:
+            await self._database.write(lambda transaction: self._rows.release(transaction, self._owner, name))
+        except Exception as error:  # noqa: BLE001 -- see above
+            self._log.warning("runs not handed back", error=str(error))
 
     async def _work(self, lease: RunLease) -> None:
         """Work on one run until it ends, is handed back, or is lost to somebody else."""
@@ -173,13 +187,14 @@ class Executor:
         try:
             await self._run(lease)
         except HandedBackError:
-            pass
+            await self._release(name)
         except LeaseLostError:
             self._log.info("run lost to another executor", run=name)
-        except TiationError as error:
-            self._log.warning("run paused: its journal cannot be written", run=name, error=error.message)
-            await asyncio.sleep(self._limits.lease_s)
-        finally:
+        except JournalBrokenError as error:
+            self._log.warning("run paused: its journal cannot be written", run=name, error=str(error))
+        except Exception as error:  # noqa: BLE001 -- the executor goes on with the others
+            self._log.exception("run paused by a mistake of ours", run=name, exc_info=error)
+        finally:  # a lease that is not handed back runs out; then the run is gone on with
             self._works.pop(name, None)
             self._notices.tell(name)
             self._wake.set()
@@ -193,14 +208,14 @@ class Executor:
         journal.cancel_requested = journal.cancel_requested or work.cancelled.is_set()
         calls = _Interruptible(self._calls_for(run), work.cancelled)
         try:
-            flow = await self._flow_of(run.revision)
+            flow = await self._flow(run.revision)
             interpreter = Interpreter(flow, run, journal, calls, self._sandbox, self._limits.step_budget)
             output = await interpreter.run()
         except RunCancelledError:
             await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
         except StepFailedError as failed:
             await journal.finish("RUN_FAILED", "FAILED", None, failed.problem)
-        except (HandedBackError, TiationError, asyncio.CancelledError):
+        except (HandedBackError, JournalBrokenError, LeaseLostError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
             self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)
@@ -208,7 +223,20 @@ class Executor:
             problem = Problem.of_kind("runtime", 500, "Internal error", detail, "", "INTERNAL")
             await journal.finish("RUN_FAILED", "FAILED", None, problem)
         else:
-            await journal.finish("RUN_SUCCEEDED", "SUCCEEDED", output, None)
+            if journal.cancel_requested:
+                await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
+            else:
+                await journal.finish("RUN_SUCCEEDED", "SUCCEEDED", output, None)
+
+    async def _flow(self, revision: str) -> Flow:
+        try:
+            return await self._flow_of(revision)
+        except TiationError as error:
+            problem = problem_of(error, "")
+            title = "The run's revision cannot be carried out"
+            raise StepFailedError(
+                Problem.of_kind("configuration", problem.status, title, problem.detail, "", problem.reason)
+            ) from None
 
 
 class _Interruptible:
@@ -233,5 +261,5 @@ class _Interruptible:
             waiting.cancel()
             if not calling.done():
                 calling.cancel()
-                with suppress(asyncio.CancelledError, TiationError):
+                with suppress(asyncio.CancelledError, Exception):  # nobody asks for its answer any more
                     await calling

@@ -5,23 +5,29 @@ It decides what comes next and nothing else: calls are `orchestrator.ports.Calls
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 import msgspec
 
 from mesh.errors import TiationError
-from mesh.sandbox import SandboxPool
-from orchestrator.flow.steps import Call, Catch, Do, Flow, Set, Step, Switch, Template, Try
+from mesh.sandbox import SandboxBusyError, SandboxPool, SandboxUnavailableError
+from orchestrator.flow.steps import Call, Do, Flow, Set, Step, Switch, Template, Try
 from orchestrator.flow.templates import VARIABLES
 from orchestrator.ports import Calls
 from orchestrator.problem import Problem, StepFailedError, problem_of
 from orchestrator.runs import Run, StepResult
+from orchestrator.values import fault_of
 
-__all__ = ["MAX_RESULT_BYTES", "Interpreter", "StepJournal"]
+__all__ = ["Interpreter", "StepJournal"]
 
-MAX_RESULT_BYTES = 256 * 1024
+_SANDBOX_TRIES_S = 60.0
+_SANDBOX_PAUSE_S = 0.1
+_MAX_KEY = 512
 
 
 class StepJournal(Protocol):
@@ -30,11 +36,17 @@ class StepJournal(Protocol):
     def committed(self, pointer: str, occurrence: int) -> StepResult | Problem | None:
         """What a step came to, if that is known already."""
 
-    async def began(self, pointer: str, occurrence: int, *, durable: bool) -> None:
-        """Note that a step is about to call; what was noted before is kept with it."""
+    def begun_with(self, pointer: str, occurrence: int) -> Any:  # noqa: ANN401 -- any JSON
+        """What a step called with when it began before; None where it has not, or has no effect."""
+
+    async def began(self, pointer: str, occurrence: int, arguments: Any) -> None:  # noqa: ANN401 -- any JSON
+        """Note that a step is about to call; with its arguments where the call may have an effect, else with None."""
 
     async def ended(self, pointer: str, occurrence: int, outcome: StepResult | Problem, duration_ms: float) -> None:
         """Note what a step came to; kept at once if it called, else with the next one that does."""
+
+    async def noted(self, pointer: str, occurrence: int, outcome: StepResult | Problem) -> None:
+        """Note something on the way that is no step's own end, so that it is not evaluated again."""
 
     def check_live(self) -> None:
         """Raise what ends the run from outside: a cancellation, a lost lease."""
@@ -74,7 +86,10 @@ class Interpreter:
         Raises:
             StepFailedError: a step failed and nothing caught it.
         """
-        value = await self._evaluate(self._flow.input_from, self._run.input, "")
+        value = self._run.input
+        if self._flow.input_from is not None:
+            entered = await self._noted("#enter", 1, self._given(self._flow.input_from, value, ""))
+            value = entered.output
         _, value = await self._steps(self._flow.steps, value)
         return _bounded(await self._evaluate(self._flow.output_as, value, "", output=value), "")
 
@@ -118,33 +133,39 @@ class Interpreter:
         began = time.perf_counter()
         outcome: StepResult | Problem
         try:
-            outcome = await self._outcome(step, value, visit)
+            outcome = await (self._call(step, value, visit) if isinstance(step, Call) else self._compute(step, value))
         except StepFailedError as failed:
             outcome = failed.problem
-        except TiationError as error:
-            outcome = problem_of(error, step.pointer)
         await self._journal.ended(step.pointer, visit, outcome, (time.perf_counter() - began) * 1000)
         return outcome
 
-    async def _outcome(self, step: Set | Switch | Call, value: Any, visit: int) -> StepResult:  # noqa: ANN401 -- any JSON
+    async def _compute(self, step: Set | Switch, value: Any) -> StepResult:  # noqa: ANN401 -- any JSON
         if not await self._holds(step.condition, value, step.pointer):
             return StepResult(value, skipped=True)
         given = await self._evaluate(step.input_from, value, step.pointer)
-        then = step.then
-        match step:
-            case Set():
-                made = await self._evaluate(step.value, given, step.pointer, input=given)
-            case Switch():
-                made = given
-                for case in step.cases:
-                    if await self._holds(case.when, given, step.pointer):
-                        then = case.then
-                        break
-            case Call():
-                arguments = await self._evaluate(step.arguments, given, step.pointer, input=given)
-                await self._journal.began(step.pointer, visit, durable=step.kind == "connect")
-                made = await self._calls.call(step.kind, arguments, f"{self._run.name}{step.pointer}#{visit}/effect")
-        return await self._result(step, given, made, then)
+        if isinstance(step, Set):
+            made = await self._evaluate(step.value, given, step.pointer, input=given)
+            return await self._result(step, given, made, step.then)
+        for case in step.cases:
+            if await self._holds(case.when, given, step.pointer):
+                return await self._result(step, given, given, case.then)
+        return await self._result(step, given, given, step.then)
+
+    async def _call(self, step: Call, value: Any, visit: int) -> StepResult:  # noqa: ANN401 -- any JSON
+        """Ask another service; a step that began before calls with what it called with then, or the key would lie."""
+        arguments = self._journal.begun_with(step.pointer, visit)
+        if arguments is None and not await self._holds(step.condition, value, step.pointer):
+            return StepResult(value, skipped=True)
+        given = await self._evaluate(step.input_from, value, step.pointer)
+        if arguments is None:
+            arguments = await self._evaluate(step.arguments, given, step.pointer, input=given)
+        effect = step.kind == "connect"
+        await self._journal.began(step.pointer, visit, _bounded(arguments, step.pointer) if effect else None)
+        try:
+            made = await self._calls.call(step.kind, arguments, _effect_key(self._run.name, step.pointer, visit))
+        except TiationError as error:
+            raise StepFailedError(problem_of(error, step.pointer)) from None
+        return await self._result(step, given, made, step.then)
 
     async def _result(self, step: Step, given: Any, made: Any, then: str) -> StepResult:  # noqa: ANN401 -- any JSON
         """What a step passes on and exports."""
@@ -156,40 +177,53 @@ class Interpreter:
 
     async def _nested(self, step: Do | Try, value: Any, visit: int) -> tuple[str, Any]:  # noqa: ANN401 -- any JSON
         """Do the steps inside a step; those that are journalled are passed through, not done again."""
-        entering = f"{step.pointer}#enter"
-        entered = self._journal.committed(entering, visit)
-        if entered is None:
-            try:
-                holds = await self._holds(step.condition, value, step.pointer)
-                given = await self._evaluate(step.input_from, value, step.pointer) if holds else value
-                entered = StepResult(_bounded(given, step.pointer), skipped=not holds)
-            except TiationError as error:
-                entered = problem_of(error, step.pointer)
-            if step.condition is not None or step.input_from is not None:
-                await self._journal.ended(entering, visit, entered, 0.0)
-        if isinstance(entered, Problem):
-            raise StepFailedError(entered)
+        entered = StepResult(value)
+        if step.condition is not None or step.input_from is not None:
+            entered = await self._noted(f"{step.pointer}#enter", visit, self._entering(step, value))
         if entered.skipped:
             return "continue", value
-        directive, made = await self._inside(step, entered.output)
+        directive, made = await self._inside(step, entered.output, visit)
         known = self._journal.committed(step.pointer, visit)
         if known is None:
             try:
                 known = await self._result(step, entered.output, made, step.then)
-            except TiationError as error:
-                known = problem_of(error, step.pointer)
+            except StepFailedError as failed:
+                known = failed.problem
             await self._journal.ended(step.pointer, visit, known, 0.0)
         then, output = self._taken_up(known)
         return ("end" if directive == "end" else then), output
 
-    async def _inside(self, step: Do | Try, value: Any) -> tuple[str, Any]:  # noqa: ANN401 -- any JSON
+    async def _entering(self, step: Do | Try, value: Any) -> StepResult:  # noqa: ANN401 -- any JSON
+        if not await self._holds(step.condition, value, step.pointer):
+            return StepResult(skipped=True)
+        return await self._given(step.input_from, value, step.pointer)
+
+    async def _given(self, template: Template | None, value: Any, pointer: str) -> StepResult:  # noqa: ANN401
+        return StepResult(_bounded(await self._evaluate(template, value, pointer), pointer))
+
+    async def _noted(self, mark: str, visit: int, evaluation: Coroutine[Any, Any, StepResult]) -> StepResult:
+        """What was evaluated on the way, the same however often the run is gone on with."""
+        known = self._journal.committed(mark, visit)
+        if known is None:
+            try:
+                known = await evaluation
+            except StepFailedError as failed:
+                known = failed.problem
+            await self._journal.noted(mark, visit, known)
+        else:
+            evaluation.close()
+        if isinstance(known, Problem):
+            raise StepFailedError(known)
+        return known
+
+    async def _inside(self, step: Do | Try, value: Any, visit: int) -> tuple[str, Any]:  # noqa: ANN401 -- any JSON
         if isinstance(step, Do):
             return await self._steps(step.steps, value)
         try:
             return await self._steps(step.steps, value)
         except StepFailedError as failed:
             problem = msgspec.to_builtins(failed.problem)
-            if failed.problem.reason == "STEP_BUDGET" or not await self._catches(step.catch, problem, step.pointer):
+            if failed.problem.reason == "STEP_BUDGET" or not await self._catches(step, problem, visit):
                 raise
             outer = self._caught
             self._caught = outer | {step.catch.error_as: problem}
@@ -198,10 +232,17 @@ class Interpreter:
             finally:
                 self._caught = outer
 
-    async def _catches(self, catch: Catch, problem: dict[str, Any], pointer: str) -> bool:
+    async def _catches(self, step: Try, problem: dict[str, Any], visit: int) -> bool:
+        catch = step.catch
         if any(problem.get(key) != wanted for key, wanted in catch.matching):
             return False
-        return await self._holds(catch.when, problem, pointer, **{catch.error_as: problem})
+        if catch.when is None:
+            return True
+        return bool((await self._noted(f"{step.pointer}#catch", visit, self._matches(step, problem))).output)
+
+    async def _matches(self, step: Try, problem: dict[str, Any]) -> StepResult:
+        holds = await self._holds(step.catch.when, problem, step.pointer, **{step.catch.error_as: problem})
+        return StepResult(holds)
 
     def _taken_up(self, known: StepResult | Problem) -> tuple[str, Any]:
         """Go on from what a step came to."""
@@ -225,18 +266,35 @@ class Interpreter:
         program = template.program
         names = [name for name in dict.fromkeys((*VARIABLES, *known)) if f"${name}" in program]
         variables = {name: known.get(name) for name in names}
-        try:
-            return await self._sandbox.jq(program, value, variables, owner=self._tenant)
-        except TiationError as error:
-            raise StepFailedError(problem_of(error, pointer)) from None
+        return await self._jq(program, value, variables, pointer)
+
+    async def _jq(self, program: str, value: Any, variables: dict[str, Any], pointer: str) -> Any:  # noqa: ANN401
+        """Run a program; that the sandbox has no room is no fault of the flow and waited for, a minute at most."""
+        deadline = time.monotonic() + _SANDBOX_TRIES_S
+        while True:
+            try:
+                return await self._sandbox.jq(program, value, variables, owner=self._tenant)
+            except (SandboxBusyError, SandboxUnavailableError) as error:
+                if time.monotonic() > deadline:
+                    raise StepFailedError(problem_of(error, pointer)) from None
+            except TiationError as error:
+                raise StepFailedError(problem_of(error, pointer)) from None
+            self._journal.check_live()
+            await asyncio.sleep(_SANDBOX_PAUSE_S)
+
+
+def _effect_key(run: str, pointer: str, visit: int) -> str:
+    """What names the effect of one step of one run, at most 512 characters."""
+    key = f"{run}{pointer}#{visit}/effect"
+    if len(key) <= _MAX_KEY:
+        return key
+    return f"{run}/{hashlib.sha256(pointer.encode()).hexdigest()}#{visit}/effect"
 
 
 def _bounded(value: Any, pointer: str) -> Any:  # noqa: ANN401 -- any JSON
-    """The value, unless it is too large to be journalled."""
-    size = len(msgspec.json.encode(value))
-    if size > MAX_RESULT_BYTES:
-        detail = (
-            f"a step's result is {size} bytes; at most {MAX_RESULT_BYTES} are kept, so pass on less with `output.as`"
-        )
-        raise StepFailedError(Problem.of_kind("runtime", 413, "Result too large", detail, pointer, "RESULT_TOO_LARGE"))
+    """The value, unless it cannot be journalled."""
+    fault = fault_of(value)
+    if fault:
+        detail = f"a step's value {fault}; pass on less with `output.as`"
+        raise StepFailedError(Problem.of_kind("runtime", 413, "Value too large", detail, pointer, "RESULT_TOO_LARGE"))
     return value

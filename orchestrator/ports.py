@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -58,7 +58,12 @@ class RunRows(Protocol):
     def events(self, connection: Transaction, name: str, after: int, limit: int) -> list[Event]:
         """Events in order."""
 
-    def claim(self, connection: Transaction, owner: str, now: datetime, until: datetime, limit: int) -> list[RunLease]:
+    def tail(self, connection: Transaction, name: str, after: int, limit: int) -> tuple[str, int, list[Event]] | None:
+        """A run's state, the sequence of its newest event, and events."""
+
+    def claim(
+        self, connection: Transaction, owner: str, now: datetime, until: datetime, limit: int, but: Collection[str]
+    ) -> list[RunLease]:
         """Take runs that nobody holds."""
 
     def append(self, connection: Transaction, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
@@ -70,11 +75,13 @@ class RunRows(Protocol):
     ) -> None:  # fmt: skip
         """Journal the last events and end the run."""
 
-    def renew(self, connection: Transaction, owner: str, until: datetime) -> None:
-        """Hold what is held for longer."""
+    def renew(
+        self, connection: Transaction, owner: str, names: Collection[str], until: datetime
+    ) -> Sequence[tuple[str, bool]]:
+        """Hold runs for longer."""
 
-    def release(self, connection: Transaction, owner: str) -> None:
-        """Let go of everything that is held."""
+    def release(self, connection: Transaction, owner: str, name: str | None = None) -> None:
+        """Let go of a run, or of everything that is held."""
 
     def request_cancel(self, connection: Transaction, name: str, now: datetime) -> Run | None:
         """Note that a run is to end; one that nobody works on ends at once."""

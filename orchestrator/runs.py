@@ -46,9 +46,9 @@ class NewEvent:
         kind: what happened.
         step: JSON pointer to the step; empty for the run as a whole.
         occurrence: how often the flow has come to this step, counted from 1.
-        attempt: how often this step has begun, counted from 1.
+        attempt: how often this step has begun, counted from 1; 0 for what is noted on the way and is no step's end.
         result: of a step.
-        value: the run's output, for events of the run.
+        value: the run's output; with STEP_STARTED what a call with an effect was given.
         problem: what went wrong.
         duration_ms: how long the step took.
     """

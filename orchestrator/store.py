@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, column, func, insert, or_, select, table, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, column, false, func, insert, or_, select, table, update
 
 from mesh.identity import Requester
 from mesh.pagination import Page
 from mesh.resource import parent_of, tenant_of
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
-from orchestrator.runs import ENDED, Event, NewEvent, Run, RunLease, StepResult
+from orchestrator.runs import Event, NewEvent, Run, RunLease, StepResult
 
 __all__ = ["RunStore"]
 
@@ -78,37 +78,52 @@ class RunStore:
 
     def get(self, connection: Connection, name: str) -> Run | None:
         """One run."""
-        row = connection.execute(select(_runs).where(_runs.c.name == name)).one_or_none()
+        row = connection.execute(select(_runs).where(*_named(name))).one_or_none()
         return _run(row) if row is not None else None
 
     def by_request(self, connection: Connection, agent: str, request_id: str) -> tuple[Run, str] | None:
         """What an earlier request with this id created, and that request's digest."""
-        statement = select(_runs).where(_runs.c.agent == agent, _runs.c.request_id == request_id)
+        statement = select(_runs).where(*_of(agent), _runs.c.request_id == request_id)
         row = connection.execute(statement).one_or_none()
         return (_run(row), row.request_digest) if row is not None else None
 
     def digest_of(self, connection: Connection, name: str) -> str:
         """The digest of the request that created the run."""
-        return str(connection.execute(select(_runs.c.request_digest).where(_runs.c.name == name)).scalar_one())
+        return str(connection.execute(select(_runs.c.request_digest).where(*_named(name))).scalar_one())
 
     def page(self, connection: Connection, agent: str, page: Page) -> list[Run]:
         """One run more than the page holds, by name."""
-        statement = select(_runs).where(_runs.c.agent == agent, _runs.c.name > (page.cursor or ""))
+        statement = select(_runs).where(*_of(agent), _runs.c.name > (page.cursor or ""))
         return [_run(row) for row in connection.execute(statement.order_by(_runs.c.name).limit(page.limit + 1))]
 
     def live(self, connection: Connection, agent: str) -> int:
         """How many runs of an agent have not ended."""
-        return int(connection.execute(select(func.count()).where(_runs.c.agent == agent, _LIVE)).scalar_one())
+        return int(connection.execute(select(func.count()).where(*_of(agent), _LIVE)).scalar_one())
 
     def events(self, connection: Connection, name: str, after: int, limit: int) -> list[Event]:
         """Events after a sequence, in order."""
         statement = select(_events).where(_events.c.run == name, _events.c.sequence > after)
         return [_event(row) for row in connection.execute(statement.order_by(_events.c.sequence).limit(limit))]
 
-    def claim(self, connection: Connection, owner: str, now: datetime, until: datetime, limit: int) -> list[RunLease]:
+    def tail(self, connection: Connection, name: str, after: int, limit: int) -> tuple[str, int, list[Event]] | None:
+        """A run's state, the sequence of its newest event, and its events after a sequence; all of one moment."""
+        row = connection.execute(select(_runs.c.state, _runs.c.sequence).where(*_named(name))).one_or_none()
+        if row is None:
+            return None
+        return row.state, row.sequence, self.events(connection, name, after, limit)
+
+    def claim(
+        self,
+        connection: Connection,
+        owner: str,
+        now: datetime,
+        until: datetime,
+        limit: int,
+        but: Collection[str] = (),
+    ) -> list[RunLease]:
         """Take up to so many runs that are live and held by nobody, oldest first; each starts a new epoch."""
         free = or_(_runs.c.lease_expires.is_(None), _runs.c.lease_expires < now.isoformat())
-        found = select(_runs).where(_LIVE, free).order_by(_runs.c.create_time).limit(limit)
+        found = select(_runs).where(_LIVE, free, _runs.c.name.not_in(but)).order_by(_runs.c.create_time).limit(limit)
         if connection.dialect.name == "postgresql":
             found = found.with_for_update(skip_locked=True)
         leases = []
@@ -167,31 +182,48 @@ class RunStore:
         }
         self._advance(connection, lease, events, now, values)
 
-    def renew(self, connection: Connection, owner: str, until: datetime) -> None:
-        """Hold everything that an owner holds until then."""
-        connection.execute(update(_runs).where(_runs.c.owner == owner, _LIVE).values(lease_expires=until.isoformat()))
+    def renew(
+        self, connection: Connection, owner: str, names: Collection[str], until: datetime
+    ) -> Sequence[tuple[str, bool]]:
+        """Hold runs until then; returns those that are still held, and whether somebody has asked to cancel each."""
+        statement = (
+            update(_runs)
+            .where(_runs.c.owner == owner, _runs.c.name.in_(names), _runs.c.state == "RUNNING")
+            .values(lease_expires=until.isoformat())
+            .returning(_runs.c.name, _runs.c.cancel_requested)
+        )
+        return [(row.name, bool(row.cancel_requested)) for row in connection.execute(statement)]
 
-    def release(self, connection: Connection, owner: str) -> None:
-        """Let go of everything that an owner holds: others may take it at once."""
-        connection.execute(update(_runs).where(_runs.c.owner == owner, _LIVE).values(lease_expires=None, owner=None))
+    def release(self, connection: Connection, owner: str, name: str | None = None) -> None:
+        """Let go of a run, or of everything that an owner holds: others may take it at once."""
+        held = [_runs.c.owner == owner, _LIVE, *(_named(name) if name is not None else ())]
+        connection.execute(update(_runs).where(*held).values(lease_expires=None, owner=None))
 
     def request_cancel(self, connection: Connection, name: str, now: datetime) -> Run | None:
         """Note that a run is to end. One that nobody has begun ends at once; one that has ended stays as it is."""
-        run = self.get(connection, name)
-        if run is None or run.state in ENDED or run.cancel_requested:
-            return run
-        events = [NewEvent("CANCEL_REQUESTED")]
-        values: dict[str, Any] = {"cancel_requested": True}
-        if run.state == "QUEUED":
-            events.append(NewEvent("RUN_CANCELLED"))
-            values |= {"state": "CANCELLED", "end_time": now.isoformat()}
-        connection.execute(
-            update(_runs)
-            .where(_runs.c.name == name)
-            .values(sequence=run.sequence + len(events), update_time=now.isoformat(), **values)
-        )
-        self._journal(connection, name, run.sequence, events, now.isoformat())
+        asked = (*_named(name), _LIVE, _runs.c.cancel_requested == false())
+        if self._move(connection, name, asked, "CANCEL_REQUESTED", now, {"cancel_requested": True}):
+            waiting = (*_named(name), _runs.c.state == "QUEUED")
+            ended = {"state": "CANCELLED", "end_time": now.isoformat()}
+            self._move(connection, name, waiting, "RUN_CANCELLED", now, ended)
         return self.get(connection, name)
+
+    def _move(
+        self,
+        connection: Connection,
+        name: str,
+        where: Sequence[ColumnElement[bool]],
+        kind: str,
+        now: datetime,
+        values: dict[str, Any],
+    ) -> bool:
+        """Journal one event without a lease, where the run is still as it must be for that."""
+        moved = {"sequence": _runs.c.sequence + 1, "update_time": now.isoformat(), **values}
+        row = connection.execute(update(_runs).where(*where).values(moved).returning(_runs.c.sequence)).one_or_none()
+        if row is None:
+            return False
+        self._journal(connection, name, row.sequence - 1, [NewEvent(kind)], now.isoformat())
+        return True
 
     def _advance(
         self,
@@ -202,11 +234,11 @@ class RunStore:
         values: dict[str, Any],
     ) -> Row[Any]:
         """Move a run's sequence on, guarded by its lease, and journal the events under the new numbers."""
-        steps = sum(event.kind == "STEP_SUCCEEDED" for event in events)
+        steps = sum(event.kind == "STEP_SUCCEEDED" and event.attempt > 0 for event in events)
         held = and_(_runs.c.owner == lease.owner, _runs.c.epoch == lease.epoch, _runs.c.state == "RUNNING")
         statement = (
             update(_runs)
-            .where(_runs.c.name == lease.run.name, held)
+            .where(*_named(lease.run.name), held)
             .values(
                 sequence=_runs.c.sequence + len(events),
                 steps=_runs.c.steps + steps,
@@ -238,6 +270,14 @@ class RunStore:
             for number, event in enumerate(events, 1)
         ]
         connection.execute(_INSERT_EVENT, rows)
+
+
+def _named(name: str) -> tuple[ColumnElement[bool], ...]:
+    return (_runs.c.tenant == tenant_of(name), _runs.c.name == name)
+
+
+def _of(agent: str) -> tuple[ColumnElement[bool], ...]:
+    return (_runs.c.tenant == tenant_of(agent), _runs.c.agent == agent)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 -- any JSON

@@ -56,7 +56,6 @@ class Child:
         self._prepare = prepare
         self._changed = changed
         self._say = say
-        self._spawning = asyncio.Lock()
         self._trouble = ""
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -82,8 +81,7 @@ class Child:
     async def stop(self, grace_s: float, before: Callable[[], Awaitable[None]] | None = None) -> None:
         """End it: SIGTERM, and SIGKILL where that is not enough in time."""
         self._stopping = True
-        async with self._spawning:  # a start under way leaves a process that must be ended, too
-            process = self._process
+        process = self._process
         if process is not None and process.returncode is None:
             if before is not None:
                 await before()
@@ -137,12 +135,9 @@ class Child:
     async def _live(self) -> str:
         """One life of the process; returns how it ended."""
         try:
-            async with self._spawning:
-                if self._stopping:
-                    return "was stopped"
-                self._trouble = ""
-                self._prepare()
-                self._process = process = await self._spawn()
+            self._trouble = ""
+            self._prepare()
+            self._process = process = await self._spawn()  # cancelled, asyncio kills what it has started
         except Exception as error:  # noqa: BLE001 -- a full disk, say: this keeper must outlive whatever it is
             self._trouble = f"{type(error).__name__}: {error}"
             return f"cannot be started ({self._trouble})"

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from cli import FAILURE
 from cli.home import Home
 from cli.supervisor.supervisor import Supervisor
 from mesh.config import Settings, load_settings
@@ -82,6 +83,7 @@ def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: in
         log: what it writes.
         read: bytes of that which are none of this start's.
     """
+    failed = False
     while True:
         ended = child.poll()
         ready = home.gateway_file.exists()
@@ -89,7 +91,11 @@ def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: in
         with log.open("rb") as file:
             file.seek(read)
             text = file.read()
-        click.echo(text.decode(errors="replace"), nl=False, err=ended is not None)
+        if ended is None and not ready:
+            text = text[: text.rfind(b"\n") + 1]
+        for line in text.decode(errors="replace").splitlines():
+            failed = failed or line.startswith(FAILURE)  # which begins the end of what it says
+            click.echo(line, err=failed)
         read += len(text)
         if ended is not None:
             raise click.exceptions.Exit(ended or 1)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 import grpc.aio
 from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
@@ -16,21 +15,48 @@ from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
 from tiation.integration.v1 import connection_pb2, connection_pb2_grpc
 
 from mesh.channel import Channels
-from mesh.errors import InvalidError
+from mesh.errors import Code, InvalidError
 from mesh.identity import Requester
 from mesh.resource import parent_of
-from mesh.status import remote_error
-from orchestrator.adapters.tensors import from_raw, to_tensor
+from mesh.status import RemoteError, remote_error
+from orchestrator.adapters.tensors import from_raw, is_numeric, to_tensor
 from orchestrator.runs import Run
 
-__all__ = ["GrpcCalls"]
+__all__ = ["GrpcCalls", "ModelInputs"]
 
 _TRIES_S = 60.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 _CALL_S = 60.0
+_AWAY = frozenset({"UNAVAILABLE", "CANCELLED", "POLICY_STALE", "MODEL_NOT_READY"})
+"""Reasons for asking again: none but the transport's own, and those of a service that has just been started."""
+_KEPT_MODELS = 256
+_KEPT_S = 60.0
 _PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX_UNAVAILABLE"})
 """Why a callee is away for a moment; a system that integration cannot reach was asked often enough there."""
+
+
+class ModelInputs:
+    """What models take, remembered for a while: numbers in a flow do not say whether they are INT64 or FP32.
+
+    Args:
+        clock: monotonic, seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[tuple[str, str, str], tuple[float, dict[str, str]]] = {}
+
+    def get(self, key: tuple[str, str, str]) -> dict[str, str] | None:
+        """Datatypes by input of a tenant's model and version; None where they must be asked for."""
+        kept = self._known.get(key)
+        return kept[1] if kept is not None and kept[0] > self._clock() else None
+
+    def put(self, key: tuple[str, str, str], datatypes: dict[str, str]) -> None:
+        """Remember them."""
+        if len(self._known) >= _KEPT_MODELS:
+            self._known.clear()
+        self._known[key] = (self._clock() + _KEPT_S, datatypes)
 
 
 class GrpcCalls:
@@ -39,10 +65,12 @@ class GrpcCalls:
     Args:
         channels: to the other services.
         run: for whom.
+        models: what is remembered of models.
     """
 
-    def __init__(self, channels: Channels, run: Run) -> None:
+    def __init__(self, channels: Channels, run: Run, models: ModelInputs) -> None:
         self._channels = channels
+        self._models = models
         asked = run.requester
         self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role)
 
@@ -60,11 +88,12 @@ class GrpcCalls:
         inputs = arguments["inputs"]
         if not isinstance(inputs, dict) or not inputs:
             raise InvalidError("inputs", "must hold the model's inputs by name")
-        request = grpc_service_pb2.ModelInferRequest(
-            model_name=str(arguments["model"]), model_version=str(arguments.get("version", ""))
-        )
+        model, version = _text("model", arguments["model"]), str(arguments.get("version") or "")
+        numeric = any(is_numeric(value) for value in inputs.values())
+        datatypes = await self._datatypes(model, version) if numeric else {}
+        request = grpc_service_pb2.ModelInferRequest(model_name=model, model_version=version)
         for name, value in inputs.items():
-            tensor = to_tensor(name, value)
+            tensor = to_tensor(name, value, datatypes.get(name, ""))
             request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
             request.raw_input_contents.append(tensor.raw)
 
@@ -78,11 +107,37 @@ class GrpcCalls:
             for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
 
+    async def _datatypes(self, model: str, version: str) -> dict[str, str]:
+        """What a model takes, by input; nothing where the requester may not know, then the numbers' kind decides."""
+        key = (self._requester.tenant, model, version)
+        known = self._models.get(key)
+        if known is not None:
+            return known
+        request = grpc_service_pb2.ModelMetadataRequest(name=model, version=version)
+
+        async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
+            stub = self._channels.stub(grpc_service_pb2_grpc.GRPCInferenceServiceStub, "engine")
+            return await stub.ModelMetadata(request, metadata=metadata, timeout=_CALL_S)
+
+        try:
+            answer = await self._persist("engine", ask)
+        except RemoteError as error:
+            if error.code is not Code.PERMISSION_DENIED:
+                raise
+            return {}
+        datatypes = {each.name: each.datatype for each in answer.inputs}
+        self._models.put(key, datatypes)
+        return datatypes
+
     async def _decide(self, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 -- any JSON
-        request = decision_pb2.DecideRequest(
-            name=self._name("decisions", arguments["decision"]), version=int(arguments.get("version", 0))
-        )
-        json_format.ParseDict(arguments.get("input") or {}, request.input)
+        version = arguments.get("version") or 0
+        if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+            raise InvalidError("version", "must be a whole number from 1; leave it out for the newest")
+        given = arguments.get("input")
+        if given is not None and not isinstance(given, dict):
+            raise InvalidError("input", "must be an object, a decision's facts by name")
+        request = decision_pb2.DecideRequest(name=self._name("decision", arguments["decision"]), version=version)
+        json_format.ParseDict(given or {}, request.input)
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(decision_pb2_grpc.DecisionServiceStub, "engine")
@@ -92,8 +147,8 @@ class GrpcCalls:
 
     async def _connect(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = connection_pb2.InvokeRequest(
-            name=self._name("connections", arguments["connection"]),
-            operation_id=str(arguments["operation"]),
+            name=self._name("connection", arguments["connection"]),
+            operation_id=_text("operation", arguments["operation"]),
             effect_key=effect_key,
         )
         given: Any = arguments.get("input")
@@ -120,7 +175,18 @@ class GrpcCalls:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    def _name(self, collection: str, name: object) -> str:
+    def _name(self, kind: str, value: object) -> str:
         """A full name; a bare one is of the run's own tenant."""
-        text = str(name)
-        return text if text.startswith("tenants/") else f"tenants/{self._requester.tenant}/{collection}/{text}"
+        name = _text(kind, value)
+        return name if name.startswith("tenants/") else f"tenants/{self._requester.tenant}/{kind}s/{name}"
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidError(field, "must be a text, the name of what is called")
+    return value
+
+
+def _may_come_back(error: RemoteError) -> bool:
+    """Whether the callee was not reached, or is just starting or stopping."""
+    return error.code in (Code.UNAVAILABLE, Code.CANCELLED) and error.reason in _AWAY

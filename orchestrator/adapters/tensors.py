@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -9,12 +10,13 @@ import msgspec
 
 from mesh.errors import InvalidError
 
-__all__ = ["Tensor", "from_raw", "to_tensor"]
+__all__ = ["Tensor", "from_raw", "is_numeric", "to_tensor"]
 
 _FORMATS = {
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "FP16": "e", "FP32": "f", "FP64": "d", "BOOL": "?",
 }  # fmt: skip
+_NUMBERS = frozenset(_FORMATS) - {"BOOL"}
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -25,11 +27,17 @@ class Tensor(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-def to_tensor(name: str, value: Any) -> Tensor:  # noqa: ANN401 -- any JSON
-    """A list, or lists in lists, as a tensor: texts are BYTES, truth values BOOL, whole numbers INT64, others FP32.
+def to_tensor(name: str, value: Any, datatype: str = "") -> Tensor:  # noqa: ANN401 -- any JSON
+    """A list, or lists in lists, as a tensor.
+
+    Args:
+        name: the input's name, for errors.
+        value: the list; a single value stands for a list of one.
+        datatype: what the model takes. Where it is not known, texts are BYTES, truth values BOOL, whole numbers INT64,
+            other numbers FP32.
 
     Raises:
-        InvalidError: it is no regular list of one kind of value.
+        InvalidError: it is no regular list of one kind of value, or its numbers do not fit the datatype.
     """
     values = value if isinstance(value, list) else [value]
     shape: list[int] = []
@@ -45,11 +53,27 @@ def to_tensor(name: str, value: Any) -> Tensor:  # noqa: ANN401 -- any JSON
     if kinds == {bool}:
         return Tensor("BOOL", tuple(shape), struct.pack(f"<{len(flat)}?", *flat))
     if kinds <= {int, float}:
-        whole = all(isinstance(item, int) or item.is_integer() for item in flat)
-        if whole and kinds == {int}:
-            return Tensor("INT64", tuple(shape), struct.pack(f"<{len(flat)}q", *flat))
-        return Tensor("FP32", tuple(shape), struct.pack(f"<{len(flat)}f", *flat))
+        chosen = datatype if datatype in _NUMBERS else "INT64" if kinds == {int} else "FP32"
+        return Tensor(chosen, tuple(shape), _numbers(name, flat, chosen))
     raise InvalidError(f"inputs.{name}", "must hold one kind of value: texts, numbers or truth values")
+
+
+def is_numeric(value: Any) -> bool:  # noqa: ANN401 -- any JSON
+    """Whether the first value in a list, or in lists in lists, is a number."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(name: str, flat: list[Any], datatype: str) -> bytes:
+    if not datatype.startswith("FP"):
+        if not all(isinstance(item, int) or item.is_integer() for item in flat):
+            raise InvalidError(f"inputs.{name}", f"must hold whole numbers, the model takes {datatype}")
+        flat = [int(item) for item in flat]
+    try:
+        return struct.pack(f"<{len(flat)}{_FORMATS[datatype]}", *flat)
+    except (struct.error, OverflowError):
+        raise InvalidError(f"inputs.{name}", f"holds a number that {datatype} cannot hold") from None
 
 
 def _flatten(name: str, value: Any, shape: tuple[int, ...], flat: list[Any]) -> None:  # noqa: ANN401 -- any JSON
@@ -69,7 +93,13 @@ def _length_first(data: bytes) -> bytes:
 
 
 def from_raw(datatype: str, shape: tuple[int, ...], raw: bytes) -> Any:  # noqa: ANN401 -- any JSON
-    """A tensor's values as lists in lists."""
+    """A tensor's values as lists in lists; numbers that JSON does not know become null.
+
+    Raises:
+        InvalidError: the datatype has no values in JSON.
+    """
+    if datatype != "BYTES" and datatype not in _FORMATS:
+        raise InvalidError("outputs", f"{datatype} cannot be read into a flow")
     flat: list[Any] = []
     if datatype == "BYTES":
         at = 0
@@ -80,6 +110,9 @@ def from_raw(datatype: str, shape: tuple[int, ...], raw: bytes) -> Any:  # noqa:
     else:
         code = _FORMATS[datatype]
         flat = list(struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code}", raw))
-    for size in reversed(shape[1:]):
-        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else []
+        if datatype.startswith("FP"):
+            flat = [item if math.isfinite(item) else None for item in flat]
+    for axis in range(len(shape) - 1, 0, -1):
+        size = shape[axis]
+        flat = [flat[row * size : (row + 1) * size] for row in range(math.prod(shape[:axis]))]
     return flat

@@ -50,7 +50,7 @@ def escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def wrong(node: yaml.Node, pointer: str, message: str) -> FlowInvalidError:
+def wrong(node: yaml.Node | yaml.Event, pointer: str, message: str) -> FlowInvalidError:
     """The error that says what is wrong with a node."""
     mark: Any = node.start_mark
     return FlowInvalidError(message, line=mark.line + 1, column=mark.column + 1, pointer=pointer)
@@ -74,14 +74,18 @@ def _check_characters(text: str) -> None:
 
 def _check_events(text: str) -> None:
     """Refuse what a tree no longer shows: anchors, aliases, and a depth that composing it could not bear."""
-    depth = 0
+    depth = documents = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise wrong(event, "", "aliases (`*name`) are not read; write the value out")
             if getattr(event, "anchor", None) is not None:
                 raise wrong(event, "", "anchors (`&name`) are not read; write the value out where it is needed")
-            if isinstance(event, yaml.CollectionStartEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise wrong(event, "", "there is a second document; write one flow and nothing behind it")
+            elif isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > _MAX_DEPTH:
                     raise wrong(event, "", f"nested deeper than {_MAX_DEPTH} levels")

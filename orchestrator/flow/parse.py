@@ -14,7 +14,6 @@ import yaml
 
 from mesh.sandbox.pool import MAX_PROGRAM_BYTES
 from mesh.strict_yaml import plain
-from orchestrator.errors import FlowInvalidError
 from orchestrator.flow.document import compose, escaped, wrong
 from orchestrator.flow.steps import Call, Case, Catch, Do, Flow, Set, Step, Switch, Template, Try
 from orchestrator.flow.templates import VARIABLES, Expression, expressions_in, template_of

@@ -13,7 +13,7 @@ import yaml
 __all__ = ["place_of"]
 
 _ESCAPE_DIGITS = {"x": 2, "u": 4, "U": 8}
-_WHITE_ESCAPES = frozenset("tnrvfNL_P 0abe\t\n")
+_WHITE_ESCAPES = frozenset("tnrvfNLP_ \t\n")
 
 
 def place_of(node: yaml.ScalarNode, offset: int) -> tuple[int, int]:
@@ -50,7 +50,7 @@ def _visible(source: str, style: str | None) -> Iterator[tuple[int, int]]:
             width = 2 + _ESCAPE_DIGITS.get(kind, 0)
             if kind in _ESCAPE_DIGITS:
                 code = int(source[at + 2 : at + width], 16)
-                seen = not chr(code).isspace() and not 0xDC00 <= code < 0xE000  # noqa: PLR2004 -- second halves
+                seen = not chr(code).isspace() and not 0xDC00 <= code < 0xE000  # second halves are none
             else:
                 seen = kind not in _WHITE_ESCAPES
         if seen:

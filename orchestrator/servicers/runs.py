@@ -23,20 +23,21 @@ from mesh.entries import Creation
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
 from mesh.pagination import Pages
+from mesh.resource import parent_of
 from mesh.shelf import creation_of, timestamp
 from mesh.status import status_of
 from orchestrator.agents import Agent, Agents, revision_name
-from orchestrator.errors import AgentPausedError, InputTooLargeError, OrchestratorError, ShuttingDownError
+from orchestrator.errors import AgentPausedError, InputTooLargeError, ShuttingDownError
 from orchestrator.executor import Executor
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
 from orchestrator.runs import ENDED, Event, Run
+from orchestrator.values import fault_of
 
 __all__ = ["RunServicer"]
 
-_MAX_INPUT_BYTES = 256 * 1024
-_EVENTS_AT_ONCE = 500
+_EVENTS_AT_ONCE = 100
 _LOOK_AGAIN_S = 0.5
 
 
@@ -78,28 +79,14 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def CreateRun(self, request: pb.CreateRunRequest, _: Context) -> pb.Run:
         """A new run; it is durable when the answer goes."""
         caller = current_caller()
-        agent = await self._agents.get(Agent, request.parent)
         creation = creation_of(request)
         given = json_format.MessageToDict(request.run.input) if request.run.HasField("input") else None
-        size = len(msgspec.json.encode(given))
-        if size > _MAX_INPUT_BYTES:
-            raise InputTooLargeError(f"run.input is {size} bytes; at most {_MAX_INPUT_BYTES} are kept", bytes=size)
-        now = datetime.now(UTC)
-        run_id = request.run_id or f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
-        run = Run(
-            name=f"{request.parent}/runs/{run_id}",
-            uid=str(uuid.uuid4()),
-            revision=revision_name(agent.name, agent.body.revision),
-            state="QUEUED",
-            input=given,
-            requester=Requester(caller.tenant, caller.subject, role=caller.role),
-            create_time=now,
-            update_time=now,
-            sequence=1,
-            labels=dict(request.run.labels),
-        )
+        fault = fault_of(given)
+        if fault:
+            raise InputTooLargeError(f"run.input {fault}")
+        requester = Requester(caller.tenant, caller.subject, role=caller.role)
         kept = await self._database.write(
-            lambda transaction: self._keep(transaction, run, creation, paused=agent.body.paused)
+            lambda transaction: self._keep(transaction, request, given, requester, creation)
         )
         self._executor.wake()
         return _message(kept)
@@ -122,25 +109,25 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         with self._notices.listen(request.name) as grown:
             while True:
                 grown.clear()
-                run = await self._found(request.name)
-                events = await self._events(request.name, seen)
+                state, newest, events = await self._tail(request.name, seen)
                 for event in events:
                     seen = event.sequence
                     yield pb.StreamRunEventsResponse(event=_event(event))
-                if run.state in ENDED and seen >= run.sequence:
+                if state in ENDED and seen >= newest:
                     return
                 if self._notices.closed:
-                    yield _broken(ShuttingDownError("the orchestrator stops; go on with after_sequence", sequence=seen))
+                    yield _broken(seen)
                     return
                 if not events:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_AGAIN_S):
                             await grown.wait()
 
-    async def _events(self, name: str, after: int) -> list[Event]:
-        return await self._database.read(
-            lambda transaction: self._rows.events(transaction, name, after, _EVENTS_AT_ONCE)
-        )
+    async def _tail(self, name: str, after: int) -> tuple[str, int, list[Event]]:
+        tail = await self._database.read(lambda transaction: self._rows.tail(transaction, name, after, _EVENTS_AT_ONCE))
+        if tail is None:
+            raise NotFoundError(name)
+        return tail
 
     async def _found(self, name: str) -> Run:
         run = await self._database.read(lambda transaction: self._rows.get(transaction, name))
@@ -148,24 +135,54 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             raise NotFoundError(name)
         return run
 
-    def _keep(self, transaction: Transaction, run: Run, creation: Creation, *, paused: bool) -> Run:
-        """Keep a new run, unless the same request has made one before."""
-        agent = run.revision.rsplit("/", 2)[0]
+    def _keep(
+        self,
+        transaction: Transaction,
+        request: pb.CreateRunRequest,
+        given: Any,  # noqa: ANN401 -- any JSON
+        requester: Requester,
+        creation: Creation,
+    ) -> Run:
+        """Keep a new run, unless the same request has made one before; the agent is as it is in this transaction."""
+        agent = self._agents.found(transaction, Agent, request.parent)
+        now = datetime.now(UTC)
+        run_id = request.run_id or f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
+        run = Run(
+            name=f"{agent.name}/runs/{run_id}",
+            uid=str(uuid.uuid4()),
+            revision=revision_name(agent.name, agent.body.revision),
+            state="QUEUED",
+            input=given,
+            requester=requester,
+            create_time=now,
+            update_time=now,
+            sequence=1,
+            labels=dict(request.run.labels),
+        )
+        earlier = self._earlier(transaction, run.name, creation)
+        if earlier is not None:
+            return earlier
+        if agent.body.paused:
+            raise AgentPausedError(f"{agent.name} is paused; resume it first", resource=agent.name)
+        self._rows.add(transaction, run, creation.request_id, creation.digest)
+        return run
+
+    def _earlier(self, transaction: Transaction, name: str, creation: Creation) -> Run | None:
+        """What the same request made before.
+
+        Raises:
+            AlreadyExistsError: the name or the request id was used for something else.
+        """
         if creation.request_id:
-            earlier = self._rows.by_request(transaction, agent, creation.request_id)
+            earlier = self._rows.by_request(transaction, parent_of(name), creation.request_id)
             if earlier is not None:
                 if earlier[1] != creation.digest:
                     raise AlreadyExistsError(earlier[0].name)
                 return earlier[0]
-        current = self._rows.get(transaction, run.name)
-        if current is not None:
-            if self._rows.digest_of(transaction, run.name) != creation.digest:
-                raise AlreadyExistsError(run.name)
-            return current
-        if paused:
-            raise AgentPausedError(f"{agent} is paused; resume it first", resource=agent)
-        self._rows.add(transaction, run, creation.request_id, creation.digest)
-        return run
+        current = self._rows.get(transaction, name)
+        if current is not None and self._rows.digest_of(transaction, name) != creation.digest:
+            raise AlreadyExistsError(name)
+        return current
 
 
 def _message(run: Run) -> pb.Run:
@@ -216,7 +233,9 @@ def _problem(problem: Problem) -> pb.Problem:
     return pb.Problem(**msgspec.structs.asdict(problem))
 
 
-def _broken(error: OrchestratorError) -> pb.StreamRunEventsResponse:
+def _broken(seen: int) -> pb.StreamRunEventsResponse:
+    message = f"the orchestrator stops; go on with after_sequence={seen}"
+    error = ShuttingDownError(message, retry_after_s=1.0, sequence=seen)
     return pb.StreamRunEventsResponse(error=status_of(error, error.domain))
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -81,7 +82,7 @@ async def test_a_child_that_ends_by_itself_is_started_again_with_growing_pauses(
     starts: list[float] = []
     kept = keep("raise SystemExit(7)", prepare=lambda: starts.append(time.monotonic()))
     await until(lambda: kept.child.failures >= 5)
-    pauses = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(starts)]
     assert pauses[3] - pauses[0] > 0.2  # 50 ms at first, 400 ms the fourth time, give or take a fifth
     assert set(kept.said) == {"small ended with exit code 7; starting it again"}
 
@@ -188,9 +189,7 @@ async def test_its_last_words_are_those_of_its_last_life_as_people_read_them(kee
 
 
 async def test_it_has_the_environment_it_was_given_and_nothing_else(keep, tmp_path):
-    kept = keep(
-        "import json, os, sys; print(json.dumps(dict(os.environ))); print('up', flush=True); import time; time.sleep(600)"
-    )
+    kept = keep("import json, os, time; print(json.dumps(dict(os.environ))); print('up', flush=True); time.sleep(600)")
     await up(kept)
     seen = json.loads(kept.log.read_text().splitlines()[0])
     assert seen.pop("WHO") == "small"
@@ -203,8 +202,8 @@ from pathlib import Path
 from cli.supervisor.child import Child
 
 async def main():
-    child = Child("small", [sys.executable, "-c", "import time; time.sleep(600)"], environment={}, log=Path(sys.argv[1]),
-                  prepare=lambda: None, changed=lambda: None)
+    child = Child("small", [sys.executable, "-c", "import time; time.sleep(600)"], environment={},
+                  log=Path(sys.argv[1]), prepare=lambda: None, changed=lambda: None)
     child.start()
     while not child.pid:
         await asyncio.sleep(0.01)

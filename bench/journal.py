@@ -1,0 +1,124 @@
+"""The journal with full durability: an empty run, a step, and steps a second at 16 runs at once.
+
+The services that a flow calls answer at once, so that what is measured is the orchestrator and its database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import mesh
+import orchestrator
+from bench.measure import quantile, write_results
+from mesh.db import Database, open_database
+from mesh.migrate import migrate
+from mesh.sandbox import SandboxPool
+from orchestrator.executor import Executor, Limits
+from orchestrator.flow import parse_flow
+from orchestrator.notices import Notices
+from orchestrator.runs import ENDED
+from orchestrator.store import RunStore
+from tests.fakes.orchestrator_calls import FakeCalls
+from tests.fakes.orchestrator_journal import a_run
+
+ROWS = RunStore()
+STEPS = 50
+FLOWS = {
+    "empty run": "do: [{s: {set: {x: 1}}}]",
+    "set, constant": "do:\n" + "".join(f"  - s{n}: {{set: {{x: {n}}}}}\n" for n in range(STEPS)),
+    "set, jq": "do:\n" + "".join(f"  - s{n}: {{set: {{x: '${{ (.x // 0) + 1 }}'}}}}\n" for n in range(STEPS)),
+    "infer": "do:\n" + "".join(f"  - s{n}: {{call: infer, with: {{model: m, inputs: {{x: [1]}}}}}}\n" for n in range(STEPS)),
+    "connect": "do:\n"
+    + "".join(f"  - s{n}: {{call: connect, with: {{connection: c, operation: o}}}}\n" for n in range(STEPS)),
+}  # fmt: skip
+
+
+class Workplace:
+    """An executor on a database of its own, and word of every run's end."""
+
+    def __init__(self, database: Database, sandbox: SandboxPool, body: str, concurrent: int) -> None:
+        self._database = database
+        self._notices = Notices()
+        flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + body)[0]
+
+        async def flow_of(_: str) -> Any:
+            return flow
+
+        limits = Limits(concurrent, 5.0, 1000)
+        self.executor = Executor(database, ROWS, flow_of, lambda _: FakeCalls(), sandbox, self._notices, limits)
+
+    async def one(self, name: str) -> float:
+        """Start a run and wait for its end; returns seconds."""
+        began = time.perf_counter()
+        with self._notices.listen(name) as grown:
+            await self._database.write(lambda transaction: ROWS.add(transaction, a_run({}, name), "", "d"))
+            self.executor.wake()
+            while True:
+                grown.clear()
+                tail = await self._database.read(lambda transaction: ROWS.tail(transaction, name, 10**9, 1))
+                if tail is not None and tail[0] in ENDED:
+                    assert tail[0] == "SUCCEEDED", tail
+                    return time.perf_counter() - began
+                await grown.wait()
+
+
+async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], float]:
+    """Seconds of each run, and of all together."""
+    with tempfile.TemporaryDirectory(prefix="bench-journal-") as folder:
+        database = open_database(f"sqlite:///{folder}/orchestrator.db")
+        migrate(database.engine, Path(mesh.__path__[0]) / "migrations" / "versions", version_table="mesh_version")
+        migrate(database.engine, Path(orchestrator.__path__[0]) / "migrations" / "versions")
+        sandbox = SandboxPool()
+        await sandbox.jq(".", None)
+        place = Workplace(database, sandbox, body, at_once)
+        await place.executor.start()
+        taken: list[float] = []
+
+        async def client(number: int) -> None:
+            for turn in range(runs // at_once):
+                taken.append(await place.one(f"tenants/default/agents/a/runs/r{number}-{turn}"))
+
+        await place.one("tenants/default/agents/a/runs/warm")
+        began = time.perf_counter()
+        await asyncio.gather(*(client(number) for number in range(at_once)))
+        whole = time.perf_counter() - began
+        await place.executor.stop()
+        await sandbox.close()
+        await database.close()
+        return taken, whole
+
+
+async def main(runs: int) -> None:
+    """Print a table and write it down."""
+    rows = []
+    print(f"{'flow':<16}{'at once':>8}{'run p50 ms':>12}{'step ms':>9}{'steps/s':>9}{'runs/s':>8}")
+    for name, body in FLOWS.items():
+        steps = 1 if name == "empty run" else STEPS
+        for at_once in (1, 16):
+            taken, whole = await measure(body, at_once, runs)
+            p50 = quantile(taken, 0.5) * 1000
+            row = {
+                "flow": name, "runs_at_once": at_once, "run_p50_ms": round(p50, 3), "step_ms": round(p50 / steps, 3),
+                "steps_per_s": round(len(taken) * steps / whole), "runs_per_s": round(len(taken) / whole),
+            }  # fmt: skip
+            rows.append(row)
+            print(f"{name:<16}{at_once:>8}{p50:>12.2f}{row['step_ms']:>9}{row['steps_per_s']:>9}{row['runs_per_s']:>8}")
+    best = max(row["steps_per_s"] for row in rows if row["flow"] == "connect")
+    print(f"calls with an effect, 16 runs at once: {best / 2000:.2f} of the target of 2,000 steps/s")
+    write_results("journal", rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=64, help="runs a row")
+    uvloop.run(main(parser.parse_args().runs))

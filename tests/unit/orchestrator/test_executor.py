@@ -1,0 +1,368 @@
+"""Executors at work on a real database: they share, take over, hand back, cancel, and never do a step twice."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mesh.catalogue import NotFoundError
+from mesh.db import DatabaseFullError
+from orchestrator.executor import Executor, Limits
+from orchestrator.flow import parse_flow
+from orchestrator.notices import Notices
+from orchestrator.runs import ENDED
+from orchestrator.store import RunStore
+from tests.fakes.orchestrator_calls import FakeCalls
+from tests.fakes.orchestrator_journal import RUN, a_run
+
+ROWS = RunStore()
+PLAIN = "do: [{s: {set: {x: 1}}}]"
+EFFECT = "do: [{e: {call: connect, with: {connection: c, operation: o}}}, {s: {set: {x: 1}}}]"
+THINK = "do: [{t: {call: infer, with: {model: m, inputs: {x: [1]}}}}, {s: {set: {x: 1}}}]"
+ENDLESS = "do: [{s: {set: {x: 1}, then: s}}]"
+
+
+class Reach:
+    """A database that a test may cut off, as a full disk or a stalled process does."""
+
+    def __init__(self, database):
+        self._database = database
+        self.broken = False
+
+    async def write(self, work, *, durable=True):
+        if self.broken:
+            raise DatabaseFullError("no space is left")
+        return await self._database.write(work, durable=durable)
+
+    async def read(self, work):
+        return await self._database.read(work)
+
+
+def executor(database, sandbox, body=PLAIN, calls=None, *, concurrent=8, lease_s=0.6, budget=1000):
+    flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + textwrap.dedent(body))[0]
+
+    async def flow_of(_):
+        return flow
+
+    limits = Limits(concurrent, lease_s, budget)
+    return Executor(database, ROWS, flow_of, lambda run: calls or FakeCalls(), sandbox, Notices(), limits)
+
+
+@asynccontextmanager
+async def working(*executors):
+    for each in executors:
+        await each.start()
+    try:
+        yield
+    finally:
+        for each in executors:
+            await each.stop()
+
+
+async def add(database, count=1, **fields):
+    names = [f"{RUN}-{number}" for number in range(count)] if count > 1 else [RUN]
+    for name in names:
+        await database.write(lambda transaction, name=name: ROWS.add(transaction, a_run(name=name, **fields), "", "d"))
+    return names
+
+
+async def run_of(database, name=RUN):
+    return await database.read(lambda transaction: ROWS.get(transaction, name))
+
+
+async def events_of(database, name=RUN):
+    events = await database.read(lambda transaction: ROWS.events(transaction, name, 0, 10_000))
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    return [event.what for event in events]
+
+
+async def until(check, seconds=8.0):
+    """Wait until something holds; returns it."""
+    async with asyncio.timeout(seconds):
+        while not (found := await check()):
+            await asyncio.sleep(0.01)
+        return found
+
+
+async def ended(database, name=RUN, seconds=8.0):
+    async def check():
+        run = await run_of(database, name)
+        return run if run.state in ENDED else None
+
+    return await until(check, seconds)
+
+
+async def test_a_run_is_taken_up_at_once_when_its_executor_is_woken(database, sandbox):
+    own = executor(database, sandbox, lease_s=60)
+    async with working(own):
+        await asyncio.sleep(0.05)
+        began = time.perf_counter()
+        await add(database)
+        own.wake()
+        run = await ended(database)
+        assert time.perf_counter() - began < 0.5  # without the word it would have been a second
+    assert (run.state, run.output, run.steps) == ("SUCCEEDED", {"x": 1}, 1)
+    assert run.start_time is not None
+    assert [event.kind for event in await events_of(database)] == [
+        "RUN_CREATED", "RUN_STARTED", "STEP_SUCCEEDED", "RUN_SUCCEEDED",
+    ]  # fmt: skip
+
+
+async def test_a_run_is_found_without_a_word(database, sandbox):
+    async with working(executor(database, sandbox)):
+        await add(database)
+        assert (await ended(database)).state == "SUCCEEDED"
+
+
+async def test_no_more_runs_are_worked_on_than_allowed(database, sandbox):
+    calls = FakeCalls(holding=asyncio.Event())
+    names = await add(database, 5)
+    async with working(executor(database, sandbox, EFFECT, calls, concurrent=2)):
+        await asyncio.sleep(0.5)
+        assert len(calls.asked) == 2
+        calls.holding.set()
+        for name in names:
+            assert (await ended(database, name)).state == "SUCCEEDED"
+    assert len(calls.effects) == 5
+
+
+async def test_two_executors_share_the_work_and_do_each_step_once(database, second_database, sandbox):
+    names = await add(database, 30)
+    one, two = FakeCalls(), FakeCalls()
+    executors = (
+        executor(database, sandbox, EFFECT, one, concurrent=3),
+        executor(second_database, sandbox, EFFECT, two, concurrent=3),
+    )
+    async with working(*executors):
+        for name in names:
+            assert (await ended(database, name)).state == "SUCCEEDED"
+    keys = one.effect_keys() + two.effect_keys()
+    assert len(keys) == len(set(keys)) == 30
+    for name in names:
+        kinds = [event.kind for event in await events_of(database, name)]
+        assert kinds == [
+            "RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "STEP_SUCCEEDED", "STEP_SUCCEEDED", "RUN_SUCCEEDED",
+        ]  # fmt: skip
+
+
+async def test_another_executor_goes_on_where_a_silent_one_stopped(database, second_database, sandbox):
+    """The first one is stuck in the second step and can write no more; what it then says is not heard."""
+    await add(database)
+    body = """
+        do:
+          - one: {call: connect, with: {connection: c, operation: first}}
+          - two: {call: connect, with: {connection: c, operation: second}}
+    """
+    reach, stuck = Reach(database), FakeCalls(holding=asyncio.Event())
+    stuck.holding.set()
+    silent = executor(reach, sandbox, body, stuck)
+    async with working(silent):
+        stuck.holding.clear()
+        await until(lambda: held(stuck, 1))
+        stuck.holding.set()
+        stuck.holding = asyncio.Event()
+        await until(lambda: held(stuck, 2))
+        reach.broken = True
+        second = FakeCalls(effects=stuck.effects)
+        began = time.monotonic()
+        async with working(executor(second_database, sandbox, body, second)):
+            run = await ended(second_database)
+        assert time.monotonic() - began < 0.6 + 1.0
+        reach.broken = False
+        stuck.holding.set()
+        await asyncio.sleep(0.2)
+    assert run.state == "SUCCEEDED"
+    assert second.effect_keys() == [f"{RUN}/do/1/two#1/effect"]
+    events = await events_of(database)
+    assert [(event.kind, event.attempt) for event in events] == [
+        ("RUN_CREATED", 0), ("RUN_STARTED", 1), ("STEP_STARTED", 1), ("STEP_SUCCEEDED", 1), ("STEP_STARTED", 1),
+        ("RUN_STARTED", 2), ("STEP_STARTED", 2), ("STEP_SUCCEEDED", 2), ("RUN_SUCCEEDED", 0),
+    ]  # fmt: skip
+
+
+async def held(calls, count):
+    return len(calls.asked) >= count
+
+
+async def test_a_long_step_keeps_its_run(database, second_database, sandbox):
+    await add(database)
+    calls, other = FakeCalls(holding=asyncio.Event()), FakeCalls()
+    async with working(executor(database, sandbox, EFFECT, calls, lease_s=0.3)):
+        await until(lambda: held(calls, 1))
+        async with working(executor(second_database, sandbox, EFFECT, other, lease_s=0.3)):
+            await asyncio.sleep(1.0)
+            assert other.asked == []
+            calls.holding.set()
+            assert (await ended(database)).state == "SUCCEEDED"
+
+
+async def test_a_run_whose_journal_cannot_be_written_is_gone_on_with_later(database, sandbox):
+    reach, calls = Reach(database), FakeCalls(holding=asyncio.Event())
+    names = await add(database, 2)
+    async with working(executor(reach, sandbox, EFFECT, calls, lease_s=0.4)):
+        await until(lambda: held(calls, 2))
+        reach.broken = True
+        calls.holding.set()
+        await asyncio.sleep(0.3)
+        assert [(await run_of(database, name)).state for name in names] == ["RUNNING", "RUNNING"]
+        reach.broken = False
+        for name in names:
+            assert (await ended(database, name)).state == "SUCCEEDED"
+    assert len(calls.effects) == 2
+
+
+async def test_one_that_drains_hands_its_runs_to_the_next_at_once(database, second_database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    leaving = executor(database, sandbox, EFFECT, calls, lease_s=60)
+    await leaving.start()
+    await until(lambda: held(calls, 1))
+    draining = asyncio.create_task(leaving.drain())
+    await asyncio.sleep(0.05)
+    assert not draining.done()
+    calls.holding.set()
+    await draining
+    other = FakeCalls()
+    async with working(executor(second_database, sandbox, EFFECT, other, lease_s=60)):
+        assert (await ended(database, seconds=3)).state == "SUCCEEDED"
+    assert other.asked == []  # the step under way was finished and kept
+    await add(database, 3)
+    leaving.wake()
+    await asyncio.sleep(0.1)
+    assert (await run_of(database, f"{RUN}-0")).state == "QUEUED"
+    await leaving.stop()
+
+
+async def test_one_that_is_stopped_in_the_middle_of_a_step_lets_go_of_it(database, second_database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    leaving = executor(database, sandbox, EFFECT, calls, lease_s=60)
+    await leaving.start()
+    await until(lambda: held(calls, 1))
+    await leaving.stop()
+    other = FakeCalls()
+    async with working(executor(second_database, sandbox, EFFECT, other, lease_s=60)):
+        assert (await ended(database, seconds=3)).state == "SUCCEEDED"
+    assert other.effect_keys() == calls.effect_keys()
+
+
+async def cancel(database, *executors):
+    run = await database.write(lambda transaction: ROWS.request_cancel(transaction, RUN, a_run().create_time))
+    for each in executors:
+        each.cancel(RUN)
+    return run
+
+
+async def test_a_cancelled_run_finishes_its_effect_and_ends(database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    own = executor(database, sandbox, EFFECT, calls)
+    async with working(own):
+        await until(lambda: held(calls, 1))
+        await cancel(database, own)
+        await asyncio.sleep(0.1)
+        assert (await run_of(database)).state == "RUNNING"
+        calls.holding.set()
+        assert (await ended(database)).state == "CANCELLED"
+    assert [event.kind for event in await events_of(database)] == [
+        "RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "CANCEL_REQUESTED", "STEP_SUCCEEDED", "RUN_CANCELLED",
+    ]  # fmt: skip
+
+
+async def test_a_run_cancelled_in_its_last_step_is_cancelled(database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    own = executor(database, sandbox, EFFECT.replace(", {s: {set: {x: 1}}}", ""), calls)
+    async with working(own):
+        await until(lambda: held(calls, 1))
+        await cancel(database, own)
+        calls.holding.set()
+        assert (await ended(database)).state == "CANCELLED"
+
+
+async def test_thinking_is_interrupted_by_a_cancellation(database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    own = executor(database, sandbox, THINK, calls, lease_s=60)
+    async with working(own):
+        await until(lambda: held(calls, 1))
+        await cancel(database, own)
+        assert (await ended(database, seconds=1)).state == "CANCELLED"
+
+
+async def test_thinking_is_interrupted_by_a_cancellation_that_another_process_was_told(
+    database, second_database, sandbox
+):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    async with working(executor(database, sandbox, THINK, calls, lease_s=0.6)):
+        await until(lambda: held(calls, 1))
+        await cancel(second_database)
+        assert (await ended(database, seconds=2)).state == "CANCELLED"
+
+
+async def test_a_flow_that_never_ends_does_not_hold_up_the_others(database, sandbox):
+    await add(database)
+    async with working(executor(database, sandbox, ENDLESS, budget=300)):
+        run = await ended(database)
+    assert (run.state, run.problem.reason) == ("FAILED", "STEP_BUDGET")
+    assert run.steps == 300
+
+
+async def test_a_mistake_of_ours_ends_the_run_and_tells_nothing(database, sandbox):
+    await add(database)
+
+    def broken(_):
+        raise RuntimeError("secret")
+
+    async with working(executor(database, sandbox, EFFECT, FakeCalls({"connect": broken}))):
+        run = await ended(database)
+    assert (run.state, run.problem.reason) == ("FAILED", "INTERNAL")
+    assert "secret" not in run.problem.detail
+
+
+async def test_a_run_without_its_revision_fails(database, sandbox):
+    await add(database)
+
+    async def flow_of(name):
+        raise NotFoundError(name)
+
+    limits = Limits(concurrent_runs=1, lease_s=1, step_budget=9)
+    own = Executor(database, ROWS, flow_of, lambda _: FakeCalls(), sandbox, Notices(), limits)
+    async with working(own):
+        run = await ended(database)
+    assert (run.state, run.problem.reason) == ("FAILED", "RESOURCE_NOT_FOUND")
+    assert run.problem.type.endswith("/configuration")
+
+
+async def test_listeners_hear_of_every_write(database, sandbox):
+    notices = Notices()
+    flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + EFFECT)[0]
+
+    async def flow_of(_):
+        return flow
+
+    calls = FakeCalls(holding=asyncio.Event())
+    own = Executor(database, ROWS, flow_of, lambda _: calls, sandbox, notices, Limits(1, 60, 100))
+    await add(database)
+    with notices.listen(RUN) as grown:
+        async with working(own):
+            await asyncio.wait_for(grown.wait(), 1)
+            await until(lambda: held(calls, 1))
+            grown.clear()
+            calls.holding.set()
+            await asyncio.wait_for(grown.wait(), 1)
+
+
+@pytest.mark.parametrize("body", [PLAIN, EFFECT])
+async def test_many_runs_end_and_leave_nothing_behind(database, sandbox, body):
+    names = await add(database, 50)
+    own = executor(database, sandbox, body, concurrent=16)
+    async with working(own):
+        for name in names:
+            assert (await ended(database, name)).state == "SUCCEEDED"
+        assert own._works == {}
