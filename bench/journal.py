@@ -31,16 +31,28 @@ from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import a_run
 
-ROWS = RunStore()
 STEPS = 50
 FLOWS = {
     "empty run": "do: [{s: {set: {x: 1}}}]",
     "set, constant": "do:\n" + "".join(f"  - s{n}: {{set: {{x: {n}}}}}\n" for n in range(STEPS)),
     "set, jq": "do:\n" + "".join(f"  - s{n}: {{set: {{x: '${{ (.x // 0) + 1 }}'}}}}\n" for n in range(STEPS)),
-    "infer": "do:\n" + "".join(f"  - s{n}: {{call: infer, with: {{model: m, inputs: {{x: [1]}}}}}}\n" for n in range(STEPS)),
+    "infer": "do:\n"
+    + "".join(f"  - s{n}: {{call: infer, with: {{model: m, inputs: {{x: [1]}}}}}}\n" for n in range(STEPS)),
     "connect": "do:\n"
     + "".join(f"  - s{n}: {{call: connect, with: {{connection: c, operation: o}}}}\n" for n in range(STEPS)),
-}  # fmt: skip
+}
+
+
+class Rows(RunStore):
+    """Knows which runs are ending, so that waiting for the end costs no reads."""
+
+    def __init__(self) -> None:
+        self.ending: set[str] = set()
+
+    def finish(self, connection: Any, lease: Any, *rest: Any) -> None:
+        """As `RunStore.finish`."""
+        super().finish(connection, lease, *rest)
+        self.ending.add(lease.run.name)
 
 
 class Workplace:
@@ -49,23 +61,27 @@ class Workplace:
     def __init__(self, database: Database, sandbox: SandboxPool, body: str, concurrent: int) -> None:
         self._database = database
         self._notices = Notices()
+        self._rows = Rows()
         flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + body)[0]
 
         async def flow_of(_: str) -> Any:
             return flow
 
         limits = Limits(concurrent, 5.0, 1000)
-        self.executor = Executor(database, ROWS, flow_of, lambda _: FakeCalls(), sandbox, self._notices, limits)
+        self.executor = Executor(database, self._rows, flow_of, lambda _: FakeCalls(), sandbox, self._notices, limits)
 
     async def one(self, name: str) -> float:
         """Start a run and wait for its end; returns seconds."""
         began = time.perf_counter()
         with self._notices.listen(name) as grown:
-            await self._database.write(lambda transaction: ROWS.add(transaction, a_run({}, name), "", "d"))
+            await self._database.write(lambda transaction: self._rows.add(transaction, a_run({}, name), "", "d"))
             self.executor.wake()
             while True:
                 grown.clear()
-                tail = await self._database.read(lambda transaction: ROWS.tail(transaction, name, 10**9, 1))
+                if name not in self._rows.ending:
+                    await grown.wait()
+                    continue
+                tail = await self._database.read(lambda transaction: self._rows.tail(transaction, name, 10**9, 1))
                 if tail is not None and tail[0] in ENDED:
                     assert tail[0] == "SUCCEEDED", tail
                     return time.perf_counter() - began
@@ -100,22 +116,27 @@ async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], floa
 
 async def main(runs: int) -> None:
     """Print a table and write it down."""
-    rows = []
-    print(f"{'flow':<16}{'at once':>8}{'run p50 ms':>12}{'step ms':>9}{'steps/s':>9}{'runs/s':>8}")
+    rows: list[dict[str, object]] = []
     for name, body in FLOWS.items():
         steps = 1 if name == "empty run" else STEPS
         for at_once in (1, 16):
             taken, whole = await measure(body, at_once, runs)
             p50 = quantile(taken, 0.5) * 1000
-            row = {
-                "flow": name, "runs_at_once": at_once, "run_p50_ms": round(p50, 3), "step_ms": round(p50 / steps, 3),
-                "steps_per_s": round(len(taken) * steps / whole), "runs_per_s": round(len(taken) / whole),
-            }  # fmt: skip
-            rows.append(row)
-            print(f"{name:<16}{at_once:>8}{p50:>12.2f}{row['step_ms']:>9}{row['steps_per_s']:>9}{row['runs_per_s']:>8}")
-    best = max(row["steps_per_s"] for row in rows if row["flow"] == "connect")
-    print(f"calls with an effect, 16 runs at once: {best / 2000:.2f} of the target of 2,000 steps/s")
-    write_results("journal", rows)
+            rows.append(
+                {
+                    "flow": name,
+                    "runs_at_once": at_once,
+                    "run_p50_ms": round(p50, 3),
+                    "step_p50_ms": round(p50 / steps, 3),
+                    "steps_per_s": round(len(taken) * steps / whole),
+                    "runs_per_s": round(len(taken) / whole),
+                }
+            )
+    rate = {row["flow"]: float(str(row["steps_per_s"])) for row in rows if row["runs_at_once"] == 16}
+    ratios = {
+        f"{flow}, 16 runs at once, of 2,000 steps/s": rate[flow] / 2000 for flow in ("set, jq", "infer", "connect")
+    }
+    write_results("journal", rows, ratios)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ A version is a folder that appears whole; what is in memory is looked up by tena
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from engine.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
+from engine.folders import files_in, move_into_place
 from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
@@ -40,7 +40,7 @@ from engine.models import File, Model, ModelVersion, Spec, version_name
 from engine.servables import BatchLimits, Classifier, Embedder, OnnxModel, Servable
 from engine.sessions import SessionSettings
 from mesh.catalogue import Catalogue, NotFoundError
-from mesh.entries import Creation, Entry
+from mesh.entries import Body, Creation, Entry
 from mesh.identity import SYSTEM_TENANT
 from mesh.pagination import Page
 from mesh.policy import PLATFORM
@@ -179,14 +179,14 @@ class Repository:
             EngineError: the upload is no model.
         """
         async with self._changing:
-            current = await self._model(model)
+            current = await self._known(Model, model)
             number = version or (current.body.latest if current else 0) + 1
             name = version_name(model, number)
-            if current is not None and await self._version(name) is not None:
+            if current is not None and await self._known(ModelVersion, name) is not None:
                 raise VersionExistsError(f"{name} exists already; push another version", resource=name)
             loaded = await self._open(name, staged)
             target = self._place(name)
-            await asyncio.to_thread(_move, staged, target)
+            await asyncio.to_thread(move_into_place, staged, target)
             body = ModelVersion(
                 _kind(loaded.manifest),
                 tuple(files),
@@ -340,8 +340,8 @@ class Repository:
             if not folder.name.isdigit():
                 continue
             model, number = f"{_SYSTEM}/models/{folder.parent.name}", int(folder.name)
-            files = await asyncio.to_thread(_files, folder)
-            known = await self._version(version_name(model, number))
+            files = await asyncio.to_thread(files_in, folder)
+            known = await self._known(ModelVersion, version_name(model, number))
             if known is not None and known.body.files == tuple(files):
                 continue
             try:
@@ -354,7 +354,7 @@ class Repository:
             body = ModelVersion(_kind(loaded.manifest), tuple(files), *specs)
             if known is not None:
                 await self._catalogue.delete(ModelVersion, known.name, "")
-            await self._record(model, number, await self._model(model), body, {})
+            await self._record(model, number, await self._known(Model, model), body, {})
 
     async def _record(
         self, model: str, number: int, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
@@ -376,15 +376,9 @@ class Repository:
 
         return await self._catalogue.update(ModelVersion, name, "", change)
 
-    async def _model(self, name: str) -> Entry[Model] | None:
+    async def _known(self, kind: type[Body], name: str) -> Entry[Body] | None:
         try:
-            return await self._catalogue.get(Model, name)
-        except NotFoundError:
-            return None
-
-    async def _version(self, name: str) -> Entry[ModelVersion] | None:
-        try:
-            return await self._catalogue.get(ModelVersion, name)
+            return await self._catalogue.get(kind, name)
         except NotFoundError:
             return None
 
@@ -394,22 +388,6 @@ class Repository:
             for entry in await self._catalogue.every(ModelVersion)
             if entry.name not in self._loaded and self._place(entry.name).is_dir()
         ]
-
-
-def _move(staged: Path, target: Path) -> None:
-    """Put a whole upload in its place; what a crash left there was never recorded."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    staged.rename(target)
-
-
-def _files(folder: Path) -> list[File]:
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as file:
-                found.append(File(path.name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
-    return found
 
 
 def _kind(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""The model that ships with the platform: golden embeddings, whatever shares a batch, and a head that knows its limits."""
+"""The model that ships with the platform: golden embeddings in any batch, and a head that knows its limits."""
 
 from __future__ import annotations
 
