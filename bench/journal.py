@@ -32,6 +32,7 @@ from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import a_run
 
 STEPS = 50
+THINK = "call: infer, with: {model: m, inputs: {x: [1]}}"
 FLOWS = {
     "empty run": "do: [{s: {set: {x: 1}}}]",
     "set, constant": "do:\n" + "".join(f"  - s{n}: {{set: {{x: {n}}}}}\n" for n in range(STEPS)),

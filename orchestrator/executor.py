@@ -215,7 +215,10 @@ class Executor:
             await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
         except StepFailedError as failed:
             await journal.finish("RUN_FAILED", "FAILED", None, failed.problem)
-        except (HandedBackError, JournalBrokenError, LeaseLostError):
+        except HandedBackError:
+            await journal.keep()
+            raise
+        except (JournalBrokenError, LeaseLostError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
             self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)

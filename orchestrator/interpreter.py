@@ -43,7 +43,7 @@ class StepJournal(Protocol):
         """Note that a step is about to call; with its arguments where the call may have an effect, else with None."""
 
     async def ended(self, pointer: str, occurrence: int, outcome: StepResult | Problem, duration_ms: float) -> None:
-        """Note what a step came to; kept at once if it called, else with the next one that does."""
+        """Note what a step came to; kept at once if it had an effect, else with the next write."""
 
     async def noted(self, pointer: str, occurrence: int, outcome: StepResult | Problem) -> None:
         """Note something on the way that is no step's own end, so that it is not evaluated again."""

@@ -1,7 +1,7 @@
 """A run's journal while an executor holds the run: what is known of its steps, and what is to be kept next.
 
-Results of steps that called are kept at once; those of steps that only computed go with the next write, as they can
-be computed again.
+Results of steps with an effect are kept at once. Those of others go with the next write, which comes before the next
+call, or at the end: they can be made again without harm.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class RunJournal:
         self._pending: list[NewEvent] = []
         self._pending_bytes = 0
         self._known = Known(event.what for event in events)
-        self._calling: tuple[str, int] | None = None
+        self._at_risk: tuple[str, int] | None = None
         self.cancel_requested = lease.run.cancel_requested
 
     def committed(self, pointer: str, occurrence: int) -> StepResult | Problem | None:
@@ -119,17 +119,17 @@ class RunJournal:
         """Note that a step is about to call; what was noted before is kept with it."""
         key = (pointer, occurrence)
         self._known.attempts[key] += 1
-        self._calling = key
+        self._at_risk = key if arguments is not None else None
         started = NewEvent("STEP_STARTED", pointer, occurrence, self._known.attempts[key], value=arguments)
         await self._write([started], durable=arguments is not None or bool(self._pending))
         self.check_live()
 
     async def ended(self, pointer: str, occurrence: int, outcome: StepResult | Problem, duration_ms: float) -> None:
-        """Note what a step came to; kept at once if it called, else with the next write."""
+        """Note what a step came to; kept at once if it had an effect, else with the next write."""
         key = (pointer, occurrence)
         event = _ending(pointer, occurrence, max(1, self._known.attempts[key]), outcome, duration_ms)
-        if self._calling == key:
-            self._calling = None
+        if self._at_risk == key:
+            self._at_risk = None
             await self._write([event], durable=True)
         else:
             await self._later(event)
@@ -139,6 +139,11 @@ class RunJournal:
         """Note something on the way that is no step's own end; kept with the next write."""
         await self._later(_ending(pointer, occurrence, 0, outcome, 0.0))
         self._known.outcomes[pointer, occurrence] = outcome
+
+    async def keep(self) -> None:
+        """Keep what has only been noted so far."""
+        if self._pending:
+            await self._write([], durable=True)
 
     async def finish(self, kind: str, state: str, output: Any, problem: Problem | None) -> None:  # noqa: ANN401
         """End the run with everything that was noted.

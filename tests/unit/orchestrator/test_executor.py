@@ -237,6 +237,23 @@ async def test_one_that_drains_hands_its_runs_to_the_next_at_once(database, seco
     await leaving.stop()
 
 
+async def test_what_was_thought_is_not_lost_when_it_is_handed_back(database, second_database, sandbox):
+    await add(database)
+    calls = FakeCalls(holding=asyncio.Event())
+    leaving = executor(database, sandbox, THINK, calls, lease_s=60)
+    await leaving.start()
+    await until(lambda: held(calls, 1))
+    draining = asyncio.create_task(leaving.drain())
+    await asyncio.sleep(0.05)
+    calls.holding.set()
+    await draining
+    other = FakeCalls()
+    async with working(executor(second_database, sandbox, THINK, other, lease_s=60)):
+        assert (await ended(database, seconds=3)).state == "SUCCEEDED"
+    assert other.asked == []
+    await leaving.stop()
+
+
 async def test_one_that_is_stopped_in_the_middle_of_a_step_lets_go_of_it(database, second_database, sandbox):
     await add(database)
     calls = FakeCalls(holding=asyncio.Event())

@@ -236,11 +236,13 @@ def test_a_value_that_cannot_be_kept_is_a_problem(stage, expression, words):
     assert words in problem.detail
 
 
-def test_steps_that_only_compute_are_kept_together_and_calls_by_themselves(stage):
+def test_steps_without_an_effect_are_kept_with_the_next_write_and_effects_at_once(stage):
     body = "do:\n" + "".join(f"  - s{n}: {{set: {{n: {n}}}}}\n" for n in range(10))
     assert go(stage, body).writes == 1
-    call = "  - c: {call: infer, with: {model: m, inputs: {x: [1]}}}\n"
-    assert go(stage, body + call + "  - last: {set: {n: 1}}\n").writes == 3
+    think = "  - t: {call: infer, with: {model: m, inputs: {x: [1]}}}\n"
+    assert go(stage, body + think + think.replace("t:", "u:") + "  - last: {set: {n: 1}}\n").writes == 3
+    act = "  - c: {call: connect, with: {connection: c, operation: o}}\n"
+    assert go(stage, body + act + act.replace("c:", "d:", 1) + "  - last: {set: {n: 1}}\n").writes == 5
 
 
 def test_an_effect_is_repeated_with_what_it_was_first_asked_even_if_time_has_passed(stage):
