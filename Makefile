@@ -9,6 +9,9 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 GO_ENVIRONMENT = GOBIN="$(CURDIR)/.cache/bin" GOPATH="$(CURDIR)/.cache/go" GOMODCACHE="$(CURDIR)/.cache/go/pkg/mod" \
 	GOCACHE="$(CURDIR)/.cache/go-build" GOFLAGS=-modcacherw
 
+# A virtual environment knows its own path: one that came along when the clone was moved is made anew.
+$(shell [ ! -f .venv/pyvenv.cfg ] || grep -qF "$(CURDIR)/.venv" .venv/pyvenv.cfg || rm -rf .venv)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test demo test up lint bench clean
 

@@ -22,7 +22,15 @@ from sqlalchemy.exc import OperationalError
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["Database", "DatabaseBusyError", "DatabaseFullError", "Transaction", "Work", "open_database"]
+__all__ = [
+    "Database",
+    "DatabaseBusyError",
+    "DatabaseFullError",
+    "DatabaseUnreadableError",
+    "Transaction",
+    "Work",
+    "open_database",
+]
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -45,6 +53,13 @@ class DatabaseBusyError(TiationError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "DATABASE_BUSY"
+
+
+class DatabaseUnreadableError(TiationError):
+    """The database's file is damaged, or none of ours."""
+
+    code = Code.DATA_LOSS
+    reason = "DATABASE_UNREADABLE"
 
 
 @dataclass(slots=True)

@@ -38,7 +38,8 @@ def bootstrap(home: Path, settings: Settings) -> None:
     Afterwards there are `ca.pem` (what clients trust), `operator.key`, and `security/` with the authorities, the token
     key and `jwks.json`.
     """
-    (home / "security" / "ca").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (home / "security", home / "security" / "ca"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     mesh_authority(home, settings)
     write_private(home / "ca.pem", _front_authority(home).bundle)
     write_private(home / "security" / "jwks.json", signing_key(home, settings).jwks)

