@@ -52,5 +52,5 @@ async def test_the_database_of_a_newer_release_is_refused(state, versions, tmp_p
     migrate(state().engine, versions)
     with state().engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
-    with pytest.raises(DatabaseUnreadableError, match="was made by another release .*0999"):
+    with pytest.raises(DatabaseUnreadableError, match=r"was made by another release .*0999"):
         migrate(state().engine, versions)
