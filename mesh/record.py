@@ -31,7 +31,7 @@ _records = Table(
 )
 _INSERT = insert(_records)
 _MAX_BATCH = 500
-_GATHER_S = 0.1
+_GATHER_S = 0.25
 _MAX_PAUSE_S = 5.0
 
 
