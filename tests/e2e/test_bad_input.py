@@ -13,6 +13,7 @@ from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
 from mesh.config import Settings
 from security.bootstrap import signing_key
 from tests.fakes.installed import Installed
+from tests.fakes.transcode import call_as_grpc
 
 HTTP_OF = {3: 400, 5: 404, 7: 403, 16: 401, 9: 400, 6: 409}
 HEAD = "document: {dsl: 1.0.0, namespace: tests, name: bad, version: 1.0.0}\n"
@@ -55,6 +56,8 @@ REQUESTS = {
     ),
 }  # fmt: skip
 
+SAID_IN_REST_ONLY = {"unknown path", "unknown query parameter", "field of the wrong type", "unknown field"}
+
 
 def check_status(answer, expected: int) -> dict:
     """The answer is a `google.rpc.Status` with that HTTP code."""
@@ -75,6 +78,14 @@ def test_rest_answers_bad_input_with_one_clear_status(home_of_all: Installed, ca
         if "bad" in path:
             kind = path.split("/")[4].split("?")[0]
             assert client.get(f"/v1/tenants/default/{kind}/bad").status_code == 404
+
+
+@pytest.mark.parametrize("case", [case for case in REQUESTS if case not in SAID_IN_REST_ONLY])
+def test_grpc_answers_bad_input_as_rest_does(home_of_all: Installed, case: str):
+    method, path, body, expected = REQUESTS[case]
+    with home_of_all.channel() as channel:
+        code = call_as_grpc(channel, method, path, body)
+    assert HTTP_OF[code.value[0]] == expected
 
 
 def test_a_flow_that_is_wrong_names_line_and_column(home_of_all: Installed):
