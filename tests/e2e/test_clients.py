@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def golden() -> tuple[list[str], np.ndarray]:
     return GOLDEN["texts"], np.array(GOLDEN["embeddings"], np.float32)
 
 
-def test_curl_reads_the_description_of_the_api_and_the_health(home_of_all: Installed):
+def test_the_description_of_the_api_and_the_health_need_no_token(home_of_all: Installed):
     for path, token in (("/openapi.json", ""), ("/healthz", "")):
         with home_of_all.rest(token) as client:
             assert client.get(path).status_code == 200
@@ -153,6 +154,24 @@ def test_the_three_ways_in_that_up_prints_work_as_they_are(home_of_all: Installe
             timeout=60,
             check=False,
             env={**os.environ, "PATH": path},
+        )
+        assert ran.returncode == 0, way + ran.stdout + ran.stderr
+        assert "code" not in ran.stdout, ran.stdout
+
+
+def test_the_three_ways_in_that_the_readme_shows_work(home_of_all: Installed):
+    readme = (CLONE / "README.md").read_text()
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", readme, re.DOTALL)
+    ways = [(language, block) for language, block in blocks if "8443" in block]
+    assert [language for language, _ in ways] == ["python", "sh", "sh"]
+    path = f"{CLONE / '.cache' / 'bin'}:{os.environ['PATH']}"
+    for language, block in ways:
+        way = block.replace(".tiation/", f"{home_of_all.home}/").replace("127.0.0.1:8443", home_of_all.address)
+        way = way.replace("tiation token", f"tiation token --home {home_of_all.home}")
+        command = [str(CLONE / ".venv/bin/python"), "-c", way] if language == "python" else ["bash", "-c", way]
+        environment = {**os.environ, "PATH": path}
+        ran = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=CLONE, env=environment
         )
         assert ran.returncode == 0, way + ran.stdout + ran.stderr
         assert "code" not in ran.stdout, ran.stdout
