@@ -16,7 +16,7 @@ from tiation.mesh.v1 import call_record_pb2, options_pb2
 from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
 
-__all__ = ["Call", "Context", "call_in_progress", "current_call"]
+__all__ = ["Call", "Context", "call_in_progress", "current_call", "note_usage"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,6 +36,7 @@ class Call:
         start_ns: wall clock at arrival, nanoseconds.
         started_ns: monotonic clock at arrival, nanoseconds.
         stage_us: microseconds by stage.
+        usage: what it used up, by unit; see `note_usage`.
         kept: true once a record of it is durable.
         open: false once the answer has been handed over.
     """
@@ -59,6 +60,7 @@ class Call:
     kept: bool = False
     open: bool = True
     stage_us: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
 
     def to_record(self, service: str) -> call_record_pb2.CallRecord:
         """The record of the call as it stands now."""
@@ -83,6 +85,7 @@ class Call:
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
             stage_us=self.stage_us,
+            usage=self.usage,
         )
         record.start_time.FromNanoseconds(self.start_ns)
         record.duration.FromNanoseconds(time.perf_counter_ns() - self.started_ns)
@@ -93,3 +96,10 @@ def call_in_progress() -> Call | None:
     """The call that the current task serves, unless its answer is already on its way."""
     call = current_call.get()
     return call if call is not None and call.open else None
+
+
+def note_usage(unit: str, amount: int) -> None:
+    """Add to what the current call has used up: `tokens_in`, `tokens_out`, `rows`."""
+    call = current_call.get()
+    if call is not None:
+        call.usage[unit] = call.usage.get(unit, 0) + amount

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/mesh/v1/call_record.proto\x12\x0ftiation.mesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n\nCallRecord\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x0f\n\x07subject\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x10\n\x08resource\x18\n \x01(\t\x12\x12\n\npermission\x18\x0b \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x0c \x01(\t\x12\x17\n\x0fpolicy_revision\x18\r \x01(\x03\x12\x0c\n\x04\x63ode\x18\x0e \x01(\x05\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x10 \x01(\t\x12\x10\n\x08trace_id\x18\x11 \x01(\t\x12\x0b\n\x03run\x18\x12 \x01(\t\x12\x15\n\rrequest_bytes\x18\x13 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\x14 \x01(\x03\x12:\n\x08stage_us\x18\x15 \x03(\x0b\x32(.tiation.mesh.v1.CallRecord.StageUsEntry\x1a.\n\x0cStageUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/mesh/v1/call_record.proto\x12\x0ftiation.mesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x04\n\nCallRecord\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x0f\n\x07subject\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x10\n\x08resource\x18\n \x01(\t\x12\x12\n\npermission\x18\x0b \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x0c \x01(\t\x12\x17\n\x0fpolicy_revision\x18\r \x01(\x03\x12\x0c\n\x04\x63ode\x18\x0e \x01(\x05\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x10 \x01(\t\x12\x10\n\x08trace_id\x18\x11 \x01(\t\x12\x0b\n\x03run\x18\x12 \x01(\t\x12\x15\n\rrequest_bytes\x18\x13 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\x14 \x01(\x03\x12:\n\x08stage_us\x18\x15 \x03(\x0b\x32(.tiation.mesh.v1.CallRecord.StageUsEntry\x12\x35\n\x05usage\x18\x16 \x03(\x0b\x32&.tiation.mesh.v1.CallRecord.UsageEntry\x1a.\n\x0cStageUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a,\n\nUsageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CALLRECORD_STAGEUSENTRY']._loaded_options = None
   _globals['_CALLRECORD_STAGEUSENTRY']._serialized_options = b'8\001'
+  _globals['_CALLRECORD_USAGEENTRY']._loaded_options = None
+  _globals['_CALLRECORD_USAGEENTRY']._serialized_options = b'8\001'
   _globals['_CALLRECORD']._serialized_start=120
-  _globals['_CALLRECORD']._serialized_end=648
-  _globals['_CALLRECORD_STAGEUSENTRY']._serialized_start=602
-  _globals['_CALLRECORD_STAGEUSENTRY']._serialized_end=648
+  _globals['_CALLRECORD']._serialized_end=749
+  _globals['_CALLRECORD_STAGEUSENTRY']._serialized_start=657
+  _globals['_CALLRECORD_STAGEUSENTRY']._serialized_end=703
+  _globals['_CALLRECORD_USAGEENTRY']._serialized_start=705
+  _globals['_CALLRECORD_USAGEENTRY']._serialized_end=749
 # @@protoc_insertion_point(module_scope)
