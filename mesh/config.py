@@ -61,6 +61,9 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     port: int = 8443
     max_request_bytes: int = 16 * 1024 * 1024
     requests_per_second: int = 20_000
+    max_connections: int = 10_000
+    max_calls: int = 4096
+    cors_origins: tuple[str, ...] = ()
     envoy: str = ""
 
 

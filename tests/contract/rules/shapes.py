@@ -182,6 +182,17 @@ def public_streams_resume_and_say_what_broke(contracts: Contracts) -> Offenders:
     return offenders
 
 
+def limits_of_time_are_for_single_answers(contracts: Contracts) -> Offenders:
+    offenders = []
+    for method in ours(contracts):
+        timeout = contracts.option(method, "tiation.mesh.v1.timeout")
+        if timeout is not None and method.server_streaming:
+            offenders.append(f"{method.full_name} limits a stream's time")
+        if timeout is not None and timeout.seconds <= 0:
+            offenders.append(f"{method.full_name} has no time at all")
+    return offenders
+
+
 def times_are_called_so(contracts: Contracts) -> Offenders:
     return [
         f"{field.full_name} is a Timestamp"
