@@ -11,6 +11,7 @@ import yaml
 
 from cli.gateway.contract import services
 from cli.gateway.cors import cors_policy
+from cli.gateway.replies import reply_mappers
 from cli.gateway.routes import SHARED, routes
 from cli.gateway.sds import SECRETS
 from mesh.channel import ASSERTION_HEADER
@@ -23,11 +24,6 @@ from mesh.svid import write_private
 __all__ = ["render", "write_configuration"]
 
 CLONE = Path(__file__).parents[2]
-_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 426: 3, 429: 8, 431: 3}
-_CODES |= {500: 13, 502: 14, 503: 14, 504: 4}
-"""Which `google.rpc.Code` a refusal of the proxy's own stands for, by its HTTP status."""
-_REASONS = {3: "REQUEST_INVALID", 4: "DEADLINE_EXCEEDED", 5: "PATH_UNKNOWN", 7: "PERMISSION_DENIED"}
-_REASONS |= {8: "LIMIT_EXCEEDED", 12: "METHOD_UNKNOWN", 13: "INTERNAL", 14: "SERVICE_UNAVAILABLE", 16: "TOKEN_INVALID"}
 
 
 def write_configuration(settings: Settings, home: Path) -> Path:
@@ -59,10 +55,11 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "descriptors": str(CLONE / "gen" / "envoy" / "descriptors.binpb"),
             "rest_services": [backend.name for backend in services() if backend.is_public and backend.has_rest],
             "access_log": str(home / "logs" / "gateway.log"),
-            "reply_mappers": [_reply(status, code) for status, code in _CODES.items()],
+            "reply_mappers": reply_mappers(),
             "removed_headers": [ASSERTION_HEADER],
             "codec_header": CODEC_HEADER,
             "not_modified": str(CLONE / "envoy" / "not_modified.lua"),
+            "connect_json": str(CLONE / "envoy" / "connect_json.lua"),
             "cors": cors_policy(gateway.cors_origins),
             "routes": routes(),
         },
@@ -110,38 +107,6 @@ def _token_rules() -> list[dict[str, Any]]:
         *({"match": match} for match in open_paths),
         {"match": {"prefix": "/"}, "requires": {"provider_name": "tiation"}},
     ]
-
-
-def _reply(status: int, code: int) -> dict[str, Any]:
-    """How the proxy's own refusal reads to a caller who does not speak gRPC: a `google.rpc.Status`."""
-    is_status = {
-        "status_code_filter": {
-            "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": f"reply_{status}"}}
-        }
-    }
-    speaks_other = {
-        "name": "content-type",
-        "string_match": {"prefix": "application/grpc"},
-        "treat_missing_header_as_empty": True,
-        "invert_match": True,
-    }
-    was_rest = {"name": "x-envoy-original-method", "present_match": True}  # the transcoder's mark
-    not_grpc = {
-        "or_filter": {"filters": [{"header_filter": {"header": header}} for header in (speaks_other, was_rest)]}
-    }
-    info = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": _REASONS[code],
-        "domain": "gateway.tiation.dev",
-        "metadata": {},
-    }
-    return {
-        "filter": {"and_filter": {"filters": [is_status, not_grpc]}},
-        "body_format_override": {
-            "json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": [info]},
-            "content_type": "application/json",
-        },
-    }
 
 
 def _secret(home: Path, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tests.contract.rules.reading import (
     OUTPUT_ONLY,
     Offenders,
     behavior,
+    ours,
     public,
     resources,
     service_of,
