@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 BIN := .venv/bin
+TYPESCRIPT := examples/clients/typescript
 ENVOY_VERSION := 1.40.0
 # Nothing is written outside the clone, and what Go keeps may be removed like anything else.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -20,7 +21,7 @@ help: ## this list
 
 setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
 
-setup-test: setup .venv/.dev .cache/bin/grpcurl ## what the tests need besides
+setup-test: setup .venv/.dev .cache/bin/grpcurl $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
 demo: setup ## start the platform, deploy the support agent, send it twenty messages, show what happened, stop
 	@$(BIN)/python examples/support-triage/demo.py
@@ -39,7 +40,7 @@ bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/engine.py
 
 clean: ## remove everything that setup made; state folders stay
-	@rm -rf .venv .envoy .models .cache .proto-deps
+	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -61,6 +62,15 @@ clean: ## remove everything that setup made; state folders stay
 
 .models/.ready: tools/fetch_models.py $(wildcard engine/export/*.py) .venv/.run
 	@$(BIN)/python tools/fetch_models.py
+	@touch $@
+
+$(TYPESCRIPT)/node_modules/.ready: $(TYPESCRIPT)/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+		echo "Installing what the TypeScript client is built with"; \
+		npm ci --prefix $(TYPESCRIPT) --cache .cache/npm --no-audit --no-fund --loglevel=error || \
+			{ echo "error: npm could not install it; check the network and npm's registry settings, then run again" >&2; exit 1; }; \
+	else echo "npm is not here: the tests of the TypeScript client will be skipped"; fi
 	@touch $@
 
 .cache/bin/grpcurl:

@@ -61,6 +61,9 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     port: int = 8443
     max_request_bytes: int = 16 * 1024 * 1024
     requests_per_second: int = 20_000
+    max_connections: int = 10_000
+    max_calls: int = 4096
+    cors_origins: tuple[str, ...] = ()
     envoy: str = ""
 
 
@@ -122,7 +125,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read `home/tiation.yaml`, if there is one, and lay the variables over it.
 
-    `TIATION_ENGINE__MAX_BATCH=16` sets `engine.max_batch`; two underscores part the levels.
+    `TIATION_ENGINE__MAX_BATCH=16` sets `engine.max_batch`; two underscores part the levels, and `[a, b]` is a list.
 
     Raises:
         SettingsError: an unknown key, or a value of the wrong type; the message names it.
@@ -159,7 +162,14 @@ def _place(tree: dict[str, Any], name: str, keys: list[str], value: str) -> None
         if not isinstance(below, dict):
             raise SettingsError(f"{name}: `{key}` holds a value, not further settings", variable=name)
         tree = below
-    tree[keys[-1]] = value
+    tree[keys[-1]] = _listed(name, value) if value.startswith("[") else value
+
+
+def _listed(name: str, value: str) -> Any:  # noqa: ANN401 -- a list of whatever stands in it
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SettingsError(f"{name}: `{value}` is no list; write `[first, second]`", variable=name) from None
 
 
 def _check_names(tree: Mapping[str, Any], section: type[_Section], path: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from mesh.call import Call, Context, current_call
 from mesh.errors import TiationError
@@ -24,6 +24,8 @@ from mesh.identity import set_caller
 from mesh.methods import Method
 from mesh.record import Recorder
 from mesh.stages.access import AccessStage
+from mesh.stages.caching import caching_headers
+from mesh.stages.codec import decode, encode, serialized
 from mesh.stages.deadline import open_deadline
 from mesh.stages.errors import MalformedRequestError, failure_of
 from mesh.stages.identity import IdentityStage
@@ -88,26 +90,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             (True, True): (grpc.stream_stream_rpc_method_handler, self._answering_often),
         }[method.streams_in, method.streams_out]
         served = make[1](method, behavior)
-        return make[0](served, request_deserializer=None, response_serializer=handler.response_serializer)
+        return make[0](served, request_deserializer=None, response_serializer=serialized)
 
     def _answering_once(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
         """Serve methods with one answer."""
 
-        async def serve(incoming: Any, context: Context) -> Message | None:  # noqa: ANN401 -- bytes or a stream
+        async def serve(incoming: Any, context: Context) -> bytes:  # noqa: ANN401 -- bytes or a stream
             call = self._open(method, context)
-            answer: Message | None = None
+            answer = b""
+            headers: tuple[tuple[str, str], ...] = ()
             failure: TiationError | None = None
             try:
                 limit_s = self._admit(call)
                 request = await self._request(call, incoming)
                 mark = time.perf_counter_ns()
                 async with asyncio.timeout(limit_s):
-                    answer = await behavior(request, context)
+                    made = await behavior(request, context)
                 call.stage_us["handler"] = (time.perf_counter_ns() - mark) // 1000
-                call.response_bytes = answer.ByteSize() if answer is not None else 0
+                if made is not None:
+                    headers, answer = caching_headers(call, made), encode(call, made)
+                call.response_bytes = len(answer)
             except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
                 failure = await self._fail(call, error)
             await self._close(call, failure)
+            if headers:
+                await context.send_initial_metadata(headers)
             return answer
 
         return serve
@@ -115,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _answering_often(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
         """Serve methods with a stream of answers."""
 
-        async def serve(incoming: Any, context: Context) -> AsyncIterator[Message]:  # noqa: ANN401 -- as above
+        async def serve(incoming: Any, context: Context) -> AsyncIterator[bytes]:  # noqa: ANN401 -- as above
             call = self._open(method, context)
             failure: TiationError | None = None
             try:
@@ -123,8 +130,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 answers = behavior(await self._request(call, incoming), context)
                 if hasattr(answers, "__aiter__"):
                     async for answer in answers:
-                        call.response_bytes += answer.ByteSize()
-                        yield answer
+                        data = encode(call, answer)
+                        call.response_bytes += len(data)
+                        yield data
                 else:
                     await answers  # a servicer that writes to the context itself
             except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
@@ -171,10 +179,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Parse one message and ask access and validation about it."""
         mark = time.perf_counter_ns()
         call.request_bytes += len(data)
-        try:
-            request = call.method.request.FromString(data)
-        except DecodeError:
-            raise MalformedRequestError(f"the request is no {call.method.request.DESCRIPTOR.full_name}") from None
+        request = decode(call, data)
         names_resource = call.method.template or (call.method.resource and call.method.resource.value(request))
         if not later or names_resource:
             self._stages.access.run(call, request)

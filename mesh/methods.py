@@ -13,15 +13,19 @@ from itertools import chain
 from google.api import field_behavior_pb2, resource_pb2
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from tiation.mesh.v1 import options_pb2
 
 from mesh.contracts import CONTRACTS
 from mesh.foreign import FOREIGN, ForeignMethod
 
-__all__ = ["Method", "ResourceField", "methods_of", "resource_patterns"]
+__all__ = ["DEFAULT_TIMEOUT_S", "Method", "ResourceField", "methods_of", "resource_patterns"]
 
 Category = options_pb2.Record.Category
+
+DEFAULT_TIMEOUT_S = 60.0
+"""The longest that a method with one answer to one request may take unless its contract says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Method:
         anyone: true where no token is needed.
         platform: true where the permission is needed on the platform itself.
         category: how the call is recorded.
+        timeout_s: the longest that an answer may take; None for streams without a limit.
         named: every field of the request that names a resource.
     """
 
@@ -88,6 +93,7 @@ class Method:
     anyone: bool
     platform: bool
     category: int
+    timeout_s: float | None
     named: tuple[ResourceField, ...]
 
     @property
@@ -158,6 +164,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
             anyone=foreign.anyone,
             platform=False,
             category=foreign.category,
+            timeout_s=_timeout_s(method),
             named=(),
             **streams,
         )
@@ -177,9 +184,19 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
         anyone=access.anyone,
         platform=access.platform,
         category=record.category,
+        timeout_s=_timeout_s(method),
         named=named,
         **streams,
     )
+
+
+def _timeout_s(method: MethodDescriptor) -> float | None:
+    """What the contract says, or the default of its form."""
+    options = method.GetOptions()
+    if options.HasExtension(options_pb2.timeout):  # type: ignore[arg-type]
+        said: Duration = options.Extensions[options_pb2.timeout]  # type: ignore[index]
+        return float(said.ToTimedelta().total_seconds())
+    return None if method.client_streaming or method.server_streaming else DEFAULT_TIMEOUT_S
 
 
 def _find(dotted: str, named: tuple[ResourceField, ...]) -> ResourceField:

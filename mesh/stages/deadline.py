@@ -1,13 +1,11 @@
-"""How long a call may take: what the caller says, or a default where the caller says nothing."""
+"""How long a call may take: what its contract allows, or less where the caller says so."""
 
 from __future__ import annotations
 
 from mesh.call import Call
 from mesh.stages.errors import DeadlineExceededError
 
-__all__ = ["DEFAULT_DEADLINE_S", "open_deadline"]
-
-DEFAULT_DEADLINE_S = 120.0
+__all__ = ["open_deadline"]
 
 
 def open_deadline(call: Call) -> float | None:
@@ -16,9 +14,9 @@ def open_deadline(call: Call) -> float | None:
     Raises:
         DeadlineExceededError: the deadline had passed on arrival.
     """
-    remaining_s = call.context.time_remaining()
-    if remaining_s is None:
-        return None if call.method.streams_in or call.method.streams_out else DEFAULT_DEADLINE_S
-    if remaining_s <= 0:
+    remaining_s, allowed_s = call.context.time_remaining(), call.method.timeout_s
+    if remaining_s is not None and remaining_s <= 0:
         raise DeadlineExceededError("the deadline had passed before the call arrived")
+    if remaining_s is None or (allowed_s is not None and remaining_s > allowed_s):
+        return allowed_s
     return None

@@ -47,6 +47,7 @@ BREACHES = {
     "deletes_take_a_name_and_an_etag": f"{_SERVICE}.DeleteThing takes no etag",
     "request_and_resource_fields_say_their_behavior": f"{_THING}.api_key has no field_behavior",
     "public_streams_resume_and_say_what_broke": f"{_SERVICE}.WatchThings cannot be resumed",
+    "limits_of_time_are_for_single_answers": f"{_SERVICE}.WatchThings limits a stream's time",
     "times_are_called_so": f"{_THING}.created is a Timestamp",
     "services_import_no_other_service": "tiation/security/v1/breaches.proto imports tiation/engine/v1/model.proto",
 }

@@ -11,6 +11,7 @@ from tests.contract.rules.reading import (
     OUTPUT_ONLY,
     Offenders,
     behavior,
+    ours,
     public,
     resources,
     service_of,
@@ -179,6 +180,17 @@ def public_streams_resume_and_say_what_broke(contracts: Contracts) -> Offenders:
             offenders.append(f"{method.full_name} counts no sequence")
         if error is None or error.message_type is None or error.message_type.full_name != "google.rpc.Status":
             offenders.append(f"{method.full_name} cannot say what broke it")
+    return offenders
+
+
+def limits_of_time_are_for_single_answers(contracts: Contracts) -> Offenders:
+    offenders = []
+    for method in ours(contracts):
+        timeout = contracts.option(method, "tiation.mesh.v1.timeout")
+        if timeout is not None and method.server_streaming:
+            offenders.append(f"{method.full_name} limits a stream's time")
+        if timeout is not None and timeout.seconds <= 0:
+            offenders.append(f"{method.full_name} has no time at all")
     return offenders
 
 

@@ -23,21 +23,22 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/mesh/v1/options.proto\x12\x0ftiation.mesh.v1\x1a google/protobuf/descriptor.proto\"\xdd\x01\n\x06\x41\x63\x63\x65ss\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12\x36\n\nvisibility\x18\x04 \x01(\x0e\x32\".tiation.mesh.v1.Access.Visibility\x12\x0e\n\x06\x61nyone\x18\x05 \x01(\x08\x12\x10\n\x08platform\x18\x06 \x01(\x08\"B\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\"\x8e\x01\n\x06Record\x12\x32\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32 .tiation.mesh.v1.Record.Category\"P\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\x0b\n\x07\x45XECUTE\x10\x03\x12\x08\n\x04NONE\x10\x04:I\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Access:I\n\x06record\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Record:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/mesh/v1/options.proto\x12\x0ftiation.mesh.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdd\x01\n\x06\x41\x63\x63\x65ss\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12\x36\n\nvisibility\x18\x04 \x01(\x0e\x32\".tiation.mesh.v1.Access.Visibility\x12\x0e\n\x06\x61nyone\x18\x05 \x01(\x08\x12\x10\n\x08platform\x18\x06 \x01(\x08\"B\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\"\x8e\x01\n\x06Record\x12\x32\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32 .tiation.mesh.v1.Record.Category\"P\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\x0b\n\x07\x45XECUTE\x10\x03\x12\x08\n\x04NONE\x10\x04:I\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Access:I\n\x06record\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Record:L\n\x07timeout\x12\x1e.google.protobuf.MethodOptions\x18\xbc\x8e\x03 \x01(\x0b\x32\x19.google.protobuf.Duration:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tiation.mesh.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESS']._serialized_start=85
-  _globals['_ACCESS']._serialized_end=306
-  _globals['_ACCESS_VISIBILITY']._serialized_start=240
-  _globals['_ACCESS_VISIBILITY']._serialized_end=306
-  _globals['_RECORD']._serialized_start=309
-  _globals['_RECORD']._serialized_end=451
-  _globals['_RECORD_CATEGORY']._serialized_start=371
-  _globals['_RECORD_CATEGORY']._serialized_end=451
+  _globals['_ACCESS']._serialized_start=117
+  _globals['_ACCESS']._serialized_end=338
+  _globals['_ACCESS_VISIBILITY']._serialized_start=272
+  _globals['_ACCESS_VISIBILITY']._serialized_end=338
+  _globals['_RECORD']._serialized_start=341
+  _globals['_RECORD']._serialized_end=483
+  _globals['_RECORD_CATEGORY']._serialized_start=403
+  _globals['_RECORD_CATEGORY']._serialized_end=483
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftiation/security/v1/token.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xee\x01\n\x15\x45xchangeApiKeyRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\x12#\n\x07\x61pi_key\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\xd8\xf3\x18\x01\x12;\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\x12=\n\x04role\x18\x04 \x01(\tB/\xe2\x41\x01\x01\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\"d\n\x0b\x41\x63\x63\x65ssToken\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xd8\xf3\x18\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x03 \x01(\t2\xb8\x01\n\x0cTokenService\x12\xa7\x01\n\x0e\x45xchangeApiKey\x12*.tiation.security.v1.ExchangeApiKeyRequest\x1a .tiation.security.v1.AccessToken\"G\xca\xf3\x18\x0c\x12\x06parent \x01(\x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02+\"&/v1/{parent=tenants/*}/tokens:exchange:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftiation/security/v1/token.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xee\x01\n\x15\x45xchangeApiKeyRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\x12#\n\x07\x61pi_key\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\xd8\xf3\x18\x01\x12;\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\x12=\n\x04role\x18\x04 \x01(\tB/\xe2\x41\x01\x01\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\"d\n\x0b\x41\x63\x63\x65ssToken\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xd8\xf3\x18\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x03 \x01(\t2\xbe\x01\n\x0cTokenService\x12\xad\x01\n\x0e\x45xchangeApiKey\x12*.tiation.security.v1.ExchangeApiKeyRequest\x1a .tiation.security.v1.AccessToken\"M\xca\xf3\x18\x0c\x12\x06parent \x01(\x01\xd2\xf3\x18\x02\x08\x02\xe2\xf3\x18\x02\x08\n\x82\xd3\xe4\x93\x02+\"&/v1/{parent=tenants/*}/tokens:exchange:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,11 +49,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSTOKEN'].fields_by_name['token']._loaded_options = None
   _globals['_ACCESSTOKEN'].fields_by_name['token']._serialized_options = b'\330\363\030\001'
   _globals['_TOKENSERVICE'].methods_by_name['ExchangeApiKey']._loaded_options = None
-  _globals['_TOKENSERVICE'].methods_by_name['ExchangeApiKey']._serialized_options = b'\312\363\030\014\022\006parent \001(\001\322\363\030\002\010\002\202\323\344\223\002+\"&/v1/{parent=tenants/*}/tokens:exchange:\001*'
+  _globals['_TOKENSERVICE'].methods_by_name['ExchangeApiKey']._serialized_options = b'\312\363\030\014\022\006parent \001(\001\322\363\030\002\010\002\342\363\030\002\010\n\202\323\344\223\002+\"&/v1/{parent=tenants/*}/tokens:exchange:\001*'
   _globals['_EXCHANGEAPIKEYREQUEST']._serialized_start=272
   _globals['_EXCHANGEAPIKEYREQUEST']._serialized_end=510
   _globals['_ACCESSTOKEN']._serialized_start=512
   _globals['_ACCESSTOKEN']._serialized_end=612
   _globals['_TOKENSERVICE']._serialized_start=615
-  _globals['_TOKENSERVICE']._serialized_end=799
+  _globals['_TOKENSERVICE']._serialized_end=805
 # @@protoc_insertion_point(module_scope)
