@@ -39,6 +39,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         outputs: what it gives.
         wanted: whether it shall be in memory.
         failure: why it is not, though it shall be.
+        inferred: what its manifest left out and its files told, as lines of the manifest.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     outputs: tuple[Spec, ...] = ()
     wanted: bool = True
     failure: str = ""
+    inferred: tuple[str, ...] = ()
 
 
 def version_name(model: str, version: int) -> str:
