@@ -22,8 +22,8 @@ setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment
 
 setup-test: setup .venv/.dev .cache/bin/grpcurl ## what the tests need besides
 
-demo: setup ## start the platform, deploy the support agent, send it twenty messages, show what happened, stop
-	@$(BIN)/python examples/support-triage/demo.py
+demo: setup ## start the platform, run every example on it, show what happened, stop
+	@$(BIN)/python examples/demo.py
 
 test: setup-test ## every test
 	@$(BIN)/python -m pytest
