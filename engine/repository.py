@@ -37,7 +37,7 @@ from engine.manifest import (
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
-from engine.models import File, Model, ModelVersion, Spec, version_name
+from engine.models import File, Model, ModelVersion, description, version_name
 from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
 from engine.sessions import SessionSettings
 from mesh.catalogue import Catalogue, NotFoundError
@@ -192,7 +192,7 @@ class Repository:
             loaded = await self._open(name, staged)
             target = self._place(name)
             await asyncio.to_thread(move_into_place, staged, target)
-            body = _body(loaded, files, wanted=load)
+            body = description(loaded.manifest, loaded.servable, files, wanted=load)
             try:
                 entry = await self._record(model, number, current, body, labels)
             except BaseException:
@@ -352,7 +352,7 @@ class Repository:
                 self._log.warning("model not taken in", model=model, error=str(error))
                 continue
             self._enter(loaded)
-            body = _body(loaded, files)
+            body = description(loaded.manifest, loaded.servable, files)
             if known is not None:
                 await self._catalogue.delete(ModelVersion, known.name, "")
             await self._record(model, number, await self._known(Model, model), body, {})
@@ -389,20 +389,3 @@ class Repository:
             for entry in await self._catalogue.every(ModelVersion)
             if entry.name not in self._loaded and self._place(entry.name).is_dir()
         ]
-
-
-def _body(loaded: Loaded, files: Sequence[File], *, wanted: bool = True) -> ModelVersion:
-    """What is kept of a version."""
-    servable = loaded.servable
-    return ModelVersion(
-        str(loaded.manifest.__struct_config__.tag),
-        tuple(files),
-        _specs(servable.inputs),
-        _specs(servable.outputs),
-        wanted=wanted,
-        inferred=tuple(servable.inferred),
-    )
-
-
-def _specs(specs: Sequence[Any]) -> tuple[Spec, ...]:
-    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)

@@ -165,13 +165,13 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as the camera was held; what metadata says otherwise, or says wrongly, is not looked at."""
+    image.load()  # first: for metadata Pillow loads the picture too, and forgets how that ended
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 -- strangers' metadata; the picture may be good without it
         turn = None
-    image.load()
     return image.transpose(turn) if turn is not None else image
 
 
@@ -224,16 +224,21 @@ def _ground(image: Image.Image) -> list[float]:
     return sorted(sum(grey.crop(corner).tobytes()) / (across * down) for corner in corners)
 
 
+def _range(image: Image.Image) -> tuple[int, int]:
+    """The darkest and the brightest there is."""
+    there = [value for value, count in enumerate(image.convert("L").histogram()) if count]
+    return there[0], there[-1]
+
+
 def _is_dark_on_light(image: Image.Image) -> bool:
     """Whether the ground is nearer to the brightest than to the darkest."""
-    low, high = image.convert("L").getextrema()
-    return sum(_ground(image)[1:3]) > int(low) + int(high)  # type: ignore[arg-type]
+    return sum(_ground(image)[1:3]) > sum(_range(image))
 
 
 def _stretched(image: Image.Image) -> Image.Image:
     """The ground, a shadow in one corner included, becomes black and the brightest becomes white."""
     ground = _ground(image)[-1]
-    brightest = int(image.convert("L").getextrema()[1])  # type: ignore[arg-type]
+    brightest = _range(image)[1]
     if brightest - ground < 32:  # nothing is drawn there
         return image
     factor = 255 / (brightest - ground)
