@@ -151,7 +151,7 @@ def _measures(manifest: ImageClassificationManifest, spec: TensorSpec, layout: L
     if height < 1 or width < 1:
         raise _missing("size", "size: [224, 224]", spec)
     if channels < 1:
-        raise _missing("channels", "channels: rgb` (or `channels: grey", spec)
+        raise _missing("channels", "channels: rgb", spec)
     return height, width, channels
 
 

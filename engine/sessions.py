@@ -64,6 +64,8 @@ _LOAD_ERRORS = (
     _ERRORS.RuntimeException,
     RuntimeError,
 )
+_INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
+"""How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
 _OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
@@ -123,7 +125,10 @@ class Session:
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
         except _LOAD_ERRORS as error:
-            raise InferenceFailedError(f"the runtime failed: {_plain(error)}") from None
+            text = _plain(error)
+            if any(word in text.lower() for word in _INPUT_WORDS):
+                raise InputRefusedError(f"the model cannot compute with this input: {text}") from None
+            raise InferenceFailedError(f"the runtime failed: {text}") from None
         return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
 
     def _tensor(self, name: str, value: Any) -> Tensor:  # noqa: ANN401 -- whatever the runtime gives
@@ -203,6 +208,12 @@ def _load_error(file: str, error: Exception) -> ModelFileError | OpsetError | Mo
     if any(word in text for word in _OPSET_WORDS):
         return OpsetError(
             f"{file}: needs operators that this runtime does not have ({text}); export it for opset 23 or lower",
+            file=file,
+        )
+    if "Failed to construct locale" in text:
+        return ModelLoadError(
+            f"{file}: the text steps in it want a locale that this machine has not ({text[-160:]}); install it, or "
+            "export them for the locale `C` (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}})",
             file=file,
         )
     if isinstance(error, (_ERRORS.InvalidProtobuf, _ERRORS.InvalidGraph)):

@@ -153,8 +153,11 @@ def _agree(together: Tensor, alone: Sequence[Tensor]) -> bool:
 
 
 def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
-    """One row of values of no meaning, 1 for every length that is free."""
-    shape = tuple(1 if axis == 0 or length == -1 else length for axis, length in enumerate(spec.shape))
+    """One row of values of no meaning.
+
+    Lengths that are free are 2: with 1, everything goes together with everything, and nothing would be found out.
+    """
+    shape = tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
     if spec.datatype == "BYTES":
         words = np.empty(shape, object)
         words[...] = b"a few words" if random.random() < 0.5 else b"other ones"

@@ -24,7 +24,7 @@ def written(digit: int, *, paper: int = 255, ink: int = 0, shadow: int = 0, size
     image = Image.new("L", (size, size * 3 // 4), paper)
     font = ImageFont.load_default(size // 3)
     ImageDraw.Draw(image).text((size // 4, size // 8), str(digit), fill=ink, font=font, stroke_width=size // 80)
-    noise = random.Random(digit)
+    noise = random.Random(digit)  # noqa: S311 -- the same noise each time
     pixels = image.load()
     for x in range(image.width):
         darker = shadow * x // image.width
@@ -45,7 +45,7 @@ def png_of_header(width: int, height: int, *further: tuple[bytes, bytes], data: 
 
 
 def progressive_bomb(scans: int) -> bytes:
-    """A progressive JPEG of 3000 x 3000 pixels whose last scan stands there many times: small to send, slow to decode."""
+    """A progressive JPEG of 3000 x 3000 pixels whose last scan stands there many times: slow to decode."""
     plain = file_of(Image.effect_noise((3000, 3000), 80), "JPEG", progressive=True, quality=5)
     last = plain.rindex(b"\xff\xda")
     return plain[:last] + plain[last:-2] * scans + b"\xff\xd9"

@@ -110,7 +110,10 @@ REFUSED = {
     "bomb: png of 2 ** 31": (lambda: png_of_header(2**31 - 1, 2**31 - 1), "more than"),
     "bomb: png of no width": (lambda: png_of_header(0, 8), "damaged"),
     "bomb: webp of 16384 x 16384": (lambda: webp_of(16384, 16384), "16384 x 16384 pixels"),
-    "bomb: jpeg of 5000 x 5000": (lambda: file_of(Image.new("L", (5000, 5000)), "JPEG"), "more than the 4194304 pixels allowed"),
+    "bomb: jpeg of 5000 x 5000": (
+        lambda: file_of(Image.new("L", (5000,) * 2), "JPEG"),
+        "more than the 4194304 pixels allowed",
+    ),
     "a little too large": (lambda: file_of(Image.new("L", (2100, 2100))), "is 2100 x 2100 pixels, more than"),
     "bomb: text that unpacks to 512 MiB": (
         lambda: png_of_header(8, 8, (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 29), 9))),
@@ -148,7 +151,7 @@ async def test_a_file_that_decodes_for_ever_is_stopped_and_others_go_on_beside_i
         await asyncio.sleep(0.05)
         for _ in range(20):
             assert len(await patient.pixels(file_of(GRADIENT), GREY, owner="good")) == 64
-        with pytest.raises(ImageInvalidError, match="takes more than 0.5 s"):
+        with pytest.raises(ImageInvalidError, match="takes more than"):
             await hostile
         assert len(await patient.pixels(file_of(GRADIENT), GREY, owner="bad")) == 64
     finally:
