@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
@@ -35,7 +36,11 @@ async def build(mesh: Mesh) -> Service:
         EngineMetrics(mesh.registry),
         SessionSettings(settings.device, settings.intra_op_threads),
         BatchLimits(settings.max_batch, settings.max_queue),
-        ImagePool(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes),
+        ImagePool(
+            max_pixels=settings.max_image_pixels,
+            max_bytes=settings.max_image_bytes,
+            size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
+        ),
     )
     decisions = Decisions(mesh.database, EntryStore())
     return Service(

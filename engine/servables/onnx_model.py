@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from engine.sessions import SessionSettings
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["OnnxModel"]
+
+_HERE = 4096
+"""Numbers that are put into an array at once; with more of them, other calls would wait."""
 
 
 class OnnxModel:
@@ -75,7 +79,11 @@ class OnnxModel:
         """Labels for texts or rows of numbers."""
         if not isinstance(self._reading, ClassReading):
             raise NoLabelsError(f"nobody has said where this model's labels are; {self._reading}")
-        return self._reading.read(await self._graph.run_rows(self._tensor(values)))
+        if self.classifies == "rows" and len(values) * len(values[0]) > _HERE:
+            given = await asyncio.to_thread(self._tensor, values)
+        else:
+            given = self._tensor(values)
+        return self._reading.read(await self._graph.run_rows(given))
 
     @property
     def waiting(self) -> int:
