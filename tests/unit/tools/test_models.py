@@ -1,4 +1,4 @@
-"""Preparing the models that ship: whole or not at all, once, and only if they are good; and nothing of it in a service."""
+"""Preparing the models that ship: whole or not at all, once, and only if they are good; no service takes part."""
 
 from __future__ import annotations
 
