@@ -168,7 +168,7 @@ def test_a_model_of_another_kind_or_of_nobody_says_so(home_of_all: Installed):
     assert [embedded.status_code, classified.status_code] == [400, 400]
     assert "of the kind text-embedding" in embedded.json()["message"]
     assert [nobody.status_code, others.status_code, empty.status_code] == [404, 404, 400]
-    with home_of_all.rest(home_of_all.token(role="tenants/system/roles/viewer")) as viewer:
+    with home_of_all.rest(home_of_all.token(role="viewer")) as viewer:
         assert viewer.post(f"/v1/{DIGITS}:classify", json={"images": base64_of(GOOD)}).status_code == 403
 
 
