@@ -133,7 +133,10 @@ def _inputs(request: pb.ModelInferRequest) -> dict[str, Tensor]:
                 raise TensorError(given.name, "has both raw and typed contents; send one of them")
             tensors[given.name] = decode_raw(given.name, given.datatype, given.shape, raw[at])
         else:
-            values = getattr(given.contents, typed_field(given.name, given.datatype))
+            field = typed_field(given.name, given.datatype)
+            if strays := [other.name for other, _ in given.contents.ListFields() if other.name != field]:
+                raise TensorError(given.name, f"{given.datatype} travels in `{field}`, and `{strays[0]}` was sent")
+            values = getattr(given.contents, field)
             tensors[given.name] = decode_typed(given.name, given.datatype, given.shape, values)
     return tensors
 

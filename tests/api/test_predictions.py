@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
 
@@ -78,3 +79,33 @@ async def test_reasons_are_for_programs(engine: Platform):
         assert [len(each.scores) for each in answer.classifications] == [10] * 3
         many = await stub.Embed(pb.EmbedRequest(name=EMBED.name, texts=["hello"] * 300), metadata=(token,))
         assert len(many.embeddings) == 300
+
+
+async def test_typed_contents_in_the_wrong_field_or_number_are_said_by_name(engine: Platform):
+    token = await engine.token()
+    async with engine.channel("engine") as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for contents, datatype, shape, words in (
+            (
+                {"int_contents": [1, 2]},
+                "INT64",
+                [1, 2],
+                "travels in `int64_contents`, and `int_contents` was sent",
+            ),
+            ({"int64_contents": [1, 2], "fp32_contents": [1]}, "INT64", [1, 2], "and `fp32_contents` was sent"),
+            ({"int64_contents": [1]}, "INT64", [1, 2], "holds 2 elements, 1 were sent"),
+            ({"int64_contents": [1, 2]}, "INT64", [-1, 2], "a length is never negative"),
+            ({"int64_contents": [1, 2]}, "INT64", [2], "wants shape [-1, -1] (-1 is any length), [2] was sent"),
+            ({"fp32_contents": [1, 2]}, "FP32", [1, 2], "wants INT64, FP32 was sent"),
+            ({"fp32_contents": [1, 2]}, "FP16", [1, 2], "send it in raw_input_contents"),
+        ):
+            request = grpc_service_pb2.ModelInferRequest(model_name="all-minilm-l6-v2")
+            request.inputs.add(name="input_ids", datatype=datatype, shape=shape, contents=contents)
+            request.inputs.add(name="attention_mask", datatype="INT64", shape=[1, 2]).contents.int64_contents[:] = [
+                1,
+                1,
+            ]
+            error = await refused(
+                stub.ModelInfer(request, metadata=(token,)), grpc.StatusCode.INVALID_ARGUMENT, "TENSOR_INVALID"
+            )
+            assert words in error.details()
