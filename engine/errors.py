@@ -16,6 +16,7 @@ __all__ = [
     "DecisionNotFoundError",
     "DeviceUnavailableError",
     "DigestMismatchError",
+    "ElementError",
     "EngineError",
     "ExternalDataError",
     "InferenceFailedError",
@@ -26,6 +27,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "ModelNotReadyError",
+    "NoLabelsError",
     "OpsetError",
     "QueueFullError",
     "ReadOnlyModelError",
@@ -35,6 +37,7 @@ __all__ = [
     "VersionExistsError",
     "VersionNotFoundError",
     "VersionServingError",
+    "WrongItemsError",
 ]
 
 
@@ -54,6 +57,40 @@ class TensorError(EngineError):
         super().__init__(
             f"tensor {tensor!r}: {message}", violations=(FieldViolation(f"inputs[{tensor}]", message),), tensor=tensor
         )
+
+
+class ElementError(EngineError):
+    """One element of an input cannot be used; all others of the request wait for that.
+
+    Attributes:
+        index: which one, from 0.
+    """
+
+    code = Code.INVALID_ARGUMENT
+    reason = "ELEMENT_INVALID"
+
+    def __init__(self, field: str, index: int, message: str) -> None:
+        super().__init__(
+            f"{field}[{index}]: {message}",
+            violations=(FieldViolation(f"{field}[{index}]", message),),
+            field=field,
+            index=index,
+        )
+        self.index = index
+
+
+class WrongItemsError(EngineError):
+    """The request holds something else than the model takes, or nothing."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "ITEMS_INVALID"
+
+
+class NoLabelsError(EngineError):
+    """The model gives no labels, or no vectors, that could be answered with."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_KIND_UNSUITABLE"
 
 
 class ManifestError(EngineError):

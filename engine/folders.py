@@ -6,9 +6,10 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from engine.errors import ManifestError, ModelFileError
 from engine.models import File
 
-__all__ = ["files_in", "move_into_place"]
+__all__ = ["files_in", "graph_file", "move_into_place"]
 
 
 def move_into_place(staged: Path, target: Path) -> None:
@@ -16,6 +17,25 @@ def move_into_place(staged: Path, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
+
+
+def graph_file(folder: Path, said: str | None) -> tuple[Path, tuple[str, ...]]:
+    """A version's ONNX file, and the line of the manifest that says so where the manifest itself does not.
+
+    Raises:
+        ManifestError: there are several.
+        ModelFileError: there is none.
+    """
+    if said is not None:
+        return folder / said, ()
+    found = sorted(path.name for path in folder.glob("*.onnx") if not path.name.startswith("."))
+    if "model.onnx" in found:
+        found = ["model.onnx"]
+    if len(found) > 1:
+        raise ManifestError(f"there is more than one ONNX file; add this line to model.yaml: `file: {found[0]}`")
+    if not found:
+        raise ModelFileError("model.onnx: is missing; push it together with model.yaml", file="model.onnx")
+    return folder / found[0], (f"file: {found[0]}",)
 
 
 def files_in(folder: Path) -> list[File]:

@@ -29,23 +29,26 @@ class Head:
         manifest: with the labelled examples.
         examples: their vectors, float32 (examples, d), each of length 1.
         others: vectors of texts that belong to no label, float32 (others, d).
+
+    Attributes:
+        labels: every label, by name.
     """
 
     def __init__(self, manifest: ClassificationManifest, examples: Vectors, others: Vectors) -> None:
-        self._labels = sorted({example.label for example in manifest.examples})
+        self.labels = sorted({example.label for example in manifest.examples})
         self._rows = [
             np.array([row for row, example in enumerate(manifest.examples) if example.label == label])
-            for label in self._labels
+            for label in self.labels
         ]
         self._examples = examples
         self._others = others
         self._floor = manifest.floor
         self._fallback = manifest.fallback
 
-    def classify(self, vectors: Vectors) -> tuple[list[str], NDArray[np.float32]]:
-        """Labels and scores, float32 (n,), for vectors of length 1, float32 (n, d)."""
+    def classify(self, vectors: Vectors) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
+        """Labels, their scores, float32 (n,), and every label's, float32 (n, labels), for vectors of length 1."""
         if not len(vectors):
-            return [], np.zeros(0, np.float32)
+            return [], np.zeros(0, np.float32), np.zeros((0, len(self.labels)), np.float32)
         cosines = vectors @ self._examples.T
         similarities = np.stack([_similarity(cosines[:, rows]) for rows in self._rows], axis=1)
         best = similarities.argmax(axis=1)
@@ -53,13 +56,14 @@ class Head:
         if len(self._others):
             similarities = np.concatenate([similarities, (vectors @ self._others.T).max(axis=1)[:, None]], axis=1)
         weights = np.exp((similarities - similarities.max(axis=1, keepdims=True)) / _TEMPERATURE)
-        share = weights[np.arange(len(best)), best] / weights.sum(axis=1)
+        shares = weights[:, : len(self.labels)] / weights.sum(axis=1, keepdims=True)
         near = 1.0 / (1.0 + np.exp(-(nearest - _NEAR) / _NEAR_WIDTH))
-        scores = (share * near).astype(np.float32)
+        every = (shares * near[:, None]).astype(np.float32)
+        scores = every[np.arange(len(best)), best]
         labels = [
-            self._labels[at] if score >= self._floor else self._fallback for at, score in zip(best, scores, strict=True)
+            self.labels[at] if score >= self._floor else self._fallback for at, score in zip(best, scores, strict=True)
         ]
-        return labels, scores
+        return labels, scores, every
 
 
 def _similarity(cosines: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """`model.yaml`: what a model's files are and how a request runs through them.
 
-Running it lives in `engine.pipelines`; where the files lie lives in `engine.repository`.
+Running it lives in `engine.servables`; where the files lie lives in `engine.repository`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "ClassificationManifest",
     "EmbeddingManifest",
     "Example",
+    "ImageClassificationManifest",
     "Manifest",
     "OnnxManifest",
     "parse_manifest",
@@ -30,6 +31,8 @@ _FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_Labels = Annotated[tuple[_Label, ...], msgspec.Meta(max_length=65536)]
+_Length = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 
 class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="onnx"):
@@ -37,14 +40,20 @@ class OnnxManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
     Attributes:
         name: the model's id.
-        file: the ONNX file.
+        file: the ONNX file; without it the only one there is.
         batching: whether requests may share a run along axis 0. `auto` tries at load whether two rows in one run
             give what they give alone.
+        label: the output that holds the chosen class; without it the only one of whole numbers or texts.
+        probabilities: the output with a column a class; without it the only one of fractions beside a label.
+        labels: what the columns are called; without it the classes that are written in the file.
     """
 
     name: _Name
-    file: _FileName = "model.onnx"
+    file: _FileName | None = None
     batching: Literal["auto", "on", "off"] = "auto"
+    label: str = ""
+    probabilities: str = ""
+    labels: _Labels = ()
 
 
 class EmbeddingManifest(
@@ -54,7 +63,8 @@ class EmbeddingManifest(
 
     Attributes:
         name: the model's id.
-        file: the ONNX file; it takes `input_ids` and `attention_mask` and gives [batch, sequence, d] or [batch, d].
+        file: the ONNX file, without it the only one there is; it takes `input_ids` and `attention_mask` and gives
+            [batch, sequence, d] or [batch, d].
         tokenizer: the tokenizer, in the format of Hugging Face's `tokenizers`.
         max_tokens: longer texts are cut, special tokens included.
         pooling: `mean` over the tokens, or the first one (`cls`).
@@ -62,7 +72,7 @@ class EmbeddingManifest(
     """
 
     name: _Name
-    file: _FileName = "model.onnx"
+    file: _FileName | None = None
     tokenizer: _FileName = "tokenizer.json"
     max_tokens: Annotated[int, msgspec.Meta(ge=3, le=8192)] = 256
     pooling: Literal["mean", "cls"] = "mean"
@@ -98,12 +108,55 @@ class ClassificationManifest(
     fallback: _Label = "unknown"
 
 
-Manifest = OnnxManifest | EmbeddingManifest | ClassificationManifest
+class ImageClassificationManifest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="image-classification"
+):
+    """A graph that takes an image: `image` BYTES [n] in, `label` INT64 [n] and `probabilities` FP32 [n, classes] out.
+
+    What is left out is read from the graph; what cannot be seen there is asked for when the model is pushed.
+
+    Attributes:
+        name: the model's id.
+        file: the ONNX file; without it the only one there is.
+        size: height and width of the pixels that the graph takes.
+        channels: `grey` or `rgb`.
+        layout: the order of the input's axes.
+        scale: what black and white are for the graph, `[0, 1]`.
+        mean: taken from the scaled values, one number or one a channel.
+        std: what they are divided by then.
+        invert: whether dark and bright change places; `auto` where the ground is brighter than what is on it.
+        contrast: whether the ground becomes black and the brightest becomes white.
+        trim: whether the ground around what is drawn is cut off.
+        fit: how an image of another shape is met: `stretch`, `crop` at the sides, or `pad` with black.
+        output: the output with a column a class.
+        scores: whether its numbers are probabilities, or logits that a softmax makes probabilities of.
+        labels: what the columns are called; without it their numbers, or the classes that are written in the file.
+    """
+
+    name: _Name
+    file: _FileName | None = None
+    size: tuple[_Length, _Length] | None = None
+    channels: Literal["grey", "rgb"] | None = None
+    layout: Literal["channels-first", "channels-last", "grey", "flat"] | None = None
+    scale: tuple[float, float] | None = None
+    mean: Annotated[tuple[float, ...], msgspec.Meta(max_length=3)] = ()
+    std: Annotated[tuple[float, ...], msgspec.Meta(max_length=3)] = ()
+    invert: Literal["never", "always", "auto"] = "never"
+    contrast: bool = False
+    trim: bool = False
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    output: str = ""
+    scores: Literal["probabilities", "logits"] | None = None
+    labels: _Labels = ()
+
+
+Manifest = OnnxManifest | EmbeddingManifest | ClassificationManifest | ImageClassificationManifest
 
 _KINDS: Mapping[str, type[Manifest]] = {
     "onnx": OnnxManifest,
     "text-embedding": EmbeddingManifest,
     "text-classification": ClassificationManifest,
+    "image-classification": ImageClassificationManifest,
 }
 
 _LINES: Mapping[str, str] = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 __all__ = ["EngineMetrics", "ModelFigures"]
@@ -60,7 +64,14 @@ class ModelFigures:
         self._queue_us.inc(waited_s * 1e6)
         self._infer_us.inc(ran_s * 1e6)
 
-    def answered(self, took_s: float, *, well: bool) -> None:
-        """One request."""
-        (self._success if well else self._failure).inc()
-        self._request_us.inc(took_s * 1e6)
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """One request, from here to the end of the block; it failed if an exception ends it."""
+        began = time.perf_counter()
+        outcome = self._failure
+        try:
+            yield
+            outcome = self._success
+        finally:
+            outcome.inc()
+            self._request_us.inc((time.perf_counter() - began) * 1e6)

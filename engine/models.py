@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import msgspec
 
-__all__ = ["File", "Model", "ModelVersion", "Spec", "version_name"]
+from engine.manifest import Manifest
+from engine.tensor import TensorSpec
+
+__all__ = ["File", "Model", "ModelVersion", "Spec", "description", "version_name"]
 
 
 class File(msgspec.Struct, frozen=True):
@@ -39,6 +45,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         outputs: what it gives.
         wanted: whether it shall be in memory.
         failure: why it is not, though it shall be.
+        inferred: what its manifest left out and its files told, as lines of the manifest.
     """
 
     kind: str
@@ -47,8 +54,35 @@ class ModelVersion(msgspec.Struct, frozen=True):
     outputs: tuple[Spec, ...] = ()
     wanted: bool = True
     failure: str = ""
+    inferred: tuple[str, ...] = ()
 
 
 def version_name(model: str, version: int) -> str:
     """The name of a model's version."""
     return f"{model}/versions/{version}"
+
+
+class _Described(Protocol):
+    """What a model in memory says of itself."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """What it takes."""
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """What it gives."""
+
+    @property
+    def inferred(self) -> Sequence[str]:
+        """What its manifest left out."""
+
+
+def description(manifest: Manifest, model: _Described, files: Sequence[File], *, wanted: bool = True) -> ModelVersion:
+    """What is kept of a version that was opened."""
+    inputs, outputs = (
+        tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)
+        for specs in (model.inputs, model.outputs)
+    )
+    kind = str(manifest.__struct_config__.tag)
+    return ModelVersion(kind, tuple(files), inputs, outputs, wanted=wanted, inferred=tuple(model.inferred))

@@ -31,13 +31,14 @@ from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
     EmbeddingManifest,
+    ImageClassificationManifest,
     Manifest,
     OnnxManifest,
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
-from engine.models import File, Model, ModelVersion, Spec, version_name
-from engine.servables import BatchLimits, Classifier, Embedder, OnnxModel, Servable
+from engine.models import File, Model, ModelVersion, description, version_name
+from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
 from engine.sessions import SessionSettings
 from mesh.catalogue import Catalogue, NotFoundError
 from mesh.entries import Body, Creation, Entry
@@ -45,6 +46,7 @@ from mesh.identity import SYSTEM_TENANT
 from mesh.pagination import Page
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
+from mesh.sandbox import ImagePool
 
 __all__ = ["Loaded", "Repository"]
 
@@ -73,6 +75,7 @@ class Repository:
         metrics: counts.
         session: how sessions are opened.
         limits: how much a model takes on.
+        images: decodes images.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Repository:
         metrics: EngineMetrics,
         session: SessionSettings,
         limits: BatchLimits,
+        images: ImagePool,
     ) -> None:
         self.folder = folder
         self._system = system
@@ -90,6 +94,7 @@ class Repository:
         self._metrics = metrics
         self._session = session
         self._limits = limits
+        self._images = images
         self._loaded: dict[str, Loaded] = {}
         self._serving: dict[str, int] = {}
         self._loading: set[str] = set()
@@ -102,8 +107,7 @@ class Repository:
         await asyncio.to_thread(self._sweep)
         await self._take_in_system_models()
         versions = await self._catalogue_all()
-        order = {"onnx": 0, "text-embedding": 1, "text-classification": 2}
-        for entry in sorted(versions, key=lambda entry: order.get(entry.body.kind, 3)):
+        for entry in sorted(versions, key=lambda entry: entry.body.kind == "text-classification"):  # heads need others
             if entry.body.wanted:
                 try:
                     await self._load(entry)
@@ -117,6 +121,7 @@ class Repository:
         for loaded in list(self._loaded.values()):
             await asyncio.to_thread(loaded.servable.close)
         self._loaded.clear()
+        await self._images.close()
 
     def find(self, tenant: str, name: str, version: str) -> Loaded:
         """A version in memory.
@@ -187,13 +192,7 @@ class Repository:
             loaded = await self._open(name, staged)
             target = self._place(name)
             await asyncio.to_thread(move_into_place, staged, target)
-            body = ModelVersion(
-                _kind(loaded.manifest),
-                tuple(files),
-                _specs(loaded.servable.inputs),
-                _specs(loaded.servable.outputs),
-                wanted=load,
-            )
+            body = description(loaded.manifest, loaded.servable, files, wanted=load)
             try:
                 entry = await self._record(model, number, current, body, labels)
             except BaseException:
@@ -266,6 +265,9 @@ class Repository:
                 return await asyncio.to_thread(OnnxModel, folder, manifest, self._session, self._limits, figures)
             case EmbeddingManifest():
                 return await asyncio.to_thread(Embedder, folder, manifest, self._session, self._limits, figures)
+            case ImageClassificationManifest():
+                given = folder, manifest, self._session, self._limits, figures, self._images
+                return await asyncio.to_thread(ImageClassifier, *given)
             case ClassificationManifest():
 
                 def backbone() -> Servable:
@@ -350,8 +352,7 @@ class Repository:
                 self._log.warning("model not taken in", model=model, error=str(error))
                 continue
             self._enter(loaded)
-            specs = _specs(loaded.servable.inputs), _specs(loaded.servable.outputs)
-            body = ModelVersion(_kind(loaded.manifest), tuple(files), *specs)
+            body = description(loaded.manifest, loaded.servable, files)
             if known is not None:
                 await self._catalogue.delete(ModelVersion, known.name, "")
             await self._record(model, number, await self._known(Model, model), body, {})
@@ -388,11 +389,3 @@ class Repository:
             for entry in await self._catalogue.every(ModelVersion)
             if entry.name not in self._loaded and self._place(entry.name).is_dir()
         ]
-
-
-def _kind(manifest: Manifest) -> str:
-    return str(manifest.__struct_config__.tag)
-
-
-def _specs(specs: Sequence[Any]) -> tuple[Spec, ...]:
-    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from engine.adapters.artifact import check_artifact
+from engine.adapters.artifact import ArtifactClasses, check_artifact
 from engine.errors import (
     DeviceUnavailableError,
     InferenceFailedError,
@@ -47,6 +47,8 @@ _DATATYPES: Mapping[str, str] = {
     "tensor(string)": "BYTES",
 }
 
+_MAPS = frozenset({"seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))"})
+
 _PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
@@ -62,6 +64,8 @@ _LOAD_ERRORS = (
     _ERRORS.RuntimeException,
     RuntimeError,
 )
+_INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
+"""How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
 _OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
@@ -84,13 +88,21 @@ class Session:
 
     Attributes:
         inputs: what it wants.
-        outputs: what it gives.
+        outputs: what it gives. An output that is a map a row (scikit-learn's ZipMap) is a table here.
+        classes: the lists of classes that are written in its file.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, file: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        self.classes = classes.lists
+        self._zipped = classes.zipped
         self.inputs = tuple(_spec(argument, file) for argument in session.get_inputs())
-        self.outputs = tuple(_spec(argument, file) for argument in session.get_outputs())
+        self.outputs = tuple(
+            TensorSpec(argument.name, "FP32", (-1, len(classes.zipped[argument.name])))
+            if argument.type in _MAPS and argument.name in classes.zipped
+            else _spec(argument, file)
+            for argument in session.get_outputs()
+        )
         self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
         self._text_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
 
@@ -113,11 +125,17 @@ class Session:
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
         except _LOAD_ERRORS as error:
-            raise InferenceFailedError(f"the runtime failed: {_plain(error)}") from None
-        return {
-            name: _to_bytes(value) if name in self._text_outputs else value
-            for name, value in zip(names, values, strict=True)
-        }
+            text = _plain(error)
+            if any(word in text.lower() for word in _INPUT_WORDS):
+                raise InputRefusedError(f"the model cannot compute with this input: {text}") from None
+            raise InferenceFailedError(f"the runtime failed: {text}") from None
+        return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
+
+    def _tensor(self, name: str, value: Any) -> Tensor:  # noqa: ANN401 -- whatever the runtime gives
+        if isinstance(value, list):
+            keys = self._zipped[name]
+            return np.array([[row[key] for key in keys] for row in value], np.float32).reshape(len(value), len(keys))
+        return _to_bytes(value) if name in self._text_outputs else value
 
     def close(self) -> None:
         """Give the model's memory back; runs under way in other threads finish first."""
@@ -135,7 +153,7 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
         ModelLoadError: the runtime refused it for another reason.
     """
     provider = _provider(settings.device)
-    check_artifact(path)
+    classes = check_artifact(path)
     try:
         session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
     except _LOAD_ERRORS as error:
@@ -145,7 +163,7 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
             f"{path.name}: the runtime could not use {settings.device}; check the driver, or set engine.device: cpu",
             device=settings.device,
         )
-    return Session(session, path.name)
+    return Session(session, path.name, classes)
 
 
 def release_memory() -> None:
@@ -190,6 +208,12 @@ def _load_error(file: str, error: Exception) -> ModelFileError | OpsetError | Mo
     if any(word in text for word in _OPSET_WORDS):
         return OpsetError(
             f"{file}: needs operators that this runtime does not have ({text}); export it for opset 23 or lower",
+            file=file,
+        )
+    if "Failed to construct locale" in text:
+        return ModelLoadError(
+            f"{file}: the text steps in it want a locale that this machine has not ({text[-160:]}); install it, or "
+            "export them for the locale `C` (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}})",
             file=file,
         )
     if isinstance(error, (_ERRORS.InvalidProtobuf, _ERRORS.InvalidGraph)):

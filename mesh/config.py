@@ -83,6 +83,8 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     intra_op_threads: int = 0
     max_batch: int = 32
     max_queue: int = 1024
+    max_image_pixels: int = 16 * 1024 * 1024
+    max_image_bytes: int = 8 * 1024 * 1024
 
 
 class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

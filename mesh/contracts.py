@@ -20,7 +20,10 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
             "tenant", "principal", "api_key", "role", "binding", "record", "token", "policy", "workload",
         )
     ),
-    "engine": ("tiation/engine/v1/model.proto", "tiation/engine/v1/decision.proto", "inference/grpc_service.proto"),
+    "engine": (
+        *(f"tiation/engine/v1/{resource}.proto" for resource in ("model", "decision", "prediction")),
+        "inference/grpc_service.proto",
+    ),
     "orchestrator": tuple(f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run")),
     "integration": ("tiation/integration/v1/connection.proto",),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from tiation.engine.v1 import model_pb2 as pb
-from tiation.engine.v1 import model_pb2_grpc
+from tiation.engine.v1 import model_pb2_grpc, prediction_pb2, prediction_pb2_grpc
 
 from cli.apply import read_document
 from cli.client import TIMEOUT_S, FileError, connect, pages
@@ -54,7 +54,10 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
     )
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         version = stub.PushModel(_parts(header, files, show=output == "table"), timeout=_PUSH_TIMEOUT_S)
-    print_one(version, output, f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}")
+    lines = [f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}"]
+    if version.inferred:
+        lines += ["read from its files, as model.yaml would say it:", *(f"  {line}" for line in version.inferred)]
+    print_one(version, output, "\n".join(lines))
 
 
 def _digest(path: Path) -> str:
@@ -111,3 +114,69 @@ def get(model: str, home: Home, tenant: str, output: str) -> None:
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         found = stub.GetModel(request, timeout=TIMEOUT_S)
     print_one(found, output, f"{found.name}  newest version {found.latest_version}, serving {found.serving_version}")
+
+
+@models.command()
+@click.argument("model")
+@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
+@click.option(
+    "--image", "images", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PNG, JPEG or WebP file; may be given several times.",
+)  # fmt: skip
+@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
+@click.option("--top-k", default=0, help="How many labels to show for each, best first.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def classify(
+    model: str,
+    texts: Sequence[str],
+    images: Sequence[Path],
+    rows: Sequence[str],
+    top_k: int,
+    version: int,
+    home: Home,
+    tenant: str,
+    output: str,
+) -> None:
+    """Ask MODEL for the labels of texts, images or rows of numbers.
+
+    \b
+    Example:
+      tiation models classify tenants/system/models/digits --image seven.png --top-k 3
+    """  # noqa: D301 -- \b is click's
+    owner, model_id = split_name(tenant, "models", model)
+    request = prediction_pb2.ClassifyRequest(
+        name=full_name(owner, "models", model_id),
+        version=version,
+        texts=texts,
+        images=[image.read_bytes() for image in images],
+        rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
+        top_k=top_k,
+    )
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Classify(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    titles = [*texts, *(image.name for image in images), *rows]
+    print_table(
+        ("item", "label", "score", "others"),
+        [
+            (
+                title,
+                found.label,
+                f"{found.score:.3f}",
+                " ".join(f"{each.label} {each.score:.3f}" for each in found.scores),
+            )
+            for title, found in zip(titles, answer.classifications, strict=True)
+        ],
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"`{text}` is no row of numbers; write `5.1,3.5,1.4`") from None

@@ -1,26 +1,46 @@
 """Checks on an ONNX file before any runtime sees it: whole, an ONNX graph, nothing outside its own folder.
 
-Whether a runtime can run it is found out in `engine.sessions`.
+It also reads what a runtime does not tell: the classes that a classifier's nodes name. Whether a runtime can run it is
+found out in `engine.sessions`.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
 from engine.errors import ExternalDataError, ModelFileError
 
-__all__ = ["check_artifact"]
+__all__ = ["ArtifactClasses", "check_artifact"]
 
 _MAX_BYTES = 2**31 - 1
+_CLASS_ATTRIBUTES = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
 
 
-def check_artifact(path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class ArtifactClasses:
+    """The classes that are written in a file.
+
+    Attributes:
+        lists: every list of them.
+        zipped: those outputs that are a map a row instead of a tensor, with the maps' keys in order.
+    """
+
+    lists: tuple[tuple[str, ...], ...]
+    zipped: Mapping[str, tuple[str | int, ...]]
+
+
+def check_artifact(path: Path) -> ArtifactClasses:
     """Parse an ONNX file and check everything that can be seen without running it.
+
+    Returns:
+        The classes that it names.
 
     Raises:
         ModelFileError: missing, truncated, or not ONNX.
@@ -34,6 +54,36 @@ def check_artifact(path: Path) -> None:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(path, tensor)
+    return _classes(model.graph)
+
+
+def _classes(graph: onnx.GraphProto) -> ArtifactClasses:
+    """The classes in nodes of classifiers (ai.onnx.ml), and in the tables that exporters of scikit-learn index."""
+    lists: list[tuple[str | int, ...]] = []
+    zipped: dict[str, tuple[str | int, ...]] = {}
+    tables = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 1 and tensor.dims[0] > 1}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name in _CLASS_ATTRIBUTES and (attribute.ints or attribute.strings):
+                texts = (text.decode(errors="replace") for text in attribute.strings)
+                found: tuple[str | int, ...] = (*attribute.ints, *texts)
+                lists.append(found)
+                if node.op_type == "ZipMap":
+                    zipped[node.output[0]] = found
+        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in tables:
+            lists.append(_values(tables[node.input[0]]))
+    return ArtifactClasses(tuple(tuple(map(str, each)) for each in lists if each), zipped)
+
+
+def _values(tensor: onnx.TensorProto) -> tuple[str | int, ...]:
+    """The numbers or texts of a table of classes; nothing where it holds something else, or lies in another file."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return ()
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return tuple(text.decode(errors="replace") for text in tensor.string_data)
+    if tensor.data_type not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        return ()
+    return tuple(int(value) for value in onnx.numpy_helper.to_array(tensor))
 
 
 def _parse(path: Path) -> onnx.ModelProto:

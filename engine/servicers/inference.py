@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version as version_of
 
@@ -12,6 +11,7 @@ from inference import grpc_service_pb2_grpc
 
 from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
 from engine.repository import Loaded, Repository
+from engine.servicers.usage import note_predicted
 from engine.tensor import Tensor, datatype_of, decode_raw, decode_typed, encode_raw, typed_field
 from mesh.call import Context
 from mesh.errors import TiationError
@@ -105,14 +105,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         loaded = self._find(request.model_name, request.model_version)
-        began = time.perf_counter()
-        well = False
-        try:
-            outputs = await loaded.servable.infer(_inputs(request))
-            answer = _answer(request, loaded, outputs)
-            well = True
-        finally:
-            loaded.figures.answered(time.perf_counter() - began, well=well)
+        with loaded.figures.request():
+            found = await loaded.servable.infer(_inputs(request), owner=current_caller().tenant)
+            answer = _answer(request, loaded, found.outputs)
+        note_predicted(found.rows, found.tokens)
         return answer
 
     def _find(self, name: str, version: str) -> Loaded:
@@ -137,7 +133,10 @@ def _inputs(request: pb.ModelInferRequest) -> dict[str, Tensor]:
                 raise TensorError(given.name, "has both raw and typed contents; send one of them")
             tensors[given.name] = decode_raw(given.name, given.datatype, given.shape, raw[at])
         else:
-            values = getattr(given.contents, typed_field(given.name, given.datatype))
+            field = typed_field(given.name, given.datatype)
+            if strays := [other.name for other, _ in given.contents.ListFields() if other.name != field]:
+                raise TensorError(given.name, f"{given.datatype} travels in `{field}`, and `{strays[0]}` was sent")
+            values = getattr(given.contents, field)
             tensors[given.name] = decode_typed(given.name, given.datatype, given.shape, values)
     return tensors
 

@@ -135,7 +135,7 @@ async def _receive(requests: AsyncIterator[pb.PushModelRequest], upload: Upload)
 
 
 def _show(body: ModelVersion) -> pb.ModelVersion:
-    message = pb.ModelVersion(kind=body.kind, state_message=body.failure)
+    message = pb.ModelVersion(kind=body.kind, state_message=body.failure, inferred=body.inferred)
     for file in body.files:
         message.files.add(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
     for spec in body.inputs:

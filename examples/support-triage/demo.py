@@ -1,32 +1,25 @@
-"""The whole platform in one command: starts it, deploys the support agent, sends it twenty messages, shows what
-happened, stops everything.
+"""Support triage: deploys the support agent, sends it twenty messages, shows where each of them went.
 
-Run it with `make demo`. It keeps its state in `.tiation-demo/` beside the Makefile and removes it at the next run.
+`make demo` runs it beside the other examples; `.venv/bin/python examples/support-triage/demo.py` runs it alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
-import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from google.protobuf import json_format
-from rich.console import Console
 from rich.table import Table
-from tiation.orchestrator.v1 import run_pb2, run_pb2_grpc
+from tiation.orchestrator.v1 import run_pb2_grpc
 
 HERE = Path(__file__).parent
-CLONE = HERE.parent.parent
-TIATION = Path(sys.executable).with_name("tiation")
+sys.path.insert(0, str(HERE.parent.parent))
+
+from examples.driver import DemoPlatform, main, run_to_end  # noqa: E402 -- needs the path above
+
 AGENT = "tenants/default/agents/support-triage"
 CRM_SCHEMA = """
 CREATE TABLE tickets (id TEXT NOT NULL, message TEXT NOT NULL, intent TEXT NOT NULL, score REAL NOT NULL,
@@ -43,97 +36,35 @@ class Outcome:
     elapsed_ms: float
 
 
-def main() -> int:
-    """Run the demo; the exit code is 0 when every message became a ticket."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=CLONE / ".tiation-demo", help="state folder, emptied first")
-    parser.add_argument("--port", type=int, default=0, help="port of the gateway; 0 picks a free one")
-    options = parser.parse_args()
-    home = options.home.resolve()
-    console = Console()
-    if (home / "gateway.json").exists():
-        command(home, "down", check=False)
-    shutil.rmtree(home, ignore_errors=True)
-    started = time.monotonic()
-    command(home, "up", "--detach", "--port", str(options.port or free_port()), show=True)
-    console.print(f"Platform ready after {time.monotonic() - started:.1f} s.")
-    try:
-        deploy(home, console)
-        outcomes = send_all(home, json.loads((HERE / "messages.json").read_text()))
-        return report(home, outcomes, console)
-    finally:
-        command(home, "down", show=True)
-
-
-def command(home: Path, *arguments: str, check: bool = True, show: bool = False) -> None:
-    """Run a `tiation` command against the demo's home; its output is shown when it fails, or when asked for."""
-    finished = subprocess.run(
-        [str(TIATION), *arguments, "--home", str(home)],
-        stdout=None if show else subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+def show(platform: DemoPlatform) -> bool:
+    """Run the example; true when every message became a ticket."""
+    crm = platform.database("crm.db", CRM_SCHEMA)
+    platform.deploy(
+        {
+            "model support-intents": ("models", "push", str(HERE / "support-intents")),
+            "decision support-routing": ("decisions", "push", str(HERE / "support-routing.json")),
+            "connection crm": ("connections", "apply", str(HERE / "crm.yaml")),
+            "agent support-triage": ("agents", "apply", str(HERE / "agent.yaml")),
+        }
     )
-    if check and finished.returncode:
-        sys.exit(f"tiation {' '.join(arguments)} failed:\n{finished.stdout or ''}")
+    return report(platform, send_all(platform, json.loads((HERE / "messages.json").read_text())), crm)
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def deploy(home: Path, console: Console) -> None:
-    """Set up the CRM, then push the model and the decision and apply the connection and the agent."""
-    crm = home / "integration" / "data" / "crm.db"
-    crm.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with sqlite3.connect(crm) as database:
-        database.execute(CRM_SCHEMA)
-    database.close()
-    for what, arguments in {
-        "model support-intents": ("models", "push", str(HERE / "support-intents")),
-        "decision support-routing": ("decisions", "push", str(HERE / "support-routing.json")),
-        "connection crm": ("connections", "apply", str(HERE / "crm.yaml")),
-        "agent support-triage": ("agents", "apply", str(HERE / "agent.yaml")),
-    }.items():
-        command(home, *arguments)
-        console.print(f"Deployed {what}.")
-
-
-def send_all(home: Path, messages: list[dict[str, str]]) -> list[Outcome]:
+def send_all(platform: DemoPlatform, messages: list[dict[str, str]]) -> list[Outcome]:
     """Send every message, four at a time, as a client with the generated stubs does."""
-    gateway = json.loads((home / "gateway.json").read_text())
-    credentials = grpc.composite_channel_credentials(
-        grpc.ssl_channel_credentials(Path(gateway["ca"]).read_bytes()),
-        grpc.access_token_call_credentials(Path(gateway["token_file"]).read_text().strip()),
-    )
-    with grpc.secure_channel(gateway["url"].removeprefix("https://"), credentials) as channel:
+    with platform.channel() as channel, ThreadPoolExecutor(4) as pool:
         runs = run_pb2_grpc.RunServiceStub(channel)
-        with ThreadPoolExecutor(4) as pool:
-            return list(pool.map(lambda message: send(runs, message), messages))
+
+        def send(message: dict[str, str]) -> Outcome:
+            given = {key: message[key] for key in ("id", "message", "tier")}
+            return Outcome(message, *run_to_end(runs, AGENT, given))
+
+        return list(pool.map(send, messages))
 
 
-def send(runs: run_pb2_grpc.RunServiceStub, message: dict[str, str]) -> Outcome:
-    """Start a run for one message and follow it to its end."""
-    run = run_pb2.Run()
-    given = {key: message[key] for key in ("id", "message", "tier")}
-    json_format.ParseDict(given, run.input)
-    started = time.perf_counter()
-    created = runs.CreateRun(run_pb2.CreateRunRequest(parent=AGENT, run=run), timeout=30)
-    for answer in runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=created.name), timeout=60):
-        event = answer.event
-        if event.type == run_pb2.RunEvent.RUN_SUCCEEDED:
-            elapsed_ms = (time.perf_counter() - started) * 1000
-            return Outcome(message, json_format.MessageToDict(event.result), elapsed_ms)
-        if event.type in (run_pb2.RunEvent.RUN_FAILED, run_pb2.RunEvent.RUN_CANCELLED):
-            sys.exit(f"{created.name} ended badly: {event.error.title}: {event.error.detail}")
-    sys.exit(f"{created.name}: the stream ended before the run did")
-
-
-def report(home: Path, outcomes: list[Outcome], console: Console) -> int:
+def report(platform: DemoPlatform, outcomes: list[Outcome], crm: Path) -> bool:
     """Print the table, the share that matched, and what the CRM holds."""
+    console = platform.console
     table = Table(title="Support triage")
     for heading, justify in (
         ("message", "left"),
@@ -159,12 +90,12 @@ def report(home: Path, outcomes: list[Outcome], console: Console) -> int:
         )
     console.print(table)
     console.print(f"{matched} of {len(outcomes)} messages reached the expected queue ({matched / len(outcomes):.0%}).")
-    with sqlite3.connect(home / "integration" / "data" / "crm.db") as crm:
-        rows, distinct = crm.execute("SELECT count(*), count(DISTINCT id) FROM tickets").fetchone()
-    crm.close()
+    with sqlite3.connect(crm) as database:
+        rows, distinct = database.execute("SELECT count(*), count(DISTINCT id) FROM tickets").fetchone()
+    database.close()
     console.print(f"The CRM holds {rows} tickets for {len(outcomes)} messages.")
-    return 0 if rows == distinct == len(outcomes) else 1
+    return rows == distinct == len(outcomes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, show))

@@ -1,4 +1,4 @@
-"""The pool of child processes in which tenants' jq programs and decision graphs run.
+"""The pools of child processes in which tenants' jq programs and decision graphs run and their images are decoded.
 
 What runs inside these processes is `mesh.sandboxed`; no tenant's code is ever evaluated on this side.
 """
@@ -9,6 +9,7 @@ from mesh.sandbox.errors import (
     DecisionForbiddenNodeError,
     DecisionInvalidError,
     DecisionRuntimeError,
+    ImageInvalidError,
     JqForbiddenError,
     JqOutputsError,
     JqRuntimeError,
@@ -22,13 +23,19 @@ from mesh.sandbox.errors import (
     SandboxOutputTooLargeError,
     SandboxUnavailableError,
 )
+from mesh.sandbox.images import MAX_OUTPUT_BYTES, Fit, ImagePool, Invert, Wanted
 from mesh.sandbox.pool import DecisionResult, Json, SandboxPool
 
 __all__ = [
+    "MAX_OUTPUT_BYTES",
     "DecisionForbiddenNodeError",
     "DecisionInvalidError",
     "DecisionResult",
     "DecisionRuntimeError",
+    "Fit",
+    "ImageInvalidError",
+    "ImagePool",
+    "Invert",
     "JqForbiddenError",
     "JqOutputsError",
     "JqRuntimeError",
@@ -43,4 +50,5 @@ __all__ = [
     "SandboxOutputTooLargeError",
     "SandboxPool",
     "SandboxUnavailableError",
+    "Wanted",
 ]

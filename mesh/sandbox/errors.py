@@ -19,6 +19,7 @@ __all__ = [
     "DecisionForbiddenNodeError",
     "DecisionInvalidError",
     "DecisionRuntimeError",
+    "ImageInvalidError",
     "JqForbiddenError",
     "JqOutputsError",
     "JqRuntimeError",
@@ -121,6 +122,13 @@ class DecisionRuntimeError(SandboxError):
         self.node = node
 
 
+class ImageInvalidError(SandboxError):
+    """A file is no image that is read, is damaged, or is larger than allowed."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "IMAGE_INVALID"
+
+
 class SandboxInputError(SandboxError):
     """What is handed to the sandbox is no JSON, too large, nested too deeply, or badly named."""
 
@@ -185,6 +193,8 @@ def refused(status: Status, fields: Mapping[str, Any]) -> SandboxError:
             return DecisionInvalidError(fields["message"], node=fields["node"])
         case Status.DECISION_RUNTIME:
             return DecisionRuntimeError(fields["message"], node=fields["node"])
+        case Status.IMAGE_INVALID:
+            return ImageInvalidError(fields["message"])
         case Status.TOO_LARGE:
             size = fields["bytes"]
             return SandboxOutputTooLargeError(f"the output of {size} bytes is too large", bytes=size)

@@ -80,7 +80,10 @@ class SandboxPool:
     ) -> None:
         limits = Limits(deadline_s, memory_mb << 20, max_input_bytes, max_output_bytes)
         self._limits = limits
-        self._lanes = {kind: Lane(kind, size, limits, max_waiting=max_waiting, max_wait_s=max_wait_s) for kind in Kind}
+        self._lanes = {
+            kind: Lane(kind, size, limits, max_waiting=max_waiting, max_wait_s=max_wait_s)
+            for kind in (Kind.JQ, Kind.DECISION)
+        }
         self._warm = tuple(warm)
         self._graphs: Recent[bytes] = Recent(256, 16 << 20)
 

@@ -44,6 +44,7 @@ class Kind(StrEnum):
 
     JQ = "jq"
     DECISION = "decision"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Limits:
         deadline_s: wall-clock seconds from the moment when a worker gets the call.
         memory_bytes: address space on top of the idle worker's.
         max_input_bytes: size of the request, program and values together.
-        max_output_bytes: size of the result as JSON.
+        max_output_bytes: size of the result, as JSON or as pixels.
     """
 
     deadline_s: float
@@ -247,7 +248,7 @@ def _spawn(kind: Kind, limits: Limits, stdin: socket.socket) -> subprocess.Popen
 def _import_path(kind: Kind) -> list[str]:
     """Where the worker finds our code and its engine; it has no other path besides the standard library."""
     ours = Path(mesh.__path__[0]).resolve().parent
-    spec = importlib.util.find_spec("jq" if kind is Kind.JQ else "zen")
+    spec = importlib.util.find_spec({Kind.JQ: "jq", Kind.DECISION: "zen", Kind.IMAGE: "PIL"}[kind])
     if spec is None or spec.origin is None:
         raise SandboxUnavailableError(f"the {kind.value} engine is not installed")
     origin = Path(spec.origin).resolve()

@@ -33,6 +33,8 @@ class Op(IntEnum):
     """sha256 of the graph, the graph or nothing, JSON input, "1" to trace -> `OK` or `MISSING`."""
     VALIDATE = 4
     """graph -> `OK`."""
+    IMAGE = 5
+    """what is wanted, JSON; an image file -> `OK` with its pixels, which are no JSON."""
 
 
 class Status(IntEnum):
@@ -60,6 +62,8 @@ class Status(IntEnum):
     """bytes: the size of the output."""
     TOO_DEEP = 31
     """Nothing more: the output is nested too deeply."""
+    IMAGE_INVALID = 40
+    """message."""
 
 
 class FrameError(Exception):

@@ -23,6 +23,9 @@ _MAX_DEPTH: Final = 300
 
 _READ_BYTES: Final = 65536
 
+_IMAGE_NICENESS: Final = 10
+"""Images are decoded on what the models leave of the processor."""
+
 Answer = Callable[[int, list[bytes]], bytes]
 
 
@@ -30,13 +33,13 @@ def main(kind: str, memory_bytes: int, max_request_bytes: int, max_output_bytes:
     """Serve calls until the other end of descriptor 0 closes.
 
     Args:
-        kind: `jq` or `decision`: which engine this worker loads.
+        kind: `jq`, `decision` or `image`: which engine this worker loads.
         memory_bytes: what calls may use on top of the idle worker.
         max_request_bytes: the largest request frame.
         max_output_bytes: the largest result.
     """
-    answer = _jq(max_output_bytes) if kind == "jq" else _decision(max_output_bytes)
-    memory = confine(memory_bytes, threads=kind != "jq")
+    answer = {"jq": _jq, "decision": _decision, "image": _image}[kind](max_output_bytes)
+    memory = confine(memory_bytes, threads=kind == "decision")
     sys.setrecursionlimit(_MAX_DEPTH)
     gc.collect()
     gc.disable()  # results hold no cycles, and a collection would only add to a call's time
@@ -71,6 +74,21 @@ def _decision(max_output_bytes: int) -> Answer:
             return decisions.decide(digest, graph, context, trace=trace == b"1")
         decisions.compile(parts[0])
         return b"null"
+
+    return answer
+
+
+def _image(max_output_bytes: int) -> Answer:
+    from mesh.sandboxed.images import Images
+
+    os.nice(_IMAGE_NICENESS)
+    images = Images()
+
+    def answer(_: int, parts: list[bytes]) -> bytes:
+        pixels = images.pixels(parts[1], parts[0])
+        if len(pixels) > max_output_bytes:
+            raise Refusal(Status.TOO_LARGE, bytes=len(pixels))
+        return pixels
 
     return answer
 

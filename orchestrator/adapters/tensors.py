@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import math
 import struct
 from typing import Any
@@ -32,7 +33,7 @@ def to_tensor(name: str, value: Any, datatype: str = "") -> Tensor:  # noqa: ANN
 
     Args:
         name: the input's name, for errors.
-        value: the list; a single value stands for a list of one.
+        value: the list; a single value stands for a list of one. `{b64: …}` stands for bytes, in base64.
         datatype: what the model takes. Where it is not known, texts are BYTES, truth values BOOL, whole numbers INT64,
             other numbers FP32.
 
@@ -48,8 +49,9 @@ def to_tensor(name: str, value: Any, datatype: str = "") -> Tensor:  # noqa: ANN
     flat: list[Any] = []
     _flatten(name, values, tuple(shape), flat)
     kinds = {type(item) for item in flat}
-    if kinds <= {str}:
-        return Tensor("BYTES", tuple(shape), b"".join(_length_first(item.encode()) for item in flat))
+    if kinds <= {str, bytes}:
+        encoded = (item if isinstance(item, bytes) else item.encode() for item in flat)
+        return Tensor("BYTES", tuple(shape), b"".join(_length_first(item) for item in encoded))
     if kinds == {bool}:
         return Tensor("BOOL", tuple(shape), struct.pack(f"<{len(flat)}?", *flat))
     if kinds <= {int, float}:
@@ -78,6 +80,9 @@ def _numbers(name: str, flat: list[Any], datatype: str) -> bytes:
 
 def _flatten(name: str, value: Any, shape: tuple[int, ...], flat: list[Any]) -> None:  # noqa: ANN401 -- any JSON
     if not shape:
+        if isinstance(value, dict) and set(value) == {"b64"}:
+            flat.append(_bytes_of(name, value["b64"]))
+            return
         if isinstance(value, (list, dict)) or value is None:
             raise InvalidError(f"inputs.{name}", "must be a list of values, or lists of the same length in a list")
         flat.append(value)
@@ -86,6 +91,13 @@ def _flatten(name: str, value: Any, shape: tuple[int, ...], flat: list[Any]) -> 
         raise InvalidError(f"inputs.{name}", "must be a list of values, or lists of the same length in a list")
     for item in value:
         _flatten(name, item, shape[1:], flat)
+
+
+def _bytes_of(name: str, text: Any) -> bytes:  # noqa: ANN401 -- any JSON
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except (TypeError, ValueError):
+        raise InvalidError(f"inputs.{name}", "holds a `b64` that is no base64") from None
 
 
 def _length_first(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from cli.output import print_table
 EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "completion")
 GROUPS = {
     "agents": ("apply", "list", "get", "delete"),
-    "models": ("push", "list", "get"),
+    "models": ("push", "list", "get", "classify"),
     "decisions": ("push", "list"),
     "connections": ("apply", "list", "test"),
     "records": ("list",),

@@ -20,6 +20,11 @@ def test_a_kind_of_value_decides_the_datatype_where_the_model_does_not():
     assert to_tensor("t", "one") == Tensor("BYTES", (1,), b"\x03\0\0\0one")
 
 
+def test_base64_becomes_bytes_beside_texts_too():
+    assert to_tensor("t", [{"b64": "iVBO"}, "a"]) == Tensor("BYTES", (2,), b"\x03\0\0\0\x89PN\x01\0\0\0a")
+    assert to_tensor("t", {"b64": ""}) == Tensor("BYTES", (1,), b"\0\0\0\0")
+
+
 def test_numbers_become_what_the_model_takes():
     assert to_tensor("t", [1, 2], "FP32") == Tensor("FP32", (2,), struct.pack("<2f", 1, 2))
     assert to_tensor("t", [1.0, 2], "INT32") == Tensor("INT32", (2,), struct.pack("<2i", 1, 2))
@@ -30,7 +35,9 @@ def test_numbers_become_what_the_model_takes():
     ("value", "datatype"),
     [
         ([1, "a"], ""), ([True, 1], ""), ([[1], [1, 2]], ""), ([[1], 2], ""), ([1, [2]], ""), ([None], ""),
-        ([{"a": 1}], ""), ([1.5], "INT64"), ([300], "UINT8"), ([-1], "UINT64"), ([2**63], ""), ([1e300], "FP32"),
+        ([{"a": 1}], ""), ([{"b64": "no base64!"}], ""), ([{"b64": 1}], ""), ([{"b64": "YQ==", "a": 1}], ""),
+        ([{"b64": "YQ=="}, 1], ""),
+        ([1.5], "INT64"), ([300], "UINT8"), ([-1], "UINT64"), ([2**63], ""), ([1e300], "FP32"),
     ],
 )  # fmt: skip
 def test_what_is_no_tensor_is_refused_by_name(value, datatype):

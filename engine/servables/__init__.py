@@ -1,0 +1,22 @@
+"""Models in memory, ready to answer: what each kind of manifest becomes.
+
+Where their files come from is `engine.repository`; who may ask is decided before a request gets here.
+"""
+
+from __future__ import annotations
+
+from engine.servables.base import BatchLimits, Classified, Inference, Servable
+from engine.servables.images import ImageClassifier
+from engine.servables.onnx_model import OnnxModel
+from engine.servables.texts import Classifier, Embedder
+
+__all__ = [
+    "BatchLimits",
+    "Classified",
+    "Classifier",
+    "Embedder",
+    "ImageClassifier",
+    "Inference",
+    "OnnxModel",
+    "Servable",
+]

@@ -1,0 +1,125 @@
+"""What every model in memory is to those who ask it, and the checks that all of them make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import TensorError
+from engine.tensor import Tensor, TensorSpec, check_tensor
+
+__all__ = ["BatchLimits", "Classified", "Inference", "Items", "Servable", "Tensors", "check_tensors"]
+
+Tensors: TypeAlias = Mapping[str, Tensor]
+Items: TypeAlias = Literal["texts", "images", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much a model takes on: rows in a batch, requests that wait."""
+
+    max_rows: int
+    max_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What a model answered.
+
+    Attributes:
+        outputs: every output by name.
+        rows: how many rows were computed.
+        tokens: how many tokens the model read; 0 where it reads none.
+    """
+
+    outputs: dict[str, Tensor]
+    rows: int
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """Labels for n items.
+
+    Attributes:
+        labels: the chosen ones.
+        scores: how sure the model is of them, float32 (n,).
+        names: every label there is.
+        all_scores: the score of each, float32 (n, names).
+        tokens: how many tokens the model read.
+    """
+
+    labels: Sequence[str]
+    scores: NDArray[np.float32]
+    names: Sequence[str]
+    all_scores: NDArray[np.float32]
+    tokens: int = 0
+
+
+class Servable(Protocol):
+    """A model in memory."""
+
+    @property
+    def platform(self) -> str:
+        """What computes it."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """What it takes."""
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """What it gives."""
+
+    @property
+    def inferred(self) -> Sequence[str]:
+        """What its manifest left out and its files told, as lines of the manifest."""
+
+    @property
+    def classifies(self) -> Items | None:
+        """What it gives labels to; None where it gives none."""
+
+    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+        """Every output for these inputs.
+
+        Args:
+            tensors: the inputs by name.
+            owner: for whom; one owner's images cannot keep all others' waiting.
+
+        Raises:
+            EngineError: the inputs do not fit, or the model failed.
+        """
+
+    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:
+        """Labels for texts, images or rows, as `classifies` says.
+
+        Raises:
+            EngineError: as `infer`; or it gives no labels, and the message says what to add to its manifest.
+        """
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+
+    def close(self) -> None:
+        """Give its memory back, after what it was asked is answered. Blocks."""
+
+
+def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
+    """Exactly these inputs, each as its spec says.
+
+    Raises:
+        TensorError: naming the first input that is missing, too many, or wrong.
+    """
+    known = {spec.name: spec for spec in specs}
+    for name in tensors:
+        if name not in known:
+            raise TensorError(name, f"the model has no such input; it takes {', '.join(known)}")
+    for spec in specs:
+        if spec.name not in tensors:
+            raise TensorError(spec.name, f"is missing; the model takes {', '.join(known)}")
+        check_tensor(spec, tensors[spec.name])

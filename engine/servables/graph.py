@@ -1,0 +1,175 @@
+"""An ONNX graph behind a batcher: whether requests may share a run is tried once, at load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from engine.batcher import Batcher, BatchObserver
+from engine.errors import TensorError
+from engine.servables.base import BatchLimits, Tensors
+from engine.sessions import Session, SessionSettings, open_session, release_memory
+from engine.tensor import DATATYPES, Tensor, TensorSpec
+
+__all__ = ["Graph", "parted", "sample"]
+
+
+class Graph:
+    """A graph in memory that answers many at once.
+
+    Args:
+        path: the ONNX file.
+        name: of the model.
+        batching: `on`, `off`, or `auto` to try at load.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+
+    Raises:
+        EngineError: the file is no graph that can be run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        batching: Literal["auto", "on", "off"],
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+    ) -> None:
+        self._session = open_session(path, settings)
+        self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
+        self._max_rows = limits.max_rows
+        self._batcher: Batcher[Tensors, dict[str, Tensor]] = Batcher(
+            self._run, name=name, max_rows=limits.max_rows, max_waiting=limits.max_waiting, observer=observer
+        )
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes."""
+        return self._session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives."""
+        return self._session.outputs
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """The lists of classes that are written in the file."""
+        return self._session.classes
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._batcher.waiting
+
+    def try_once(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Compute now, in this thread; for whoever loads it."""
+        return self._session.run(tensors)
+
+    async def run(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Every output for inputs that were checked."""
+        if not self.batches:
+            return await self._batcher.submit(tensors, rows=_rows(tensors), key=object())
+        rows = {len(tensor) for tensor in tensors.values()}
+        if len(rows) != 1:
+            raise TensorError(self.inputs[0].name, "all inputs must have the same length along axis 0")
+        key = tuple((name, tensor.shape[1:]) for name, tensor in sorted(tensors.items()))
+        return await self._batcher.submit(tensors, rows=rows.pop(), key=key)
+
+    async def run_rows(self, rows: Tensor) -> dict[str, Tensor]:
+        """Every output for any number of rows of the only input.
+
+        A graph whose first axis has a fixed length gets as many runs as it takes, the last one filled up with zeros;
+        one whose rows are not apart gets them one by one.
+        """
+        spec = self.inputs[0]
+        fixed = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 0
+        size = fixed or (self._max_rows if self.batches else 1)
+        pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
+        if len(pieces) == 1 and (not fixed or len(rows) == fixed):
+            return await self.run({spec.name: rows})
+        answers = await asyncio.gather(*(self.run({spec.name: _filled(piece, fixed)}) for piece in pieces))
+        return {
+            name: np.concatenate([answer[name][: len(piece)] for answer, piece in zip(answers, pieces, strict=True)])
+            for name in answers[0]
+        }
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._batcher.close()
+        self._session.close()
+        release_memory()
+
+    def _run(self, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:
+        if len(requests) == 1:
+            return [self._session.run(requests[0])]
+        joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+        return parted(self._session.run(joined), [_rows(request) for request in requests])
+
+
+def _rows(tensors: Tensors) -> int:
+    """How many rows a request has: the length of its first input along axis 0."""
+    first = next(iter(tensors.values()), None)
+    return len(first) if first is not None and first.ndim else 1
+
+
+def _filled(rows: Tensor, fixed: int) -> Tensor:
+    if len(rows) >= fixed:
+        return rows
+    empty: Tensor = np.full((fixed - len(rows), *rows.shape[1:]), b"" if rows.dtype == object else 0, rows.dtype)
+    return np.concatenate([rows, empty])
+
+
+def _rows_are_apart(session: Session) -> bool:
+    """Whether two rows in one run give what they give alone: tried once, with values of no meaning."""
+    if not session.inputs or any(not spec.shape or spec.shape[0] != -1 for spec in session.inputs):
+        return False
+    if any(not spec.shape or spec.shape[0] != -1 for spec in session.outputs):
+        return False
+    random = np.random.default_rng(7)
+    one, two = ({spec.name: sample(spec, random) for spec in session.inputs} for _ in range(2))
+    try:
+        alone = [session.run(feeds) for feeds in (one, two)]
+        together = session.run({name: np.concatenate([one[name], two[name]]) for name in one})
+    except Exception:  # noqa: BLE001 -- a graph that cannot take our sample is not batched
+        return False
+    return all(_agree(value, [answer[name] for answer in alone]) for name, value in together.items())
+
+
+def _agree(together: Tensor, alone: Sequence[Tensor]) -> bool:
+    if together.shape[0] != 2 or any(len(value) != 1 for value in alone):
+        return False
+    apart = np.concatenate(alone)
+    if together.dtype == object:
+        return bool((together == apart).all())
+    return bool(np.allclose(together, apart, rtol=1e-3, atol=1e-4, equal_nan=True))
+
+
+def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
+    """One row of values of no meaning.
+
+    Lengths that are free are 2: with 1, everything goes together with everything, and nothing would be found out.
+    """
+    shape = tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
+    if spec.datatype == "BYTES":
+        words = np.empty(shape, object)
+        words[...] = b"a few words" if random.random() < 0.5 else b"other ones"
+        return words
+    dtype = DATATYPES[spec.datatype]
+    return random.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
+
+
+def parted(joined: Mapping[str, Tensor], rows: Sequence[int]) -> list[dict[str, Tensor]]:
+    """Outputs of a batch, parted again by request."""
+    ends = np.cumsum(rows)
+    return [
+        {name: value[end - count : end] for name, value in joined.items()}
+        for end, count in zip(ends, rows, strict=True)
+    ]

@@ -1,0 +1,183 @@
+"""An image classifier: image files in, decoded in processes of their own, then an ONNX graph.
+
+How a graph wants its pixels is worked out in `engine.image_input`; decoding happens in `mesh.sandbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batcher import BatchObserver
+from engine.errors import ElementError, ManifestError, TensorError
+from engine.folders import graph_file
+from engine.image_input import ImageInput, work_out
+from engine.manifest import ImageClassificationManifest
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.graph import Graph
+from engine.sessions import SessionSettings
+from engine.tensor import Tensor, TensorSpec
+from mesh.sandbox import ImageInvalidError, ImagePool
+
+__all__ = ["ImageClassifier"]
+
+_MAX_IMAGES = 256
+_AT_ONCE = 4
+"""Images of one request that are on their way to be decoded; all others of it have not been handed over."""
+
+
+class ImageClassifier:
+    """`image` BYTES [n], files, to `label` INT64 [n], counted from 0, and `probabilities` FP32 [n, classes].
+
+    Args:
+        folder: of the version.
+        manifest: what the owner says of it.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+        images: decodes.
+
+    Raises:
+        ManifestError: what it leaves out cannot be seen in the graph; the message has the line to add.
+        EngineError: the file is no graph that can be run.
+    """
+
+    platform = "onnxruntime"
+    inputs = (TensorSpec("image", "BYTES", (-1,)),)
+    classifies: Items = "images"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: ImageClassificationManifest,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+        images: ImagePool,
+    ) -> None:
+        path, inferred = graph_file(folder, manifest.file)
+        self._images = images
+        self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
+        try:
+            self._input, lines = work_out(manifest, self._graph.inputs)
+            self._output, self._scores, self._names, more = _work_out_scores(manifest, self._graph, self._input)
+        except BaseException:
+            self._graph.close()
+            raise
+        self.inferred = (*inferred, *lines, *more)
+        self.outputs = (
+            TensorSpec("label", "INT64", (-1,)),
+            TensorSpec("probabilities", "FP32", (-1, len(self._names))),
+        )
+
+    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+        """The most probable classes, and the probabilities of all."""
+        check_tensors(self.inputs, tensors)
+        files = tensors["image"]
+        if len(files) > _MAX_IMAGES:
+            raise TensorError("image", f"holds {len(files)} images; at most {_MAX_IMAGES} are taken at once")
+        table = await self._probabilities(list(files), "image", owner)
+        return Inference({"label": table.argmax(axis=1).astype(np.int64), "probabilities": table}, len(table))
+
+    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:
+        """Labels for image files."""
+        table = await self._probabilities(values, "images", owner)
+        best = table.argmax(axis=1)
+        scores = table[np.arange(len(table)), best]
+        return Classified([self._names[at] for at in best], scores, self._names, table)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._graph.waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._graph.close()
+
+    async def _probabilities(self, files: Sequence[bytes], field: str, owner: str) -> NDArray[np.float32]:
+        """The probabilities of each image's classes, float32 (n, classes)."""
+        if not files:
+            return np.zeros((0, len(self._names)), np.float32)
+        pixels = await self._decoded(files, field, owner)
+        outputs = await self._graph.run_rows(self._input.tensor(pixels))
+        return _probabilities(outputs[self._output], self._scores)
+
+    async def _decoded(self, files: Sequence[bytes], field: str, owner: str) -> list[bytes]:
+        """The pixels of each image, a few decoded at once; after one that is wrong no further ones are begun."""
+        pixels: list[bytes] = [b""] * len(files)
+        todo = iter(range(len(files)))
+        wrong: list[ElementError] = []
+
+        async def work() -> None:
+            for at in todo:
+                if wrong:
+                    return
+                try:
+                    pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=owner)
+                except ImageInvalidError as error:
+                    wrong.append(ElementError(field, at, error.message))
+
+        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(files)))))
+        if wrong:
+            raise min(wrong, key=lambda error: error.index)
+        return pixels
+
+
+def _probabilities(table: Tensor, scores: Literal["probabilities", "logits"]) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.asarray(table, np.float32)
+    if scores == "probabilities":
+        return values
+    weights = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def _work_out_scores(
+    manifest: ImageClassificationManifest, graph: Graph, given: ImageInput
+) -> tuple[str, Literal["probabilities", "logits"], tuple[str, ...], list[str]]:
+    """Which output is read, what its numbers are, what its columns are called, and what of it was inferred.
+
+    Raises:
+        ManifestError: it cannot be seen; the message has the line to add.
+    """
+    tables = [spec.name for spec in graph.outputs if len(spec.shape) == 2 and spec.datatype.startswith("FP")]
+    output = manifest.output or (tables[0] if len(tables) == 1 else "")
+    if output not in tables:
+        known = ", ".join(spec.name for spec in graph.outputs)
+        wanted = f"output: {tables[0]}" if tables else "output: NAME"
+        raise ManifestError(
+            f"an output with a row an image and a column a class is needed, and the graph gives {known}; "
+            f"add this line to model.yaml, with the one that holds the classes: `{wanted}`"
+        )
+    random = np.random.default_rng(7)
+    bright, noisy = (
+        random.integers(low, 256, given.wanted.width * given.wanted.height * given.channels, np.uint8).tobytes()
+        for low in (200, 0)
+    )
+    spec = graph.inputs[0]
+    copies = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 1
+    rows = [np.asarray(graph.try_once({spec.name: given.tensor([one] * copies)})[output]) for one in (bright, noisy)]
+    tried = np.concatenate(rows)
+    inferred = [] if manifest.output else [f"output: {output}"]
+    scores = manifest.scores
+    if scores is None:
+        if (tried >= -1e-4).all() and np.allclose(tried.sum(axis=1), 1.0, atol=1e-2):
+            scores = "probabilities"
+        elif (tried < 0).any() or (tried > 1).any():
+            scores = "logits"
+        else:
+            raise ManifestError(
+                f"the numbers in `{output}` neither add up to 1 nor leave the range from 0 to 1; "
+                "add this line to model.yaml: `scores: logits` (or `scores: probabilities`)"
+            )
+        inferred.append(f"scores: {scores}")
+    width = tried.shape[1]
+    names = manifest.labels or next((found for found in graph.classes if len(found) == width), ())
+    if manifest.labels and len(manifest.labels) != width:
+        raise ManifestError(f"labels: {len(manifest.labels)} names, but `{output}` has {width} columns")
+    return output, scores, names or tuple(str(at) for at in range(width)), inferred

@@ -1,0 +1,125 @@
+"""A plain ONNX graph, tensors in and out; where its outputs are labels and probabilities, it gives labels too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.batcher import BatchObserver
+from engine.errors import ElementError, NoLabelsError
+from engine.folders import graph_file
+from engine.manifest import OnnxManifest
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.classes import ClassReading, read_classes
+from engine.servables.graph import Graph
+from engine.sessions import SessionSettings
+from engine.tensor import DATATYPES, Tensor, TensorSpec
+
+__all__ = ["OnnxModel"]
+
+_HERE = 4096
+"""Numbers that are put into an array at once; with more of them, other calls would wait."""
+
+
+class OnnxModel:
+    """A plain ONNX graph.
+
+    Args:
+        folder: of the version.
+        manifest: what the owner says of it.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+    """
+
+    platform = "onnxruntime"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: OnnxManifest,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+    ) -> None:
+        path, inferred = graph_file(folder, manifest.file)
+        self._graph = Graph(path, manifest.name, manifest.batching, settings, limits, observer)
+        try:
+            self._reading = read_classes(manifest, self._graph.outputs, self._graph.classes)
+        except BaseException:
+            self._graph.close()
+            raise
+        self.classifies = _items_of(self._graph.inputs)
+        if manifest.batching == "auto":
+            inferred += (f"batching: {'on' if self._graph.batches else 'off'}",)
+        self.inferred = inferred + (self._reading.inferred if isinstance(self._reading, ClassReading) else ())
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes."""
+        return self._graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives."""
+        return self._graph.outputs
+
+    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:  # noqa: ARG002 -- the port's
+        """Every output."""
+        check_tensors(self.inputs, tensors)
+        first = next(iter(tensors.values()), None)
+        rows = len(first) if first is not None and first.ndim else 1
+        return Inference(await self._graph.run(tensors), rows)
+
+    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+        """Labels for texts or rows of numbers."""
+        if not isinstance(self._reading, ClassReading):
+            raise NoLabelsError(f"nobody has said where this model's labels are; {self._reading}")
+        if self.classifies == "rows" and len(values) * len(values[0]) > _HERE:
+            given = await asyncio.to_thread(self._tensor, values)
+        else:
+            given = self._tensor(values)
+        return self._reading.read(await self._graph.run_rows(given))
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._graph.waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._graph.close()
+
+    def _tensor(self, values: Sequence[Any]) -> Tensor:
+        """Texts or rows as the only input takes them."""
+        spec = self.inputs[0]
+        if spec.datatype == "BYTES":
+            texts = np.empty(len(values), object)
+            texts[:] = [text.encode() for text in values]
+            return texts.reshape(-1, 1) if len(spec.shape) == 2 else texts
+        width = spec.shape[1] if spec.shape[1] > 0 else len(values[0])
+        for at, row in enumerate(values):
+            if len(row) != width:
+                raise ElementError("rows", at, f"has {len(row)} numbers; the model takes {width}")
+        numbers = np.array(values, np.float64)
+        dtype = DATATYPES[spec.datatype]
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = numbers.astype(dtype)
+            lost = ~(np.isfinite(cast) if dtype.kind == "f" else cast == numbers).all(axis=1)
+        if lost.any():
+            raise ElementError("rows", int(lost.argmax()), f"holds a number that {spec.datatype} cannot hold")
+        return cast
+
+
+def _items_of(inputs: Sequence[TensorSpec]) -> Items | None:
+    """What the only input can be made of."""
+    if len(inputs) != 1:
+        return None
+    spec = inputs[0]
+    if spec.datatype == "BYTES":
+        return "texts" if len(spec.shape) == 1 or (len(spec.shape) == 2 and spec.shape[1] in (1, -1)) else None
+    return "rows" if len(spec.shape) == 2 and spec.datatype != "BOOL" else None

@@ -1,0 +1,255 @@
+"""Models of texts: encoders that make vectors, and heads on them that give labels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from engine.batcher import Batcher, BatchObserver
+from engine.errors import BackboneError, ElementError, ModelFileError, NoLabelsError, TensorError
+from engine.folders import graph_file
+from engine.head import Head
+from engine.manifest import ClassificationManifest, EmbeddingManifest
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Servable, Tensors, check_tensors
+from engine.servables.graph import parted
+from engine.sessions import SessionSettings, open_session, release_memory
+from engine.tensor import Tensor, TensorSpec
+
+__all__ = ["Classifier", "Embedder"]
+
+_TEXT = TensorSpec("text", "BYTES", (-1,))
+_TOKENS = (TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("attention_mask", "INT64", (-1, -1)))
+_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_MAX_TEXT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Token ids and mask, int64 (n, s)."""
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+
+
+class Embedder:
+    """A text encoder: `text` BYTES [n], or token ids, to `embedding` FP32 [n, d]."""
+
+    platform = "onnxruntime"
+    inputs = (_TEXT,)
+    classifies: Items | None = None
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: EmbeddingManifest,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+    ) -> None:
+        self._manifest = manifest
+        path, self.inferred = graph_file(folder, manifest.file)
+        self._session = open_session(path, settings)
+        names = {spec.name for spec in self._session.inputs}
+        if not {"input_ids", "attention_mask"} <= names or names - {"input_ids", "attention_mask", "token_type_ids"}:
+            raise ModelFileError(
+                f"{path.name}: a text encoder takes input_ids and attention_mask, and this graph takes "
+                f"{', '.join(sorted(names))}",
+                file=path.name,
+            )
+        self._typed = "token_type_ids" in names
+        self._tokenizer = _open_tokenizer(folder / manifest.tokenizer, manifest.max_tokens)
+        self._limits = limits
+        width = self._session.outputs[0].shape[-1]
+        self.outputs = (TensorSpec("embedding", "FP32", (-1, width)),)
+        self._batcher: Batcher[_Tokens, NDArray[np.float32]] = Batcher(
+            self._run, name=manifest.name, max_rows=limits.max_rows, max_waiting=limits.max_waiting, observer=observer
+        )
+
+    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:  # noqa: ARG002 -- the port's
+        """The embeddings."""
+        if "text" in tensors or not tensors or not set(tensors) <= {"input_ids", "attention_mask"}:
+            check_tensors(self.inputs, tensors)
+            vectors, read = await self.embed(_texts(tensors["text"]))
+            return Inference({"embedding": vectors}, len(vectors), read)
+        check_tensors(_TOKENS, tensors)
+        tokens = _Tokens(tensors["input_ids"], tensors["attention_mask"])
+        if tokens.ids.shape != tokens.mask.shape or tokens.ids.shape[1] > self._manifest.max_tokens:
+            raise TensorError("input_ids", f"must have the mask's shape and at most {self._manifest.max_tokens} tokens")
+        vectors = await self._submit(tokens)
+        return Inference({"embedding": vectors}, len(vectors), int(tokens.mask.sum()))
+
+    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+        """Never: it makes vectors."""
+        raise NoLabelsError("the model makes vectors of texts and gives no labels; ask it to embed")
+
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        """Vectors of texts, float32 (n, d), and how many tokens were read."""
+        if not texts:
+            return np.zeros((0, self.outputs[0].shape[1]), np.float32), 0
+        if len(texts) > 8:  # a few are done sooner than a thread is woken
+            tokens = await asyncio.to_thread(self._tokens, texts)
+        else:
+            tokens = self._tokens(texts)
+        return await self._submit(tokens), int(tokens.mask.sum())
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._batcher.waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._batcher.close()
+        self._session.close()
+        release_memory()
+
+    async def _submit(self, tokens: _Tokens) -> NDArray[np.float32]:
+        """Compute, in pieces of at most a batch; requests of like length share one."""
+        length = tokens.ids.shape[1]
+        key = next((bucket for bucket in _BUCKETS if length <= bucket), length)
+        size = self._limits.max_rows
+        pieces = [
+            self._batcher.submit(
+                _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]),
+                rows=min(size, len(tokens.ids) - at),
+                key=key,
+            )
+            for at in range(0, len(tokens.ids), size)
+        ]
+        if len(pieces) == 1:
+            return await pieces[0]
+        return (
+            np.concatenate(await asyncio.gather(*pieces))
+            if pieces
+            else np.zeros((0, self.outputs[0].shape[1]), np.float32)
+        )
+
+    def _tokens(self, texts: Sequence[str]) -> _Tokens:
+        encoded = self._tokenizer.encode_batch(list(texts))
+        width = max(len(each.ids) for each in encoded)
+        ids = np.zeros((len(encoded), width), np.int64)
+        mask = np.zeros((len(encoded), width), np.int64)
+        for row, each in enumerate(encoded):
+            ids[row, : len(each.ids)] = each.ids
+            mask[row, : len(each.ids)] = 1
+        return _Tokens(ids, mask)
+
+    def _run(self, requests: Sequence[_Tokens]) -> list[NDArray[np.float32]]:
+        """One batch, padded to its longest request."""
+        width = max(request.ids.shape[1] for request in requests)
+        rows = [len(request.ids) for request in requests]
+        ids, mask = np.zeros((sum(rows), width), np.int64), np.zeros((sum(rows), width), np.int64)
+        at = 0
+        for request, count in zip(requests, rows, strict=True):
+            ids[at : at + count, : request.ids.shape[1]] = request.ids
+            mask[at : at + count, : request.mask.shape[1]] = request.mask
+            at += count
+        feeds: dict[str, Tensor] = {"input_ids": ids, "attention_mask": mask}
+        if self._typed:
+            feeds["token_type_ids"] = np.zeros_like(ids)
+        output = self._session.outputs[0].name
+        vectors = self._pooled(self._session.run(feeds, [output])[output], mask)
+        return [part["v"] for part in parted({"v": vectors}, rows)]
+
+    def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """One vector a row, float32 (n, d), from float32 (n, s, d)."""
+        vectors = tokens
+        if tokens.ndim == 3 and self._manifest.pooling == "cls":
+            vectors = tokens[:, 0]
+        elif tokens.ndim == 3:
+            weights = mask[:, :, None].astype(np.float32)
+            vectors = (tokens * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+        if self._manifest.normalise:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+class Classifier:
+    """A head on an embedder: `text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n]."""
+
+    platform = "tiation-head"
+    inputs = (_TEXT,)
+    outputs = (TensorSpec("label", "BYTES", (-1,)), TensorSpec("score", "FP32", (-1,)))
+    inferred: tuple[str, ...] = ()
+    classifies: Items = "texts"
+
+    def __init__(self, backbone: Callable[[], Servable], head: Head) -> None:
+        self._backbone = backbone
+        self._head = head
+
+    @staticmethod
+    async def build(manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> Classifier:
+        """Compute the vectors of the examples and make the head.
+
+        Args:
+            manifest: with the examples.
+            backbone: gives the embedder as it is loaded now.
+
+        Raises:
+            BackboneError: the backbone is no text encoder.
+        """
+        embedder = backbone()
+        if not isinstance(embedder, Embedder):
+            raise BackboneError(f"backbone: `{manifest.backbone}` is no text encoder", backbone=manifest.backbone)
+        examples, _ = await embedder.embed([example.text for example in manifest.examples])
+        others, _ = await embedder.embed(list(manifest.others))
+        return Classifier(backbone, Head(manifest, examples, others))
+
+    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+        """Labels and scores."""
+        check_tensors(self.inputs, tensors)
+        found = await self.classify(_texts(tensors["text"]), owner=owner)
+        encoded = np.empty(len(found.labels), object)
+        encoded[:] = [label.encode() for label in found.labels]
+        return Inference({"label": encoded, "score": found.scores}, len(encoded), found.tokens)
+
+    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+        """Labels for texts."""
+        embedder = self._backbone()
+        if not isinstance(embedder, Embedder):
+            raise BackboneError("the backbone is no text encoder any more")
+        vectors, tokens = await embedder.embed(values)
+        labels, scores, all_scores = self._head.classify(vectors)
+        return Classified(labels, scores, self._head.labels, all_scores, tokens)
+
+    @property
+    def waiting(self) -> int:
+        """Nothing waits here; the backbone has the queue."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing to give back; the backbone stays."""
+
+
+def _texts(values: Tensor) -> list[str]:
+    """The texts of an input.
+
+    Raises:
+        ElementError: one is not UTF-8, or far longer than any model reads.
+    """
+    texts = []
+    for at, value in enumerate(values):
+        if len(value) > _MAX_TEXT_BYTES:
+            raise ElementError("text", at, f"is {len(value)} bytes; at most {_MAX_TEXT_BYTES} are read")
+        try:
+            texts.append(value.decode())
+        except UnicodeDecodeError:
+            raise ElementError("text", at, "holds bytes that are not UTF-8") from None
+    return texts
+
+
+def _open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 -- the library raises plain Exception
+        raise ModelFileError(f"{path.name}: is no tokenizer ({str(error)[:200]})", file=path.name) from None
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    return tokenizer

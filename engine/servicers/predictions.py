@@ -1,0 +1,111 @@
+"""PredictionService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tiation.engine.v1 import prediction_pb2 as pb
+from tiation.engine.v1 import prediction_pb2_grpc
+
+from engine.errors import NoLabelsError, WrongItemsError
+from engine.repository import Loaded, Repository
+from engine.servables import Classified, Embedder
+from engine.servicers.usage import note_predicted
+from mesh.call import Context
+from mesh.identity import current_caller
+
+__all__ = ["PredictionServicer"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_HERE = 4096
+_ITEMS = ("texts", "images", "rows")
+
+
+class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
+    """Asks models in their own words.
+
+    Args:
+        repository: knows the models in memory.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    async def Embed(self, request: pb.EmbedRequest, _: Context) -> pb.EmbedResponse:
+        """Vectors of texts."""
+        loaded = self._find(request.name, request.version)
+        if not isinstance(loaded.servable, Embedder):
+            raise NoLabelsError(f"{request.name} makes no vectors of texts; a model of the kind text-embedding does")
+        with loaded.figures.request():
+            vectors, tokens = await loaded.servable.embed(request.texts)
+        note_predicted(len(vectors), tokens)
+        return await _aside(len(vectors) * 16, _vectors, vectors, loaded.version)
+
+    async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
+        """Labels for texts, images or rows."""
+        loaded = self._find(request.name, request.version)
+        _check(request, loaded)
+        size = sum(len(row.values) for row in request.rows)
+        values = await _aside(size, _values, request, loaded)
+        with loaded.figures.request():
+            found = await loaded.servable.classify(values, owner=current_caller().tenant)
+        note_predicted(len(found.labels), found.tokens)
+        size = len(found.labels) * min(request.top_k, len(found.names))
+        return await _aside(size, _answer, found, loaded.version, request.top_k)
+
+    def _find(self, name: str, version: int) -> Loaded:
+        return self._repository.find(current_caller().tenant, name, str(version or ""))
+
+
+async def _aside(size: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Do some work on messages: here, or in a thread where its size, in values, would keep other calls waiting."""
+    if size <= _HERE:
+        return work(*arguments, **named)
+    return await asyncio.to_thread(work, *arguments, **named)
+
+
+def _vectors(vectors: NDArray[np.float32], version: int) -> pb.EmbedResponse:
+    answer = pb.EmbedResponse(version=version)
+    for vector in vectors:
+        answer.embeddings.add(values=vector.tolist())  # ten times as fast as numpy's own numbers
+    return answer
+
+
+def _check(request: pb.ClassifyRequest, loaded: Loaded) -> None:
+    """See that the request holds what the model takes.
+
+    Raises:
+        WrongItemsError: it holds nothing, several things, or another thing.
+        NoLabelsError: the model gives no labels to anything.
+    """
+    taken = loaded.servable.classifies
+    sent = [field for field in _ITEMS if len(getattr(request, field))]
+    if taken is None:
+        raise NoLabelsError(f"{request.name} gives no labels to texts, images or rows; ask it with ModelInfer")
+    if sent != [taken]:
+        held = " and ".join(sent) or "nothing"
+        raise WrongItemsError(
+            f"the request holds {held}; {request.name} takes `{taken}`, and nothing else", takes=taken
+        )
+
+
+def _values(request: pb.ClassifyRequest, loaded: Loaded) -> Sequence[Any]:
+    if loaded.servable.classifies == "rows":
+        return [list(row.values) for row in request.rows]
+    return list(request.images) if loaded.servable.classifies == "images" else list(request.texts)
+
+
+def _answer(found: Classified, version: int, top_k: int) -> pb.ClassifyResponse:
+    answer = pb.ClassifyResponse(version=version)
+    order = np.argsort(-found.all_scores, axis=1, kind="stable")[:, :top_k]
+    ordered = np.take_along_axis(found.all_scores, order, axis=1)
+    for row, (label, score) in enumerate(zip(found.labels, found.scores.tolist(), strict=True)):
+        made = answer.classifications.add(label=label, score=score)
+        for column, each in zip(order[row].tolist(), ordered[row].tolist(), strict=True):
+            made.scores.add(label=found.names[column], score=each)
+    return answer

@@ -1,0 +1,73 @@
+"""Small ONNX graphs and folders of models, as a data scientist brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from engine.manifest import parse_manifest
+from engine.servables import BatchLimits, OnnxModel
+from engine.sessions import SessionSettings
+
+
+class Silent:
+    """Hears about batches and says nothing."""
+
+    def batch(self, **_figures) -> None:
+        return
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, tuple[int, Sequence[int | str]]],
+    outputs: dict[str, tuple[int, Sequence[int | str]]],
+    weights: dict[str, np.ndarray] | None = None,
+) -> bytes:
+    """A graph; inputs and outputs by name, with their type and shape."""
+    graph = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return made.SerializeToString()
+
+
+def doubling(shape: Sequence[int | str]) -> bytes:
+    """y = x + x."""
+    x = {"x": (TensorProto.FLOAT, shape)}
+    return model([helper.make_node("Add", ["x", "x"], ["y"])], x, {"y": (TensorProto.FLOAT, shape)})
+
+
+def mean_of_channels(shape: Sequence[int | str], axes: Sequence[int], *, softmax: bool, kind: int = TensorProto.FLOAT):
+    """An image classifier whose classes are its channels: the brightest is the answer."""
+    last = "logits" if softmax else "y"
+    nodes = [helper.make_node("ReduceMean", ["x" if kind == TensorProto.FLOAT else "f", "axes"], [last], keepdims=0)]
+    if kind != TensorProto.FLOAT:
+        nodes.insert(0, helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT))
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["logits"], ["y"], axis=1))
+    outputs = {"y": (TensorProto.FLOAT, [shape[0], 3])}
+    return model(nodes, {"x": (kind, shape)}, outputs, {"axes": np.array(axes, np.int64)})
+
+
+def folder(where: Path, manifest: str, **files: bytes) -> Path:
+    """A folder as `models push` takes it: files by their name without `.onnx`."""
+    where.mkdir(parents=True, exist_ok=True)
+    (where / "model.yaml").write_text(manifest)
+    for name, content in files.items():
+        (where / f"{name}.onnx").write_bytes(content)
+    return where
+
+
+def opened(where: Path, manifest: str, **files: bytes) -> OnnxModel:
+    """A model of the kind `onnx` in memory; the manifest's name must be `m`."""
+    made = folder(where, manifest, **files)
+    parsed = parse_manifest(manifest.encode(), model="m")
+    return OnnxModel(made, parsed, SessionSettings(), BatchLimits(8, 64), Silent())
