@@ -47,7 +47,7 @@ def _rights(home: Home) -> Finding:
     return good("who may read", "only the owner")
 
 
-def _is_secret(home: Path, path: Path) -> bool:
+def _is_secret(home: Home, path: Path) -> bool:
     if path.is_relative_to(home.path / "integration" / "data"):
         return False  # what others keep there is theirs
     return path.is_file() and (path.suffix in (".key", ".pem", ".db") or path.name in ("pepper", "svid.json", "token"))
