@@ -28,6 +28,9 @@ _COMMANDS = {
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
     "records": "cli.commands.records:records",
+    "backup": "cli.commands.backup:backup",
+    "restore": "cli.commands.backup:restore",
+    "doctor": "cli.commands.doctor:doctor",
     "completion": "cli.commands.completion:completion",
 }
 
