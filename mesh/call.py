@@ -15,6 +15,7 @@ from tiation.mesh.v1 import call_record_pb2, options_pb2
 
 from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
+from mesh.tracing import TraceContext
 
 __all__ = ["Call", "Context", "call_in_progress", "current_call", "note_usage"]
 
@@ -35,6 +36,8 @@ class Call:
         uid: its identifier, a UUIDv7.
         start_ns: wall clock at arrival, nanoseconds.
         started_ns: monotonic clock at arrival, nanoseconds.
+        trace: where in a trace it is.
+        parent_span: the span above it; empty where the trace begins here.
         stage_us: microseconds by stage.
         usage: what it used up, by unit; see `note_usage`.
         kept: true once a record of it is durable.
@@ -47,7 +50,8 @@ class Call:
     uid: str
     start_ns: int
     started_ns: int
-    trace_id: str = ""
+    trace: TraceContext | None = None
+    parent_span: str = ""
     peer: str = ""
     caller: Caller | None = None
     resource: str = ""
@@ -61,6 +65,11 @@ class Call:
     open: bool = True
     stage_us: dict[str, int] = field(default_factory=dict)
     usage: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def trace_id(self) -> str:
+        """Its trace, 32 hexadecimal digits; empty before it is known."""
+        return self.trace.trace_id if self.trace is not None else ""
 
     def to_record(self, service: str) -> call_record_pb2.CallRecord:
         """The record of the call as it stands now."""

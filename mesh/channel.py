@@ -18,6 +18,7 @@ from mesh.config import Endpoint
 from mesh.errors import Code, TiationError
 from mesh.identity import Requester, spiffe_id
 from mesh.svid import Svid, SvidSource
+from mesh.tracing import TRACE_HEADER, current_trace
 
 __all__ = ["ASSERTION_HEADER", "Channels", "ServiceUnknownError"]
 
@@ -80,7 +81,7 @@ class Channels:
         return made  # type: ignore[no-any-return]
 
     def on_behalf(self, service: str, requester: Requester) -> tuple[tuple[str, str], ...]:
-        """Metadata that says, signed and for one minute, for whom a call to `service` is made."""
+        """Metadata that says, signed and for one minute, for whom a call to `service` is made; and in which trace."""
         now = time.time()
         key = (service, requester)
         kept = self._assertions.get(key)
@@ -90,7 +91,10 @@ class Channels:
             svid = self._svid.current
             signed = sign(svid.key, requester, issuer=self._identity, audience=service, now=now)
             kept = self._assertions[key] = (now + _ASSERTION_REUSE_S, svid, signed)
-        return ((ASSERTION_HEADER, kept[2]),)
+        trace = current_trace.get()
+        if trace is None:
+            return ((ASSERTION_HEADER, kept[2]),)
+        return ((ASSERTION_HEADER, kept[2]), (TRACE_HEADER, trace.header()))
 
     async def close(self) -> None:
         """Close every channel."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import yaml
@@ -26,6 +26,7 @@ __all__ = [
     "SecuritySettings",
     "Settings",
     "SettingsError",
+    "TracingSettings",
     "load_settings",
 ]
 
@@ -102,6 +103,13 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
     sql_drivers: tuple[str, ...] = ("sqlite",)
 
 
+class TracingSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Traces."""
+
+    endpoint: Annotated[str, msgspec.Meta(pattern=r"^(https?://[^/]+(:\d+)?/?)?$")] = ""
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+
+
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
@@ -121,6 +129,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     integration: IntegrationSettings = IntegrationSettings()
+    tracing: TracingSettings = TracingSettings()
     services: Mapping[str, Endpoint] = {}
 
 

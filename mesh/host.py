@@ -34,9 +34,11 @@ from mesh.spool import Spool
 from mesh.stages.access import AccessStage
 from mesh.stages.identity import IdentityStage
 from mesh.stages.metrics import CallMetrics
+from mesh.stages.trace import TraceStage
 from mesh.stages.validation import ValidationStage
 from mesh.svid import SvidSource
 from mesh.telemetry import new_registry, serve_metrics, set_up_logs
+from mesh.tracing import Tracer
 
 __all__ = ["Build", "Host", "issuer_of", "run"]
 
@@ -133,9 +135,13 @@ class Host:
         self._stack.callback(spool.close)
         recorder = Recorder(service, database, spool)
         relay = Relay(recorder, database, channels)
-        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, Pages(_secret(state / "pages.key")))
+        tracer = Tracer(service, settings.tracing)
+        self._stack.push_async_callback(asyncio.to_thread, tracer.close)
+        pages = Pages(_secret(state / "pages.key"))
+        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, pages, tracer)
         built = await self._build(mesh)
         stages = Stages(
+            TraceStage(tracer),
             CallMetrics(registry),
             recorder,
             IdentityStage(service, settings.trust_domain, holder),

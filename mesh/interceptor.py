@@ -30,7 +30,7 @@ from mesh.stages.deadline import open_deadline
 from mesh.stages.errors import MalformedRequestError, failure_of
 from mesh.stages.identity import IdentityStage
 from mesh.stages.metrics import CallMetrics
-from mesh.stages.trace import open_trace
+from mesh.stages.trace import TraceStage
 from mesh.stages.validation import ValidationStage
 from mesh.status import DETAILS_KEY, GRPC_CODES, status_of
 
@@ -43,6 +43,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class Stages:
     """The stages that need something to work with."""
 
+    trace: TraceStage
     metrics: CallMetrics
     recorder: Recorder
     identity: IdentityStage
@@ -145,7 +146,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         call = Call(method, context, metadata, _uuid7(), time.time_ns(), time.perf_counter_ns())
         current_call.set(call)
-        open_trace(call)
+        self._stages.trace.open(call)
         self._stages.metrics.open(call)
         return call
 
@@ -207,6 +208,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code, call.reason = int(error.code), error.reason
         call.open = False
         self._stages.metrics.close(call)
+        self._stages.trace.close(call)
         if failure is not None:
             status = status_of(failure, self._domain)
             await call.context.abort(

@@ -20,6 +20,7 @@ from mesh.db import Database
 from mesh.pagination import Pages
 from mesh.sandbox import SandboxPool
 from mesh.svid import SvidSource
+from mesh.tracing import Tracer
 
 __all__ = ["Mesh", "Registration", "Service"]
 
@@ -44,6 +45,7 @@ class Mesh:
         svid: the service's own certificate and key, renewed as time goes on.
         registry: where the service's figures are collected.
         pages: makes and checks page tokens.
+        tracer: sends spans.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class Mesh:
     svid: SvidSource
     registry: CollectorRegistry
     pages: Pages
+    tracer: Tracer
 
 
 async def _nothing() -> None:

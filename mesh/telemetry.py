@@ -10,6 +10,8 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 from structlog.typing import EventDict, WrappedLogger
 
+from mesh.tracing import current_trace
+
 __all__ = ["new_registry", "serve_metrics", "set_up_logs"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -22,7 +24,9 @@ def set_up_logs(service: str, level: str) -> None:
 
     def name_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         named = {_NAMES.get(key, key): value for key, value in event.items()}
-        return {**named, "service.name": service, "ecs.version": _ECS_VERSION}
+        trace = current_trace.get()
+        where = {"trace.id": trace.trace_id, "span.id": trace.span_id} if trace is not None else {}
+        return {**named, **where, "service.name": service, "ecs.version": _ECS_VERSION}
 
     structlog.configure(
         processors=[

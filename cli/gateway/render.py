@@ -14,6 +14,7 @@ from cli.gateway.cors import cors_policy
 from cli.gateway.replies import reply_mappers
 from cli.gateway.routes import SHARED, routes
 from cli.gateway.sds import SECRETS
+from cli.gateway.tracing import collector_clusters, tracing
 from mesh.channel import ASSERTION_HEADER
 from mesh.config import SERVICES, Settings
 from mesh.host import issuer_of
@@ -58,6 +59,7 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "reply_mappers": reply_mappers(),
             "removed_headers": [ASSERTION_HEADER],
             "codec_header": CODEC_HEADER,
+            "tracing": tracing(settings.tracing),
             "not_modified": str(CLONE / "envoy" / "not_modified.lua"),
             "connect_json": str(CLONE / "envoy" / "connect_json.lua"),
             "cors": cors_policy(gateway.cors_origins),
@@ -73,7 +75,10 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "max_connections": gateway.max_connections,
             "front_secret": _secret(home, "front"),
             "http_connection_manager": manager,
-            "clusters": [_cluster(settings, home, service) for service in SERVICES],
+            "clusters": [
+                *(_cluster(settings, home, service) for service in SERVICES),
+                *collector_clusters(settings.tracing),
+            ],
         },
     )
     return configuration
