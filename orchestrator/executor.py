@@ -29,6 +29,8 @@ __all__ = ["Executor", "Limits"]
 
 _ALL_EVENTS = 1_000_000
 _DRAIN_S = 5.0
+_LOOK_S = 0.5
+"""How often runs are looked for that another executor has let go of, or has died with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ class Executor:
                 work.journal.cancel_requested = True
             work.cancelled.set()
 
+    def hear_cancellation(self, run: str | None) -> None:
+        """Hear from another process that a run is to end; what may have been missed comes with the next renewal."""
+        if run is not None:
+            self.cancel(run)
+
     async def drain(self) -> None:
         """Take nothing more on; let runs come to the end of their step, then hand them back."""
         self._draining = True
@@ -136,7 +143,7 @@ class Executor:
                 claimed = 0
             if not claimed:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(1.0, self._limits.lease_s / 5)):
+                    async with asyncio.timeout(min(_LOOK_S, self._limits.lease_s / 5)):
                         await self._wake.wait()
 
     async def _claim(self) -> int:

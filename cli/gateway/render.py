@@ -12,7 +12,7 @@ import yaml
 from cli.gateway.contract import REFLECTED_BY, services
 from cli.gateway.sds import SECRETS
 from mesh.channel import ASSERTION_HEADER
-from mesh.config import SERVICES, Settings
+from mesh.config import SERVICES, Settings, processes_of
 from mesh.host import issuer_of
 from mesh.identity import spiffe_id
 from mesh.svid import write_private
@@ -77,19 +77,23 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def _cluster(settings: Settings, home: Path, service: str) -> Any:  # noqa: ANN401 -- a piece of configuration
-    host, _, port = settings.services[service].address.rpartition(":")
+    processes = [name for name, of in processes_of(settings).items() if of == service]
     return _filled(
         "cluster.yaml",
         {
             "service": service,
-            "host": host,
-            "port": int(port),
+            "endpoints": [_endpoint(settings.services[name].address) for name in processes],
             "server_name": f"{service}.{settings.trust_domain}",
             "identity": spiffe_id(settings.trust_domain, service),
             "svid_secret": _secret(home, "svid"),
             "bundle_secret": _secret(home, "bundle"),
         },
     )
+
+
+def _endpoint(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
 
 
 def _token_rules() -> list[dict[str, Any]]:
