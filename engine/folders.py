@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.models import File
 
-__all__ = ["files_in", "move_into_place"]
+__all__ = ["files_in", "move_into_place", "sweep"]
 
 
 def move_into_place(staged: Path, target: Path) -> None:
@@ -16,6 +16,13 @@ def move_into_place(staged: Path, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove uploads that a crash left behind."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def files_in(folder: Path) -> list[File]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
-__all__ = ["File", "Model", "ModelVersion", "Spec", "version_name"]
+from mesh.entries import Entry
+
+__all__ = ["File", "Model", "ModelVersion", "Spec", "loading_order", "specs_of", "version_name"]
 
 
 class File(msgspec.Struct, frozen=True):
@@ -52,3 +57,13 @@ class ModelVersion(msgspec.Struct, frozen=True):
 def version_name(model: str, version: int) -> str:
     """The name of a model's version."""
     return f"{model}/versions/{version}"
+
+
+def specs_of(specs: Sequence[Any]) -> tuple[Spec, ...]:
+    """A servable's inputs or outputs as they are kept."""
+    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)
+
+
+def loading_order(entry: Entry[ModelVersion]) -> int:
+    """What others stand on comes first."""
+    return {"onnx": 0, "text-embedding": 1, "text-classification": 2}.get(entry.body.kind, 3)

@@ -24,8 +24,8 @@ from mesh.db import Database, await_database, open_database
 from mesh.errors import TiationError
 from mesh.interceptor import Stages
 from mesh.migrate import migrate
-from mesh.pagination import Pages
 from mesh.page_key import page_key
+from mesh.pagination import Pages
 from mesh.policy_holder import PolicyHolder
 from mesh.record import Recorder, Relay
 from mesh.sandbox import SandboxPool

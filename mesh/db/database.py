@@ -1,8 +1,8 @@
 """The one way to a service's database: reads in a few threads, writes in groups.
 
 Every write of a process goes through one writer thread. Whatever waits when a transaction ends goes into the next
-one together, so that sixteen writers pay for one fsync and never fight for SQLite's lock. On PostgreSQL the writers of a
-service's processes take turns likewise, by a lock that each transaction begins with. Schemas and statements live in
+one together, so that sixteen writers pay for one fsync and never fight for SQLite's lock. On PostgreSQL the writers of
+a service's processes take turns likewise, by a lock that each transaction begins with. Schemas and statements live in
 each service's `store.py`, not here.
 """
 
@@ -179,7 +179,8 @@ class Database:
         key = lock_key("alone", self.schema, what)
         connection = await asyncio.to_thread(self._open_alone)
         try:
-            while not await asyncio.to_thread(_scalar, connection, f"SELECT pg_try_advisory_lock({key})"):
+            asking = f"SELECT pg_try_advisory_lock({key})"
+            while not await asyncio.to_thread(_scalar, connection, asking):  # noqa: ASYNC110 -- another process has it
                 await asyncio.sleep(_LOOK_S)
             yield
         finally:
@@ -255,7 +256,7 @@ class Database:
                     raise OutcomeUnknownError from error
                 raise
 
-    def _run_units(self, connection: Connection, group: Sequence[_Unit], savepoints: bool, durable: bool) -> None:  # noqa: FBT001
+    def _run_units(self, connection: Connection, group: Sequence[_Unit], savepoints: bool, durable: bool) -> None:
         if self.is_sqlite:
             connection.begin()
         else:
@@ -295,13 +296,17 @@ class Database:
             savepoint.commit()
 
     def _do(self, unit: _Unit, connection: Connection) -> None:
-        """Run a member's work and see that the transaction is whole: PostgreSQL answers COMMIT after an error with
-        a rollback that nobody hears of."""
+        """Run a member's work and see that the transaction is whole.
+
+        PostgreSQL answers COMMIT after an error with a rollback of which nobody hears.
+        """
         unit.result = unit.work(connection)
         if not self.is_sqlite:
             driver: Any = connection.connection.driver_connection
             if driver.info.transaction_status.name == "INERROR":
-                raise RuntimeError("a write went on after an error of the database; set a savepoint around what may fail")
+                raise RuntimeError(
+                    "a write went on after an error of the database; put a savepoint around what may fail"
+                )
 
     @staticmethod
     def _watched(connection: Connection, work: Work[T]) -> T:

@@ -29,7 +29,13 @@ _SESSION = {
     "client_min_messages": "warning",
 }
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
-_NEVER = ("password authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied", "certificate")
+_NEVER = (
+    "password authentication failed",
+    "pg_hba.conf",
+    "does not exist",
+    "permission denied",
+    "certificate",
+)
 """What the server says when waiting is of no use."""
 
 
@@ -124,7 +130,7 @@ def _check(connection: Connection, address: str) -> None:
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery()"
     ).one()
     if version < _OLDEST:
-        raise DatabaseRefusedError(f"the database {address} is PostgreSQL {version // 10000}; 15 is the oldest that will do")
+        raise DatabaseRefusedError(f"the database {address} is PostgreSQL {version // 10000}; 15 or newer is needed")
     if encoding != "UTF8":
         raise DatabaseRefusedError(
             f"the database {address} keeps text as {encoding}; make one with CREATE DATABASE … ENCODING 'UTF8' "

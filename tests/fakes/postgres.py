@@ -70,13 +70,13 @@ class Postgres:
         )
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; call it on the main thread, with whose end the server ends."""
         log = (self.folder.parent / "log").open("ab")
         with log:
             self.process = subprocess.Popen(
                 [str(self.programs / "postgres"), "-D", str(self.folder), "-p", str(self.port)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.user, env=self.environment,
-                preexec_fn=_end_with_parent, start_new_session=True,
+                preexec_fn=_end_with_parent, start_new_session=True,  # noqa: PLW1509 -- it calls the kernel only
             )  # fmt: skip
         deadline = time.monotonic() + 60
         while True:
