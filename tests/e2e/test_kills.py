@@ -18,25 +18,28 @@ KILLED = {
     "sqlite": ("orchestrator", "engine", "integration"),
     "postgresql": ("orchestrator", "orchestrator-2", "engine", "engine-2"),
 }
-ON_BOTH = pytest.mark.parametrize("here", KILLED, indirect=True, scope="module")
+ON_BOTH = pytest.mark.parametrize("here", KILLED, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def here(request, tmp_path_factory) -> Iterator[Installed]:
-    """A platform with the example deployed: one process a service on SQLite, or two of some on PostgreSQL."""
-    if request.param == "postgresql":
-        yield request.getfixturevalue("replicated")
-        return
+def plain(tmp_path_factory) -> Iterator[Installed]:
+    """A platform of this module's own on SQLite, one process a service, with the example deployed."""
     with installed(tmp_path_factory.mktemp("kills") / "home") as made:
         made.deploy_example()
         yield made
+
+
+@pytest.fixture
+def here(request) -> Installed:
+    """A platform on the kind of database that is asked for; on PostgreSQL it has two processes of some services."""
+    made: Installed = request.getfixturevalue("replicated" if request.param == "postgresql" else "plain")
+    return made
 
 
 @pytest.mark.parametrize(
     ("here", "service"),
     [(kind, each) for kind, all_of in KILLED.items() for each in all_of],
     indirect=["here"],
-    scope="module",  # so that each platform is started once
 )
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_survives_the_kill_of_a_service_at_a_commit_point(here: Installed, service: str, point: str):

@@ -172,7 +172,8 @@ async def test_every_migration_runs_and_its_columns_mean_what_they_mean_on_sqlit
             "OR (data_type IN ('text', 'character varying', 'character') AND collation_name IS DISTINCT FROM 'C'))"
         ).all()
         small = connection.exec_driver_sql(
-            "SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() AND data_type <> 'bigint'::regtype"
+            "SELECT sequencename FROM pg_sequences "
+            "WHERE schemaname = current_schema() AND data_type <> 'bigint'::regtype"
         ).all()
         made = connection.exec_driver_sql("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").scalar()
     assert (unlike, small) == ([], [])
