@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import secrets
+import statistics
 import sys
 import tempfile
 import time
@@ -20,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import mesh
 import orchestrator
 from bench.measure import quantile, write_results
-from mesh.db import Database, open_database
+from mesh.db import Database, await_database, open_database
 from mesh.migrate import migrate
 from mesh.sandbox import SandboxPool
 from orchestrator.executor import Executor, Limits
@@ -30,6 +32,7 @@ from orchestrator.runs import ENDED
 from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import a_run
+from tests.fakes.postgres import postgres_server
 
 STEPS = 50
 THINK = "call: infer, with: {model: m, inputs: {x: [1]}}"
@@ -89,10 +92,12 @@ class Workplace:
                 await grown.wait()
 
 
-async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], float]:
-    """Seconds of each run, and of all together."""
+async def measure(body: str, at_once: int, runs: int, server: str = "") -> tuple[list[float], float]:
+    """Seconds of each run, and of all together; on a SQLite file of its own, or in a schema of its own on a server."""
     with tempfile.TemporaryDirectory(prefix="bench-journal-") as folder:
-        database = open_database(f"sqlite:///{folder}/orchestrator.db")
+        schema = f"bench_{secrets.token_hex(4)}" if server else ""
+        await_database(server or "sqlite://", print, schema=schema)
+        database = open_database(server or f"sqlite:///{folder}/orchestrator.db", schema=schema)
         migrate(database.engine, Path(mesh.__path__[0]) / "migrations" / "versions", version_table="mesh_version")
         migrate(database.engine, Path(orchestrator.__path__[0]) / "migrations" / "versions")
         sandbox = SandboxPool()
@@ -111,20 +116,23 @@ async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], floa
         whole = time.perf_counter() - began
         await place.executor.stop()
         await sandbox.close()
+        if server:
+            await database.write(lambda transaction: transaction.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE"))
         await database.close()
         return taken, whole
 
 
-async def main(runs: int) -> None:
-    """Print a table and write it down."""
+async def rows_of(kind: str, server: str, runs: int) -> list[dict[str, object]]:
+    """A row for each flow, one run at a time and sixteen."""
     rows: list[dict[str, object]] = []
     for name, body in FLOWS.items():
         steps = 1 if name == "empty run" else STEPS
         for at_once in (1, 16):
-            taken, whole = await measure(body, at_once, runs)
+            taken, whole = await measure(body, at_once, runs, server)
             p50 = quantile(taken, 0.5) * 1000
             rows.append(
                 {
+                    "database": kind,
                     "flow": name,
                     "runs_at_once": at_once,
                     "run_p50_ms": round(p50, 3),
@@ -133,14 +141,49 @@ async def main(runs: int) -> None:
                     "runs_per_s": round(len(taken) / whole),
                 }
             )
+    return rows
+
+
+async def compared(server: str, runs: int) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """PostgreSQL beside SQLite: each flow on both, one right after the other, three times; the middle one counts."""
+    rows: list[dict[str, object]] = []
+    ratios: dict[str, float] = {}
+    for name in ("empty run", "infer", "connect"):
+        steps = 1 if name == "empty run" else STEPS
+        rates: dict[str, list[float]] = {"sqlite": [], "postgresql": []}
+        for _ in range(3):
+            for kind in rates:
+                taken, whole = await measure(FLOWS[name], 16, runs, server if kind == "postgresql" else "")
+                rates[kind].append(len(taken) * steps / whole)
+        for kind, found in rates.items():
+            middle = round(statistics.median(found))
+            rows.append({"database": kind, "flow": name, "runs_at_once": 16, "steps_per_s": middle})
+        pairs = zip(rates["postgresql"], rates["sqlite"], strict=True)
+        ratios[f"{name}, 16 runs at once, postgresql / sqlite"] = statistics.median(p / s for p, s in pairs)
+    return rows, ratios
+
+
+async def main(runs: int, server: str) -> None:
+    """Print a table and write it down."""
+    rows = await rows_of("sqlite", "", runs)
     rate = {row["flow"]: float(str(row["steps_per_s"])) for row in rows if row["runs_at_once"] == 16}
     ratios = {
         f"{flow}, 16 runs at once, of 2,000 steps/s": rate[flow] / 2000 for flow in ("set, jq", "infer", "connect")
     }
+    if server:
+        more, beside = await compared(server, runs)
+        rows, ratios = rows + more, ratios | beside
     write_results("journal", rows, ratios)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=64, help="runs a row")
-    uvloop.run(main(parser.parse_args().runs))
+    parser.add_argument("--postgres", action="store_true", help="compare with the PostgreSQL that the tests bring")
+    parser.add_argument("--database", default="", help="compare with this PostgreSQL; the URL may hold a password")
+    arguments = parser.parse_args()
+    if arguments.postgres:
+        with postgres_server() as own:
+            uvloop.run(main(arguments.runs, own.url))
+    else:
+        uvloop.run(main(arguments.runs, arguments.database))

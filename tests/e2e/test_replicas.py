@@ -31,7 +31,10 @@ LEASE_S = 2.0
 LOOP = """
 document: {dsl: 1.0.0, namespace: tests, name: loop, version: 1.0.0}
 do:
-  - think: {call: infer, with: {model: all-minilm-l6-v2, inputs: {text: "${ [range(24) | tostring * 40] }"}}, output: {as: '${ 1 }'}}
+  - think:
+      call: infer
+      with: {model: all-minilm-l6-v2, inputs: {text: "${ [range(24) | tostring * 40] }"}}
+      output: {as: "${ 1 }"}
   - again: {set: {n: 1}, then: think}
 """
 

@@ -63,6 +63,13 @@ class Postgres:
         """The database as a setting has it."""
         return f"postgresql+asyncpg://tiation:{_QUOTED}@127.0.0.1:{self.port}/tiation"
 
+    def make_database(self, name: str) -> str:
+        """Make another database, empty; returns its URL as a setting has it."""
+        with self.connect("postgres") as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{self.url.removesuffix('tiation')}{name}"
+
     def connect(self, database: str = "tiation") -> psycopg.Connection:
         """A connection of the test's own, each statement a transaction."""
         return psycopg.connect(
