@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
 import secrets
 import statistics
 import sys
@@ -21,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import mesh
 import orchestrator
-from bench.measure import quantile, write_results
+from bench.measure import RESULTS, quantile, write_results
 from mesh.db import Database, await_database, open_database
 from mesh.migrate import migrate
 from mesh.sandbox import SandboxPool
@@ -122,28 +124,6 @@ async def measure(body: str, at_once: int, runs: int, server: str = "") -> tuple
         return taken, whole
 
 
-async def rows_of(kind: str, server: str, runs: int) -> list[dict[str, object]]:
-    """A row for each flow, one run at a time and sixteen."""
-    rows: list[dict[str, object]] = []
-    for name, body in FLOWS.items():
-        steps = 1 if name == "empty run" else STEPS
-        for at_once in (1, 16):
-            taken, whole = await measure(body, at_once, runs, server)
-            p50 = quantile(taken, 0.5) * 1000
-            rows.append(
-                {
-                    "database": kind,
-                    "flow": name,
-                    "runs_at_once": at_once,
-                    "run_p50_ms": round(p50, 3),
-                    "step_p50_ms": round(p50 / steps, 3),
-                    "steps_per_s": round(len(taken) * steps / whole),
-                    "runs_per_s": round(len(taken) / whole),
-                }
-            )
-    return rows
-
-
 async def compared(server: str, runs: int) -> tuple[list[dict[str, object]], dict[str, float]]:
     """PostgreSQL beside SQLite: each flow on both, one right after the other, three times; the middle one counts."""
     rows: list[dict[str, object]] = []
@@ -152,9 +132,9 @@ async def compared(server: str, runs: int) -> tuple[list[dict[str, object]], dic
         steps = 1 if name == "empty run" else STEPS
         rates: dict[str, list[float]] = {"sqlite": [], "postgresql": []}
         for _ in range(3):
-            for kind in rates:
+            for kind, found in rates.items():
                 taken, whole = await measure(FLOWS[name], 16, runs, server if kind == "postgresql" else "")
-                rates[kind].append(len(taken) * steps / whole)
+                found.append(len(taken) * steps / whole)
         for kind, found in rates.items():
             middle = round(statistics.median(found))
             rows.append({"database": kind, "flow": name, "runs_at_once": 16, "steps_per_s": middle})
@@ -163,27 +143,57 @@ async def compared(server: str, runs: int) -> tuple[list[dict[str, object]], dic
     return rows, ratios
 
 
-async def main(runs: int, server: str) -> None:
+async def main(runs: int) -> None:
     """Print a table and write it down."""
-    rows = await rows_of("sqlite", "", runs)
+    rows: list[dict[str, object]] = []
+    for name, body in FLOWS.items():
+        steps = 1 if name == "empty run" else STEPS
+        for at_once in (1, 16):
+            taken, whole = await measure(body, at_once, runs)
+            p50 = quantile(taken, 0.5) * 1000
+            rows.append(
+                {
+                    "flow": name,
+                    "runs_at_once": at_once,
+                    "run_p50_ms": round(p50, 3),
+                    "step_p50_ms": round(p50 / steps, 3),
+                    "steps_per_s": round(len(taken) * steps / whole),
+                    "runs_per_s": round(len(taken) / whole),
+                }
+            )
     rate = {row["flow"]: float(str(row["steps_per_s"])) for row in rows if row["runs_at_once"] == 16}
     ratios = {
         f"{flow}, 16 runs at once, of 2,000 steps/s": rate[flow] / 2000 for flow in ("set, jq", "infer", "connect")
     }
-    if server:
-        more, beside = await compared(server, runs)
-        rows, ratios = rows + more, ratios | beside
     write_results("journal", rows, ratios)
+
+
+async def main_compared(server: str, runs: int) -> None:
+    """Print what PostgreSQL is beside SQLite, and write it down beside the rows that are there."""
+    path = RESULTS / "journal.json"
+    before = json.loads(path.read_text())
+    rows, ratios = await compared(server, runs)
+    kept = [row for row in before["rows"] if "database" not in row]
+    write_results("journal", kept + rows, before["ratios"] | ratios)
+    now = json.loads(path.read_text())
+    beside = {key: now[key] for key in ("machine", "command", "time")}
+    path.write_text(json.dumps({**now, **{key: before[key] for key in beside}, "postgresql": beside}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=64, help="runs a row")
-    parser.add_argument("--postgres", action="store_true", help="compare with the PostgreSQL that the tests bring")
-    parser.add_argument("--database", default="", help="compare with this PostgreSQL; the URL may hold a password")
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="compare with PostgreSQL: the one of TIATION_DATABASE, or the one that the tests bring",
+    )
     arguments = parser.parse_args()
-    if arguments.postgres:
-        with postgres_server() as own:
-            uvloop.run(main(arguments.runs, own.url))
+    given = os.environ.get("TIATION_DATABASE", "")  # on the command line others would see its password
+    if not arguments.postgres:
+        uvloop.run(main(arguments.runs))
+    elif given:
+        uvloop.run(main_compared(given, arguments.runs))
     else:
-        uvloop.run(main(arguments.runs, arguments.database))
+        with postgres_server() as own:
+            uvloop.run(main_compared(own.url, arguments.runs))

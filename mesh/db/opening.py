@@ -153,7 +153,7 @@ def _postgres(location: str, schema: str) -> Engine:
     given = url.query.get("options", "")
     session = {**_SESSION, **({"search_path": f'"{schema}"'} if schema else {})}
     options = " ".join([str(given), *(f"-c {name}={value}" for name, value in session.items())]).strip()
-    return create_engine(
+    engine = create_engine(
         url.difference_update_query(["options"]),
         isolation_level="READ COMMITTED",
         pool_size=8,
@@ -165,6 +165,8 @@ def _postgres(location: str, schema: str) -> Engine:
             **_KEEPALIVE,
         },
     )
+    engine.dialect.use_insertmanyvalues_wo_returning = True  # many rows go in one statement, one way to the server
+    return engine
 
 
 def _sqlite(location: str) -> Engine:
