@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from mesh.db import Database, Transaction
+from mesh.db import Database, DatabaseUnavailableError, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
 from orchestrator.errors import LeaseLostError
@@ -197,8 +197,8 @@ class Executor:
             await self._release(name)
         except LeaseLostError:
             self._log.info("run lost to another executor", run=name)
-        except JournalBrokenError as error:
-            self._log.warning("run paused: its journal cannot be written", run=name, error=str(error))
+        except (JournalBrokenError, DatabaseUnavailableError) as error:
+            self._log.warning("run paused: its journal cannot be read or written", run=name, error=str(error))
         except Exception as error:  # noqa: BLE001 -- the executor goes on with the others
             self._log.exception("run paused by a mistake of ours", run=name, exc_info=error)
         finally:  # a lease that is not handed back runs out; then the run is gone on with
@@ -225,7 +225,7 @@ class Executor:
         except HandedBackError:
             await journal.keep()
             raise
-        except (JournalBrokenError, LeaseLostError):
+        except (JournalBrokenError, LeaseLostError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
             self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)
@@ -241,6 +241,8 @@ class Executor:
     async def _flow(self, revision: str) -> Flow:
         try:
             return await self._flow_of(revision)
+        except DatabaseUnavailableError:
+            raise
         except TiationError as error:
             problem = problem_of(error, "")
             title = "The run's revision cannot be carried out"

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh.catalogue import NotFoundError
-from mesh.db import DatabaseFullError
+from mesh.db import DatabaseFullError, DatabaseUnavailableError
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow import parse_flow
 from orchestrator.notices import Notices
@@ -383,3 +383,21 @@ async def test_many_runs_end_and_leave_nothing_behind(database, sandbox, body):
         for name in names:
             assert (await ended(database, name)).state == "SUCCEEDED"
         assert own._works == {}
+
+
+async def test_a_database_that_is_away_when_the_flow_is_read_pauses_the_run_and_does_not_fail_it(database, sandbox):
+    await add(database)
+    flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + PLAIN)[0]
+    asked = []
+
+    async def flow_of(_):
+        asked.append(1)
+        if len(asked) == 1:
+            raise DatabaseUnavailableError("the service's database does not answer")
+        return flow
+
+    limits = Limits(8, 0.6, 1000)
+    own = Executor(database, ROWS, flow_of, lambda run: FakeCalls(), sandbox, Notices(), limits)
+    async with working(own):
+        assert (await ended(database)).state == "SUCCEEDED"
+    assert len(asked) == 2
