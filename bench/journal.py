@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
+import secrets
+import statistics
 import sys
 import tempfile
 import time
@@ -19,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import mesh
 import orchestrator
-from bench.measure import quantile, write_results
-from mesh.db import Database, open_database
+from bench.measure import RESULTS, quantile, write_results
+from mesh.db import Database, await_database, open_database
 from mesh.migrate import migrate
 from mesh.sandbox import SandboxPool
 from orchestrator.executor import Executor, Limits
@@ -30,6 +34,7 @@ from orchestrator.runs import ENDED
 from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import a_run
+from tests.fakes.postgres import postgres_server
 
 STEPS = 50
 THINK = "call: infer, with: {model: m, inputs: {x: [1]}}"
@@ -89,10 +94,12 @@ class Workplace:
                 await grown.wait()
 
 
-async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], float]:
-    """Seconds of each run, and of all together."""
+async def measure(body: str, at_once: int, runs: int, server: str = "") -> tuple[list[float], float]:
+    """Seconds of each run, and of all together; on a SQLite file of its own, or in a schema of its own on a server."""
     with tempfile.TemporaryDirectory(prefix="bench-journal-") as folder:
-        database = open_database(f"sqlite:///{folder}/orchestrator.db")
+        schema = f"bench_{secrets.token_hex(4)}" if server else ""
+        await_database(server or "sqlite://", print, schema=schema)
+        database = open_database(server or f"sqlite:///{folder}/orchestrator.db", schema=schema)
         migrate(database.engine, Path(mesh.__path__[0]) / "migrations" / "versions", version_table="mesh_version")
         migrate(database.engine, Path(orchestrator.__path__[0]) / "migrations" / "versions")
         sandbox = SandboxPool()
@@ -111,8 +118,29 @@ async def measure(body: str, at_once: int, runs: int) -> tuple[list[float], floa
         whole = time.perf_counter() - began
         await place.executor.stop()
         await sandbox.close()
+        if server:
+            await database.write(lambda transaction: transaction.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE"))
         await database.close()
         return taken, whole
+
+
+async def compared(server: str, runs: int) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """PostgreSQL beside SQLite: each flow on both, one right after the other, three times; the middle one counts."""
+    rows: list[dict[str, object]] = []
+    ratios: dict[str, float] = {}
+    for name in ("empty run", "infer", "connect"):
+        steps = 1 if name == "empty run" else STEPS
+        rates: dict[str, list[float]] = {"sqlite": [], "postgresql": []}
+        for _ in range(3):
+            for kind, found in rates.items():
+                taken, whole = await measure(FLOWS[name], 16, runs, server if kind == "postgresql" else "")
+                found.append(len(taken) * steps / whole)
+        for kind, found in rates.items():
+            middle = round(statistics.median(found))
+            rows.append({"database": kind, "flow": name, "runs_at_once": 16, "steps_per_s": middle})
+        pairs = zip(rates["postgresql"], rates["sqlite"], strict=True)
+        ratios[f"{name}, 16 runs at once, postgresql / sqlite"] = statistics.median(p / s for p, s in pairs)
+    return rows, ratios
 
 
 async def main(runs: int) -> None:
@@ -140,7 +168,32 @@ async def main(runs: int) -> None:
     write_results("journal", rows, ratios)
 
 
+async def main_compared(server: str, runs: int) -> None:
+    """Print what PostgreSQL is beside SQLite, and write it down beside the rows that are there."""
+    path = RESULTS / "journal.json"
+    before = json.loads(path.read_text())
+    rows, ratios = await compared(server, runs)
+    kept = [row for row in before["rows"] if "database" not in row]
+    write_results("journal", kept + rows, before["ratios"] | ratios)
+    now = json.loads(path.read_text())
+    beside = {key: now[key] for key in ("machine", "command", "time")}
+    path.write_text(json.dumps({**now, **{key: before[key] for key in beside}, "postgresql": beside}, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=64, help="runs a row")
-    uvloop.run(main(parser.parse_args().runs))
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="compare with PostgreSQL: the one of TIATION_DATABASE, or the one that the tests bring",
+    )
+    arguments = parser.parse_args()
+    given = os.environ.get("TIATION_DATABASE", "")  # on the command line others would see its password
+    if not arguments.postgres:
+        uvloop.run(main(arguments.runs))
+    elif given:
+        uvloop.run(main_compared(given, arguments.runs))
+    else:
+        with postgres_server() as own:
+            uvloop.run(main_compared(own.url, arguments.runs))

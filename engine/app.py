@@ -10,13 +10,14 @@ from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_
 
 from engine.decisions import Decisions
 from engine.metrics import EngineMetrics
-from engine.repository import Repository
 from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
 from engine.sessions import SessionSettings
+from engine.shared_repository import SharedRepository
+from engine.sharing import Follower, Sharing
 from mesh.catalogue import Catalogue
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
@@ -29,8 +30,8 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     catalogue = Catalogue(mesh.database, EntryStore())
-    repository = Repository(
-        mesh.state / "models",
+    repository = SharedRepository(
+        Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
         EngineMetrics(mesh.registry),
@@ -41,7 +42,18 @@ async def build(mesh: Mesh) -> Service:
             max_bytes=settings.max_image_bytes,
             size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
         ),
+        Sharing(mesh.database, mesh.process),
     )
+    follower = Follower(mesh.database, repository.catch_up)
+
+    async def start() -> None:
+        await repository.start()
+        follower.start()
+
+    async def stop() -> None:
+        await follower.stop()
+        await repository.stop()
+
     decisions = Decisions(mesh.database, EntryStore())
     return Service(
         servicers=(
@@ -56,6 +68,6 @@ async def build(mesh: Mesh) -> Service:
                 DecisionServicer(decisions, mesh.pages, mesh.sandbox),
             ),
         ),
-        start=repository.start,
-        stop=repository.stop,
+        start=start,
+        stop=stop,
     )

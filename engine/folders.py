@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.errors import ManifestError, ModelFileError
 from engine.models import File
 
-__all__ = ["files_in", "graph_file", "move_into_place"]
+__all__ = ["files_in", "graph_file", "move_into_place", "sweep"]
 
 
 def move_into_place(staged: Path, target: Path) -> None:
@@ -36,6 +36,13 @@ def graph_file(folder: Path, said: str | None) -> tuple[Path, tuple[str, ...]]:
     if not found:
         raise ModelFileError("model.onnx: is missing; push it together with model.yaml", file="model.onnx")
     return folder / found[0], (f"file: {found[0]}",)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove uploads that a crash left behind."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def files_in(folder: Path) -> list[File]:

@@ -9,8 +9,9 @@ import msgspec
 
 from engine.manifest import Manifest
 from engine.tensor import TensorSpec
+from mesh.entries import Entry
 
-__all__ = ["File", "Model", "ModelVersion", "Spec", "description", "version_name"]
+__all__ = ["File", "Model", "ModelVersion", "Spec", "description", "loading_order", "version_name"]
 
 
 class File(msgspec.Struct, frozen=True):
@@ -86,3 +87,8 @@ def description(manifest: Manifest, model: _Described, files: Sequence[File], *,
     )
     kind = str(manifest.__struct_config__.tag)
     return ModelVersion(kind, tuple(files), inputs, outputs, wanted=wanted, inferred=tuple(model.inferred))
+
+
+def loading_order(entry: Entry[ModelVersion]) -> int:
+    """What others stand on comes first."""
+    return {"onnx": 0, "text-embedding": 1, "text-classification": 2}.get(entry.body.kind, 3)

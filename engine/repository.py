@@ -26,7 +26,7 @@ from engine.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
-from engine.folders import files_in, move_into_place
+from engine.folders import files_in, move_into_place, sweep
 from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
@@ -37,9 +37,10 @@ from engine.manifest import (
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
-from engine.models import File, Model, ModelVersion, description, version_name
+from engine.models import File, Model, ModelVersion, description, loading_order, version_name
 from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
 from engine.sessions import SessionSettings
+from engine.sharing import Sharing
 from mesh.catalogue import Catalogue, NotFoundError
 from mesh.entries import Body, Creation, Entry
 from mesh.identity import SYSTEM_TENANT
@@ -76,6 +77,7 @@ class Repository:
         session: how sessions are opened.
         limits: how much a model takes on.
         images: decodes images.
+        sharing: how the folder is shared with other engines.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Repository:
         session: SessionSettings,
         limits: BatchLimits,
         images: ImagePool,
+        sharing: Sharing,
     ) -> None:
         self.folder = folder
+        self.sharing = sharing
         self._system = system
         self._catalogue = catalogue
         self._metrics = metrics
@@ -96,6 +100,7 @@ class Repository:
         self._limits = limits
         self._images = images
         self._loaded: dict[str, Loaded] = {}
+        self._uids: dict[str, str] = {}
         self._serving: dict[str, int] = {}
         self._loading: set[str] = set()
         self._changing = asyncio.Lock()
@@ -104,11 +109,11 @@ class Repository:
 
     async def start(self) -> None:
         """Remove what never became whole, take in what ships with the platform, load what shall be in memory."""
-        await asyncio.to_thread(self._sweep)
-        await self._take_in_system_models()
-        versions = await self._catalogue_all()
-        for entry in sorted(versions, key=lambda entry: entry.body.kind == "text-classification"):  # heads need others
-            if entry.body.wanted:
+        async with self.sharing.alone():
+            await asyncio.to_thread(sweep, self.folder, self.sharing.uploads)
+            await self._take_in_system_models()
+        for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
+            if entry.body.wanted and entry.name not in self._loaded and self._place(entry.name).is_dir():
                 try:
                     await self._load(entry)
                 except EngineError as error:
@@ -158,6 +163,10 @@ class Repository:
             f"there is no model `{name[:128]}` in memory; `tiation models list` shows which", model=name[:128]
         )
 
+    async def found(self, tenant: str, name: str, version: str) -> Loaded:
+        """As `find`; a look elsewhere may come first where nothing is found at once."""
+        return self.find(tenant, name, version)
+
     def serving(self, model: str) -> int:
         """The version that answers requests which name none; 0 while none is loaded."""
         return self._serving.get(model, 0)
@@ -183,7 +192,7 @@ class Repository:
             VersionExistsError: there is such a version.
             EngineError: the upload is no model.
         """
-        async with self._changing:
+        async with self._changing, self.sharing.alone():
             current = await self._known(Model, model)
             number = version or (current.body.latest if current else 0) + 1
             name = version_name(model, number)
@@ -200,14 +209,14 @@ class Repository:
                 await asyncio.to_thread(loaded.servable.close)
                 raise
             if load:
-                self._enter(loaded)
+                self._enter(loaded, entry.uid)
             else:
                 await asyncio.to_thread(loaded.servable.close)
             return entry
 
     async def load(self, name: str) -> Entry[ModelVersion]:
         """Bring a version into memory; one that is there already stays."""
-        async with self._changing:
+        async with self._changing, self.sharing.alone():
             entry = await self._catalogue.get(ModelVersion, name)
             if name not in self._loaded:
                 await self._load(entry)
@@ -215,7 +224,7 @@ class Repository:
 
     async def unload(self, name: str) -> Entry[ModelVersion]:
         """Take a version out of memory, after it has answered what it was asked."""
-        async with self._changing:
+        async with self._changing, self.sharing.alone():
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             await self._release(name)
@@ -223,7 +232,7 @@ class Repository:
 
     async def delete_version(self, name: str, etag: str) -> None:
         """Delete one version."""
-        async with self._changing:
+        async with self._changing, self.sharing.alone():
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             await self._release(name)
@@ -232,7 +241,7 @@ class Repository:
 
     async def delete_model(self, name: str, etag: str) -> None:
         """Delete a model with all its versions."""
-        async with self._changing:
+        async with self._changing, self.sharing.alone():
             await self._catalogue.get(Model, name)
             self._refuse_system(name)
             versions = await self._catalogue.page(ModelVersion, name, Page(1000, None))
@@ -246,7 +255,7 @@ class Repository:
     async def _load(self, entry: Entry[ModelVersion]) -> None:
         self._loading.add(entry.name)
         try:
-            self._enter(await self._open(entry.name, self._place(entry.name)))
+            self._enter(await self._open(entry.name, self._place(entry.name)), entry.uid)
         finally:
             self._loading.discard(entry.name)
 
@@ -280,9 +289,10 @@ class Repository:
 
                 return await Classifier.build(manifest, backbone)
 
-    def _enter(self, loaded: Loaded) -> None:
+    def _enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer."""
         self._loaded[loaded.name] = loaded
+        self._uids[loaded.name] = uid
         self._serving[loaded.model] = max(self.versions_of(loaded.model))
         loaded.figures.pending.set_function(lambda: loaded.servable.waiting)
 
@@ -293,7 +303,12 @@ class Repository:
             return
         if len(self.versions_of(loaded.model)) == 1:
             self._refuse_backbone(loaded)
-        del self._loaded[name]
+        await self._let_go(loaded)
+
+    async def _let_go(self, loaded: Loaded) -> None:
+        """Let a version answer no more."""
+        del self._loaded[loaded.name]
+        self._uids.pop(loaded.name, None)
         rest = self.versions_of(loaded.model)
         if rest:
             self._serving[loaded.model] = max(rest)
@@ -327,12 +342,6 @@ class Repository:
             return self._system / model.rsplit("/", 1)[1] / number
         return self.folder / tenant_of(name) / model.rsplit("/", 1)[1] / number
 
-    def _sweep(self) -> None:
-        """Remove uploads that a crash left behind."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self.folder.glob(".upload-*"):
-            shutil.rmtree(left, ignore_errors=True)
-
     async def _take_in_system_models(self) -> None:
         """Make entries for the models in the platform's own folder."""
         if self._system is None or not self._system.is_dir():
@@ -351,11 +360,11 @@ class Repository:
             except (EngineError, NotFoundError) as error:
                 self._log.warning("model not taken in", model=model, error=str(error))
                 continue
-            self._enter(loaded)
             body = description(loaded.manifest, loaded.servable, files)
             if known is not None:
                 await self._catalogue.delete(ModelVersion, known.name, "")
-            await self._record(model, number, await self._known(Model, model), body, {})
+            entry = await self._record(model, number, await self._known(Model, model), body, {})
+            self._enter(loaded, entry.uid)
 
     async def _record(
         self, model: str, number: int, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
@@ -382,10 +391,3 @@ class Repository:
             return await self._catalogue.get(kind, name)
         except NotFoundError:
             return None
-
-    async def _catalogue_all(self) -> list[Entry[ModelVersion]]:
-        return [
-            entry
-            for entry in await self._catalogue.every(ModelVersion)
-            if entry.name not in self._loaded and self._place(entry.name).is_dir()
-        ]

@@ -26,13 +26,14 @@ class Upload:
     Args:
         parent: where models are; the folder is made in it.
         files: what will come, in this order.
+        prefix: how the folder's name begins.
 
     Raises:
         UploadError: the list itself is wrong.
         StorageFullError: there is no room for it.
     """
 
-    def __init__(self, parent: Path, files: Sequence[File]) -> None:
+    def __init__(self, parent: Path, files: Sequence[File], prefix: str = ".upload-") -> None:
         names = [file.path for file in files]
         if len(set(names)) != len(names):
             raise UploadError("header.files: a name is there twice")
@@ -43,7 +44,7 @@ class Upload:
             raise UploadError(f"header.files: {total} bytes are more than the {MAX_MODEL_BYTES} allowed")
         if total + 16 * 1024**2 > shutil.disk_usage(parent).free:
             raise StorageFullError(f"the model is {total} bytes, and there is not that much room; free some first")
-        self.folder = Path(tempfile.mkdtemp(dir=parent, prefix=".upload-"))
+        self.folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
         self._files = list(files)
         self._at = 0
         self._open: BinaryIO | None = None

@@ -6,6 +6,7 @@ Which service lives where comes from the settings; what an answer means is up to
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _DRAIN_S = 30.0
 _ASSERTION_REUSE_S = 20.0
 _MAX_ASSERTIONS = 4096
+_BALANCED = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
 
 S = TypeVar("S")
 
@@ -104,10 +106,10 @@ class Channels:
             await line.channel.close(grace=None)
 
     def _open(self, service: str, old: _Line | None) -> _Line:
-        endpoint = self._endpoints.get(service)
-        if endpoint is None or not endpoint.address:
-            raise ServiceUnknownError(f"set services.{service}.address to where {service} listens", service=service)
+        target = _target(service, self._endpoints)
         options = [
+            # Calls go to all processes of a service in turn, past those that are dead or say that they do not serve.
+            ("grpc.service_config", _BALANCED),
             ("grpc.ssl_target_name_override", f"{service}.{self._trust_domain}"),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -117,13 +119,31 @@ class Channels:
             ("grpc.enable_retries", 0),
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        channel = grpc.aio.secure_channel(endpoint.address, self._svid.channel_credentials(), options=options)
+        channel = grpc.aio.secure_channel(target, self._svid.channel_credentials(), options=options)
         line = self._lines[service] = _Line(channel, self._svid.current)
         if old is not None:
             task = asyncio.get_running_loop().create_task(_drain(old.channel))
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
         return line
+
+
+def _target(service: str, endpoints: Mapping[str, Endpoint]) -> str:
+    """Where gRPC finds a service: one address as it is, several as a list of IP addresses.
+
+    Raises:
+        ServiceUnknownError: there is none.
+    """
+    addresses = [
+        endpoint.address
+        for process, endpoint in endpoints.items()
+        if endpoint.address and (process == service or process.rpartition("-")[0] == service)
+    ]
+    if not addresses:
+        raise ServiceUnknownError(f"set services.{service}.address to where {service} listens", service=service)
+    if len(addresses) == 1:
+        return addresses[0]
+    return f"{'ipv6' if addresses[0].startswith('[') else 'ipv4'}:{','.join(addresses)}"
 
 
 async def _drain(channel: grpc.aio.Channel) -> None:

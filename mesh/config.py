@@ -17,6 +17,7 @@ import yaml
 from mesh.errors import Code, TiationError
 
 __all__ = [
+    "REPLICATED",
     "SERVICES",
     "Endpoint",
     "EngineSettings",
@@ -27,12 +28,20 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TracingSettings",
+    "check_processes",
     "load_settings",
+    "process_name",
+    "processes_of",
+    "replicas_of",
 ]
 
 SERVICES = ("security", "engine", "integration", "orchestrator")
 """The services in the order in which they start."""
 
+REPLICATED = ("engine", "orchestrator")
+"""The services of which several processes may run, once they share a PostgreSQL database."""
+
+_MOST_REPLICAS = 16
 _PREFIX = "TIATION_"
 _RESERVED = {"TIATION_HOME", "TIATION_OUTPUT"}
 
@@ -79,6 +88,8 @@ class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_onl
 class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Models and decisions."""
 
+    replicas: int = 1
+    models: str = ""
     system_models: str = ""
     device: str = "cpu"
     intra_op_threads: int = 0
@@ -91,6 +102,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
 class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Agents and runs."""
 
+    replicas: int = 1
     max_concurrent_runs: int = 64
     lease_s: float = 5.0
     step_budget: int = 1000
@@ -118,12 +130,14 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
         log_level: debug, info, warning or error.
         policy_stale_s: seconds without word from security after which new writes are refused.
         drain_s: the longest a stopping service waits for calls under way.
+        database: URL of a PostgreSQL database for all services; empty for a SQLite file a service.
     """
 
     trust_domain: str = "tiation.local"
     log_level: str = "info"
     policy_stale_s: float = 30.0
     drain_s: float = 10.0
+    database: str = ""
     gateway: GatewaySettings = GatewaySettings()
     security: SecuritySettings = SecuritySettings()
     engine: EngineSettings = EngineSettings()
@@ -131,6 +145,11 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     integration: IntegrationSettings = IntegrationSettings()
     tracing: TracingSettings = TracingSettings()
     services: Mapping[str, Endpoint] = {}
+
+    def __repr__(self) -> str:
+        """Everything but what may hold a password."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "database")
+        return f"Settings({', '.join(shown)})"
 
 
 def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -147,9 +166,51 @@ def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Se
             _place(tree, name, name.removeprefix(_PREFIX).lower().split("__"), value)
     _check_names(tree, Settings, "")
     try:
-        return msgspec.convert(tree, Settings, strict=False)
+        settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"tiation.yaml or a TIATION_ variable: {error}") from None
+    check_processes(settings)
+    return settings
+
+
+def processes_of(settings: Settings) -> dict[str, str]:
+    """The processes that serve, in the order in which they start: each one's name, and its service.
+
+    The first of a service has the service's name, the others a number besides: `orchestrator`, `orchestrator-2`.
+    """
+    found = {}
+    for service in SERVICES:
+        for number in range(1, replicas_of(settings, service) + 1):
+            found[process_name(service, number)] = service
+    return found
+
+
+def process_name(service: str, number: int) -> str:
+    """The name of a service's process, counted from 1."""
+    return service if number == 1 else f"{service}-{number}"
+
+
+def replicas_of(settings: Settings, service: str) -> int:
+    """How many processes of a service run."""
+    return int(getattr(settings, service).replicas) if service in REPLICATED else 1
+
+
+def check_processes(settings: Settings) -> None:
+    """Refuse numbers of processes that cannot work together.
+
+    Raises:
+        SettingsError: naming the setting.
+    """
+    for service in REPLICATED:
+        setting, number = f"{service}.replicas", replicas_of(settings, service)
+        if not 1 <= number <= _MOST_REPLICAS:
+            raise SettingsError(f"{setting} must be from 1 to {_MOST_REPLICAS}, not {number}", setting=setting)
+        if number > 1 and not settings.database:
+            raise SettingsError(
+                f"{setting} is {number}, but SQLite files belong to one process each; "
+                "set `database` to a PostgreSQL URL, or have one replica",
+                setting=setting,
+            )
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -158,7 +219,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}", file=path) from None
+        place = getattr(error, "problem_mark", None)  # the error's own text quotes the line, a password with it
+        where = f", line {place.line + 1}, column {place.column + 1}" if place is not None else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise SettingsError(f"{path}{where}: not valid YAML: {problem}", file=path) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):

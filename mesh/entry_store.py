@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, column, insert, select, table, update
 
+from mesh.db import announce
 from mesh.entries import Body, Entry
 from mesh.pagination import Page
 from mesh.resource import tenant_of
@@ -22,7 +23,10 @@ _entries = table("entries", *(column(name) for name in _COLUMNS))
 
 
 class EntryStore:
-    """Statements on a connection; each method is one, and runs inside the caller's transaction."""
+    """Statements on a connection; each method is one, and runs inside the caller's transaction.
+
+    Other processes of the service hear of every change under the topic `entries`: the kind and the name.
+    """
 
     def get(self, connection: Connection, kind: type[Body], name: str) -> Entry[Body] | None:
         """The entry of that name, unless there is none or it was deleted."""
@@ -77,6 +81,7 @@ class EntryStore:
             "request_digest": digest,
         }
         connection.execute(insert(_entries).values(values))
+        _announce(connection, type(entry.body), entry.name)
 
     def replace(self, connection: Connection, entry: Entry[Body], revision: int) -> bool:
         """Put the entry in the place of its revision `revision`; false where that is not the current one."""
@@ -90,6 +95,7 @@ class EntryStore:
             )
             .values(_values(entry))
         )
+        _announce(connection, type(entry.body), entry.name)
         return result.rowcount == 1
 
     def bury(self, connection: Connection, kind: type[Body], name: str, *, forever: bool) -> None:
@@ -99,11 +105,16 @@ class EntryStore:
             connection.execute(update(_entries).where(*where).values(delete_time=datetime.now(UTC).isoformat()))
         else:
             connection.execute(_entries.delete().where(*where))
+        _announce(connection, kind, name)
 
     @staticmethod
     def _row(connection: Connection, kind: type, name: str) -> Row[Any] | None:
         statement = select(_entries).where(_entries.c.kind == kind.__name__, _entries.c.name == name)
         return connection.execute(statement).one_or_none()
+
+
+def _announce(connection: Connection, kind: type, name: str) -> None:
+    announce(connection, "entries", f"{kind.__name__} {name}")
 
 
 def _values(entry: Entry[Body]) -> dict[str, object]:

@@ -19,11 +19,12 @@ import uvloop
 from tiation.security.v1 import workload_pb2, workload_pb2_grpc
 
 from mesh.channel import Channels
-from mesh.config import Settings, load_settings
-from mesh.db import Database, open_database
+from mesh.config import Settings, load_settings, process_name
+from mesh.db import Database, await_database, open_database
 from mesh.errors import TiationError
 from mesh.interceptor import Stages
 from mesh.migrate import migrate
+from mesh.page_key import page_key
 from mesh.pagination import Pages
 from mesh.policy_holder import PolicyHolder
 from mesh.record import Recorder, Relay
@@ -54,23 +55,23 @@ def issuer_of(trust_domain: str) -> str:
     return f"https://{trust_domain}"
 
 
-def run(service: str, build: Build, home: Path) -> None:
+def run(service: str, build: Build, home: Path, replica: int = 1) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Exits with 1 and one line when the service cannot start."""
     settings = load_settings(home)
     set_up_logs(service, settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
     try:
-        uvloop.run(_run(service, build, home, settings))
+        uvloop.run(_run(Host(service, build, home, settings, replica)))
     except TiationError as error:
         structlog.get_logger("mesh.host").error("service stopped", reason=error.reason, error=error.message)
         sys.exit(1)
 
 
-async def _run(service: str, build: Build, home: Path, settings: Settings) -> None:
+async def _run(hosting: Host) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Host(service, build, home, settings) as host:
+    async with hosting as host:
         waiting = asyncio.create_task(stop.wait())
         await asyncio.wait((waiting, host.broken), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -86,12 +87,14 @@ class Host:
         build: its composition root.
         home: the state folder of the platform.
         settings: everything the operator said.
+        replica: which of the service's processes it is, counted from 1.
     """
 
-    def __init__(self, service: str, build: Build, home: Path, settings: Settings) -> None:
+    def __init__(self, service: str, build: Build, home: Path, settings: Settings, replica: int = 1) -> None:
         self._service = service
+        self._process = process_name(service, replica)
         self._build = build
-        self._state = home / service
+        self._state = home / self._process
         self._settings = settings
         self._stack = AsyncExitStack()
         self._log = structlog.get_logger("mesh.host")
@@ -129,7 +132,7 @@ class Host:
             state / "policy.json", issuer=issuer_of(settings.trust_domain), stale_s=settings.policy_stale_s
         )
         registry = new_registry()
-        endpoint = settings.services[service]
+        endpoint = settings.services[self._process]
         self._stack.callback(serve_metrics(registry, endpoint.metrics_port))
         spool = Spool(state)
         self._stack.callback(spool.close)
@@ -137,8 +140,8 @@ class Host:
         relay = Relay(recorder, database, channels)
         tracer = Tracer(service, settings.tracing)
         self._stack.push_async_callback(asyncio.to_thread, tracer.close)
-        pages = Pages(_secret(state / "pages.key"))
-        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, pages, tracer)
+        pages = Pages(await page_key(database))
+        mesh = Mesh(settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer)
         built = await self._build(mesh)
         stages = Stages(
             TraceStage(tracer),
@@ -163,7 +166,13 @@ class Host:
 
     async def _database(self) -> Database:
         """Open and migrate the service's database; a folder of migrations belongs to every service."""
-        database = open_database(f"sqlite:///{self._state / self._service}.db")
+        location = self._settings.database or f"sqlite:///{self._state / self._service}.db"
+
+        def say(text: str) -> None:
+            self._log.info("service waiting", reason=text)
+
+        await asyncio.to_thread(await_database, location, say, schema=self._service)
+        database = open_database(location, schema=self._service)
         self._stack.push_async_callback(database.close)
         versions = Path(sys.modules[self._build.__module__].__file__ or "").parent / "migrations" / "versions"
         await asyncio.to_thread(self._migrate, database, versions)
@@ -200,17 +209,6 @@ class Host:
 
         task.add_done_callback(ended)
         self._stack.push_async_callback(cancel)
-
-
-def _secret(path: Path) -> bytes:
-    """A secret of the service's own, made once."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(32))
-    return path.read_bytes()
 
 
 def _renewal(channels: Channels) -> Callable[[bytes], Awaitable[tuple[str, str]]]:

@@ -18,6 +18,7 @@ from tiation.security.v1 import record_pb2, record_pb2_grpc
 from mesh.call import Call, call_in_progress
 from mesh.channel import Channels
 from mesh.db import Database
+from mesh.errors import TiationError
 from mesh.spool import Spool
 
 __all__ = ["Recorder", "Relay"]
@@ -88,7 +89,9 @@ class Recorder:
         records = self._spool.seal()
         if records:
             rows = [{"record": record} for record in records]
-            await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=False)
+            # The file is forgotten next: PostgreSQL may be on another machine, whose death loses what is not durable.
+            durable = not self._database.is_sqlite
+            await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=durable)
         self._spool.forget()
 
 
@@ -114,9 +117,10 @@ class Relay:
             self._recorder.arrived.clear()
             try:
                 shipped = await self.ship()
-            except grpc.aio.AioRpcError as error:
+            except (grpc.aio.AioRpcError, TiationError) as error:  # security is down, or the database
                 pause_s = min(pause_s * 2, _MAX_PAUSE_S)
-                self._log.warning("records not shipped", error=error.details(), retry_in_s=round(pause_s, 1))
+                why = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
+                self._log.warning("records not shipped", error=why, retry_in_s=round(pause_s, 1))
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
                 continue
             pause_s = _GATHER_S
@@ -127,6 +131,10 @@ class Relay:
     async def ship(self) -> int:
         """Ship one batch and return how many records were in it."""
         await self._recorder.fold()
+        async with self._database.alone("relay"):  # the processes of a service share the spool's table
+            return await self._ship()
+
+    async def _ship(self) -> int:
         rows = await self._database.read(_oldest)
         if not rows:
             return 0

@@ -38,7 +38,8 @@ class Mesh:
 
     Attributes:
         settings: everything the operator said, validated.
-        state: the service's own folder under the home, mode 0700.
+        process: which process of the service this is, `engine-2`; the first one's name is the service's.
+        state: the process's own folder under the home, mode 0700.
         database: the service's own database, migrated.
         channels: stubs to the other services.
         sandbox: where jq programs and decisions run.
@@ -49,6 +50,7 @@ class Mesh:
     """
 
     settings: Settings
+    process: str
     state: Path
     database: Database
     channels: Channels

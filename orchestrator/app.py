@@ -36,6 +36,9 @@ async def build(mesh: Mesh) -> Service:
         Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget),
     )
 
+    mesh.database.listen("runs", notices.hear)
+    mesh.database.listen("cancellations", executor.hear_cancellation)
+
     async def drain() -> None:
         notices.close()
         await executor.drain()

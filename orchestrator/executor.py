@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from mesh.db import Database, Transaction
+from mesh.db import Database, DatabaseUnavailableError, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
 from orchestrator.errors import LeaseLostError
@@ -29,6 +29,8 @@ __all__ = ["Executor", "Limits"]
 
 _ALL_EVENTS = 1_000_000
 _DRAIN_S = 5.0
+_LOOK_S = 0.5
+"""How often runs are looked for that another executor has let go of, or has died with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ class Executor:
                 work.journal.cancel_requested = True
             work.cancelled.set()
 
+    def hear_cancellation(self, run: str | None) -> None:
+        """Hear from another process that a run is to end; what may have been missed comes with the next renewal."""
+        if run is not None:
+            self.cancel(run)
+
     async def drain(self) -> None:
         """Take nothing more on; let runs come to the end of their step, then hand them back."""
         self._draining = True
@@ -136,7 +143,7 @@ class Executor:
                 claimed = 0
             if not claimed:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(1.0, self._limits.lease_s / 5)):
+                    async with asyncio.timeout(min(_LOOK_S, self._limits.lease_s / 5)):
                         await self._wake.wait()
 
     async def _claim(self) -> int:
@@ -190,8 +197,8 @@ class Executor:
             await self._release(name)
         except LeaseLostError:
             self._log.info("run lost to another executor", run=name)
-        except JournalBrokenError as error:
-            self._log.warning("run paused: its journal cannot be written", run=name, error=str(error))
+        except (JournalBrokenError, DatabaseUnavailableError) as error:
+            self._log.warning("run paused: its journal cannot be read or written", run=name, error=str(error))
         except Exception as error:  # noqa: BLE001 -- the executor goes on with the others
             self._log.exception("run paused by a mistake of ours", run=name, exc_info=error)
         finally:  # a lease that is not handed back runs out; then the run is gone on with
@@ -218,7 +225,7 @@ class Executor:
         except HandedBackError:
             await journal.keep()
             raise
-        except (JournalBrokenError, LeaseLostError):
+        except (JournalBrokenError, LeaseLostError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
             self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)
@@ -234,6 +241,8 @@ class Executor:
     async def _flow(self, revision: str) -> Flow:
         try:
             return await self._flow_of(revision)
+        except DatabaseUnavailableError:
+            raise
         except TiationError as error:
             problem = problem_of(error, "")
             title = "The run's revision cannot be carried out"

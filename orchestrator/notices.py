@@ -1,4 +1,4 @@
-"""Word inside this process that a run's journal has grown, for those who stream it."""
+"""Word that a run's journal has grown, in this process or another one, for those who stream it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class Notices:
         """Say that a run's journal has grown."""
         for event in self._listeners.get(run, ()):
             event.set()
+
+    def hear(self, run: str | None) -> None:
+        """Hear from another process that a run's journal has grown; None when it may be any."""
+        for each in [run] if run is not None else list(self._listeners):
+            self.tell(each)
 
     def close(self) -> None:
         """Wake everyone for good: the service is about to stop."""

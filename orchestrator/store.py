@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from mesh.db import announce
 from mesh.identity import Requester
 from mesh.pagination import Page
 from mesh.resource import parent_of, tenant_of
@@ -297,6 +298,9 @@ class RunStore:
             for number, event in enumerate(events, 1)
         ]
         connection.execute(_INSERT_EVENT, rows)
+        announce(connection, "runs", name)
+        if any(event.kind == "CANCEL_REQUESTED" for event in events):
+            announce(connection, "cancellations", name)
 
 
 def _named(name: str) -> tuple[ColumnElement[bool], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections import deque
@@ -20,7 +21,22 @@ from mesh.config import SERVICES
 
 __all__ = ["down", "logs", "serve", "status", "up"]
 
-_PROCESSES = (*SERVICES, "envoy")
+_REPLICA = re.compile(r"-[1-9][0-9]?$")
+
+
+def _service_of(process: str) -> str:
+    """The service of a process: `orchestrator-2` is the orchestrator's second."""
+    return _REPLICA.sub("", process)
+
+
+class _LogName(click.Choice[str]):
+    """Whose log: a service's, with a number behind for another of its processes, or the front proxy's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 -- click's
+        """A name that there may be a log of."""
+        text = str(value)
+        number = _REPLICA.search(text)
+        return super().convert(_service_of(text), param, ctx) + (number.group() if number else "")
 
 
 @click.command()
@@ -100,13 +116,14 @@ def status(home: Home, wait: float, output: str) -> None:
         gateway = home.gateway()
         svid = json.loads((home.path / "supervisor" / "svid.json").read_text())
         services = gateway["services"]
+        ours = {name: service for name in services if (service := _service_of(name)) in SERVICES}
         serving = await asyncio.gather(
-            *(is_serving(services[name]["address"], name, trust_domain, svid) for name in SERVICES)
+            *(is_serving(services[name]["address"], service, trust_domain, svid) for name, service in ours.items())
         )
         from cli.gateway.process import is_live
 
-        states = dict(zip(SERVICES, serving, strict=True)) | {"envoy": await is_live(home.path)}
-        return {name: {"state": "SERVING" if states[name] else "NOT_SERVING", **services[name]} for name in _PROCESSES}
+        states = dict(zip(ours, serving, strict=True)) | {"envoy": await is_live(home.path)}
+        return {name: {"state": "SERVING" if states[name] else "NOT_SERVING", **services[name]} for name in states}
 
     while True:
         try:
@@ -131,7 +148,7 @@ def status(home: Home, wait: float, output: str) -> None:
 
 
 @click.command()
-@click.argument("service", required=False, type=click.Choice([*_PROCESSES, "gateway", "supervisor"]))
+@click.argument("service", required=False, type=_LogName([*SERVICES, "envoy", "gateway", "supervisor"]))
 @click.option("--follow", "-f", is_flag=True, help="Go on as more is written.")
 @click.option(
     "--lines", "-n", type=click.IntRange(0), default=50, show_default=True, help="How many of each to begin with."
@@ -177,9 +194,12 @@ def _print_line(path: Path, line: str, output: str, *, alone: bool) -> None:
 
 @click.command()
 @click.argument("service", type=click.Choice(SERVICES))
+@click.option(
+    "--replica", type=click.IntRange(1), default=1, show_default=True, help="Which of the service's processes this is."
+)
 @home_option
 @output_option
-def serve(service: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes --output
+def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa: ARG001 -- every command takes --output
     """Run one service in this process; `up` does this for each.
 
     \b
@@ -190,4 +210,4 @@ def serve(service: str, home: Home, output: str) -> None:  # noqa: ARG001 -- eve
 
     from mesh.host import run
 
-    run(service, import_module(f"{service}.app").build, home.path)
+    run(service, import_module(f"{service}.app").build, home.path, replica)

@@ -16,7 +16,7 @@ from cli.gateway.routes import SHARED, routes
 from cli.gateway.sds import SECRETS
 from cli.gateway.tracing import collector_clusters, tracing
 from mesh.channel import ASSERTION_HEADER
-from mesh.config import SERVICES, Settings
+from mesh.config import SERVICES, Settings, processes_of
 from mesh.host import issuer_of
 from mesh.identity import spiffe_id
 from mesh.stages.codec import CODEC_HEADER
@@ -85,13 +85,12 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def _cluster(settings: Settings, home: Path, service: str) -> Any:  # noqa: ANN401 -- a piece of configuration
-    host, _, port = settings.services[service].address.rpartition(":")
+    processes = [name for name, of in processes_of(settings).items() if of == service]
     return _filled(
         "cluster.yaml",
         {
             "service": service,
-            "host": host,
-            "port": int(port),
+            "endpoints": [_endpoint(settings.services[name].address) for name in processes],
             "max_calls": settings.gateway.max_calls,
             "server_name": f"{service}.{settings.trust_domain}",
             "identity": spiffe_id(settings.trust_domain, service),
@@ -99,6 +98,11 @@ def _cluster(settings: Settings, home: Path, service: str) -> Any:  # noqa: ANN4
             "bundle_secret": _secret(home, "bundle"),
         },
     )
+
+
+def _endpoint(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
 
 
 def _token_rules() -> list[dict[str, Any]]:

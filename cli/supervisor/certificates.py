@@ -29,10 +29,10 @@ class Certificates:
         self.own: Mapping[str, str] = {}
         self.renew()
 
-    def lay(self, workload: str) -> Mapping[str, str]:
-        """Give a workload a fresh certificate in its folder."""
+    def lay(self, workload: str, process: str = "") -> Mapping[str, str]:
+        """Give a workload a fresh certificate in its folder; each of its processes has a folder of its own."""
         document = issue_svid(self._home.path, self._settings, workload)
-        folder = self._home.path / workload
+        folder = self._home.path / (process or workload)
         folder.mkdir(mode=0o700, exist_ok=True)
         write_private(folder / "svid.json", json.dumps(document))
         return document

@@ -26,15 +26,16 @@ from cli.supervisor.child import Child
 from cli.supervisor.chores import repeat
 from cli.supervisor.health import is_serving, mesh_channel
 from cli.supervisor.ports import check_free, choose_ports
-from mesh.config import SERVICES, Endpoint, Settings
+from mesh.config import Endpoint, Settings, processes_of
+from mesh.db import await_database
 from mesh.errors import Code, TiationError
 from mesh.svid import write_private
 
 __all__ = ["StartError", "Supervisor"]
 
 CLONE = Path(__file__).parents[2]
-_ORDER = (("security",), ("engine", "integration", "orchestrator"), ("envoy",))
-"""What starts together; security first, because the others wait for its policy."""
+_FIRST = ("security",)
+"""What starts alone, because the others wait for its policy."""
 _START_S = 60.0
 _ATTEMPTS = 3
 """A process that ended so often before it served will not serve."""
@@ -62,6 +63,7 @@ class Supervisor:
     def __init__(self, home: Home, settings: Settings, say: Callable[[str], None]) -> None:
         self._home = home
         self._say = say
+        self._processes = processes_of(settings)
         self._settings = self._with_addresses(settings)
         self._children: dict[str, Child] = {}
         self._ready = False
@@ -78,6 +80,7 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         self._home.gateway_file.unlink(missing_ok=True)
         self._check_machine()
+        await self._await_database()
         envoy = process.find_envoy(self._settings)
         self._certificates = Certificates(self._home, self._settings)
         configuration = write_configuration(self._settings, self._home.path)
@@ -130,6 +133,12 @@ class Supervisor:
                 f"{_LEAST_FREE_BYTES // 2**20} MiB to start"
             )
 
+    async def _await_database(self) -> None:
+        """See that PostgreSQL can be used before anything is started; nothing is to be seen for SQLite."""
+        location = self._settings.database
+        if location:
+            await asyncio.to_thread(await_database, location, lambda text: self._say(f"  {text} …"))
+
     def _make_children(self, envoy: list[str]) -> None:
         environment = dict(os.environ)
         for name, endpoint in self._settings.services.items():
@@ -138,10 +147,12 @@ class Supervisor:
         environment.setdefault("TIATION_ENGINE__SYSTEM_MODELS", str(CLONE / ".models"))
         environment["TIATION_GATEWAY__PORT"] = str(self._settings.gateway.port)
         environment["PYTHONUNBUFFERED"] = "1"
-        for service in SERVICES:
+        for name, service in self._processes.items():
             # -P: what lies in the folder that the user happens to be in must not stand in for our packages
             command = [sys.executable, "-P", "-m", "cli.main", "serve", service, "--home", str(self._home.path)]
-            self._add(service, command, environment, partial(self._certificates.lay, service))
+            if name != service:
+                command += ["--replica", name.rpartition("-")[2]]
+            self._add(name, command, environment, partial(self._certificates.lay, service, name))
         self._add("envoy", envoy, {}, lambda: None)
 
     def _add(self, name: str, command: list[str], environment: dict[str, str], prepare: Callable[[], object]) -> None:
@@ -158,7 +169,8 @@ class Supervisor:
     async def _start_children(self) -> None:
         """Start everything, each group when the one before serves."""
         deadline = time.monotonic() + _START_S
-        for group in _ORDER:
+        rest = tuple(name for name in self._processes if name not in _FIRST)
+        for group in (_FIRST, rest, ("envoy",)):
             for name in group:
                 self._children[name].start()
             for name in group:
@@ -184,13 +196,13 @@ class Supervisor:
     async def _serves(self, name: str) -> bool:
         if name == "envoy":
             return await process.is_live(self._home.path)
-        endpoint = self._settings.services[name]
-        return await is_serving(endpoint.address, name, self._settings.trust_domain, self._certificates.own)
+        endpoint, service = self._settings.services[name], self._processes[name]
+        return await is_serving(endpoint.address, service, self._settings.trust_domain, self._certificates.own)
 
     async def _stop_children(self) -> None:
         """The front door first, security last."""
         grace_s = self._settings.drain_s + 5.0
-        for name in ("envoy", *reversed(SERVICES)):
+        for name in ("envoy", *reversed(self._processes)):
             child = self._children.get(name)
             if child is None or not child.started:
                 continue
@@ -250,11 +262,10 @@ class Supervisor:
             "services": services,
         }
 
-    @staticmethod
-    def _with_addresses(settings: Settings) -> Settings:
-        ports = choose_ports(2 * len(SERVICES))
+    def _with_addresses(self, settings: Settings) -> Settings:
+        ports = choose_ports(2 * len(self._processes))
         services = {
             name: Endpoint(address=f"127.0.0.1:{ports[2 * at]}", metrics_port=ports[2 * at + 1])
-            for at, name in enumerate(SERVICES)
+            for at, name in enumerate(self._processes)
         }
         return msgspec.structs.replace(settings, services=services)

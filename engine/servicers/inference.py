@@ -48,14 +48,14 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
         """Whether a model answers requests."""
         try:
-            self._find(request.name, request.version)
+            await self._found(request.name, request.version)
         except (ModelNotFoundError, VersionNotFoundError):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, _: Context) -> pb.ModelMetadataResponse:
         """What a model takes and gives."""
-        loaded = self._find(request.name, request.version)
+        loaded = await self._found(request.name, request.version)
         answer = pb.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in self._repository.versions_of(loaded.model)],
@@ -104,15 +104,15 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
 
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        loaded = self._find(request.model_name, request.model_version)
+        loaded = await self._found(request.model_name, request.model_version)
         with loaded.figures.request():
             found = await loaded.servable.infer(_inputs(request), owner=current_caller().tenant)
             answer = _answer(request, loaded, found.outputs)
         note_predicted(found.rows, found.tokens)
         return answer
 
-    def _find(self, name: str, version: str) -> Loaded:
-        return self._repository.find(current_caller().tenant or SYSTEM_TENANT, name, version)
+    async def _found(self, name: str, version: str) -> Loaded:
+        return await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
 
 
 def _inputs(request: pb.ModelInferRequest) -> dict[str, Tensor]:

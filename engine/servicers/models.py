@@ -68,7 +68,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         if tenant_of(header.parent) == SYSTEM_TENANT:
             raise ReadOnlyModelError("models of tenants/system ship with the platform", resource=header.parent)
         files = [File(file.path, file.size_bytes, file.sha256) for file in header.files]
-        upload = Upload(self._repository.folder, files)
+        upload = Upload(self._repository.folder, files, self._repository.sharing.uploads)
         try:
             await _receive(requests, upload)
             model = self._models.name(header.parent, header.model_id)

@@ -38,7 +38,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     async def Embed(self, request: pb.EmbedRequest, _: Context) -> pb.EmbedResponse:
         """Vectors of texts."""
-        loaded = self._find(request.name, request.version)
+        loaded = await self._found(request.name, request.version)
         if not isinstance(loaded.servable, Embedder):
             raise NoLabelsError(f"{request.name} makes no vectors of texts; a model of the kind text-embedding does")
         with loaded.figures.request():
@@ -48,7 +48,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """Labels for texts, images or rows."""
-        loaded = self._find(request.name, request.version)
+        loaded = await self._found(request.name, request.version)
         _check(request, loaded)
         size = sum(len(row.values) for row in request.rows)
         values = await _aside(size, _values, request, loaded)
@@ -58,8 +58,8 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = len(found.labels) * min(request.top_k, len(found.names))
         return await _aside(size, _answer, found, loaded.version, request.top_k)
 
-    def _find(self, name: str, version: int) -> Loaded:
-        return self._repository.find(current_caller().tenant, name, str(version or ""))
+    async def _found(self, name: str, version: int) -> Loaded:
+        return await self._repository.found(current_caller().tenant, name, str(version or ""))
 
 
 async def _aside(size: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

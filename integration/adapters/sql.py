@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
+from integration.adapters import postgres_place
 from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, open_sqlite, release, resolve_inside
 from integration.errors import (
     AnswerTooLargeError,
@@ -63,6 +65,7 @@ class _Work:
     statement: str
     parameters: Mapping[str, object]
     effect: Effect | None
+    timeout_s: float
     running: threading.Event
     stop: list[Callable[[], None]]
 
@@ -120,7 +123,7 @@ class SqlConnector:
     ) -> Answer:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])
-        work = _Work(statement, _parameters(statement, value), effect, threading.Event(), [])
+        work = _Work(statement, _parameters(statement, value), effect, timeout_s, threading.Event(), [])
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, self._run, target, work)
         try:
@@ -128,7 +131,8 @@ class SqlConnector:
                 return await asyncio.shield(running)
         except TimeoutError:
             for stop in work.stop:
-                stop()
+                with suppress(DBAPIError, OSError):
+                    await asyncio.to_thread(stop)
             with suppress(IntegrationError, TimeoutError):
                 async with asyncio.timeout(_INTERRUPT_S):
                     return await asyncio.shield(running)  # it ended just before it was stopped
@@ -149,18 +153,27 @@ class SqlConnector:
                 driver: Any = connection.connection.driver_connection
                 if connection.dialect.name == "sqlite":
                     work.stop.append(driver.interrupt)
+                elif connection.dialect.name == "postgresql":
+                    postgres_place.check_statement(work.statement)
+                    work.stop.append(partial(postgres_place.cancel, driver))
                 with connection.begin():
                     return self._in_transaction(connection, driver, work)
         except IntegrationError:
             raise
         except DBAPIError as error:
-            raise _translated(error) from None
+            on_postgres = self._url(str(target.config["url"])).get_backend_name() == "postgresql"
+            raise (postgres_place.translated(error) if on_postgres else _translated(error)) from None
 
     @staticmethod
     def _in_transaction(connection: Connection, driver: Any, work: _Work) -> Answer:  # noqa: ANN401 -- the driver's own
-        effect = work.effect
+        effect, on_postgres = work.effect, connection.dialect.name == "postgresql"
+        if on_postgres:
+            postgres_place.begin(connection, work.timeout_s)
         if effect is not None:
-            connection.exec_driver_sql(_EFFECTS)
+            if on_postgres:
+                postgres_place.take_effect_key(connection, effect.key, _EFFECTS)
+            else:
+                connection.exec_driver_sql(_EFFECTS)
             row = connection.execute(_FIND, {"key": effect.key}).one_or_none()
             if row is not None:
                 if row.digest != effect.digest:
@@ -198,7 +211,8 @@ class SqlConnector:
         if url.get_backend_name() != "sqlite":
             credentials = target.credentials
             url = url.set(username=credentials.get("username"), password=credentials.get("password"))
-            return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True)
+            arguments = postgres_place.ARGUMENTS if url.get_dialect().driver == "psycopg" else {}
+            return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=dict(arguments))
         path = resolve_inside(self._folder, url.database or "")
         engine = create_engine(
             "sqlite://", creator=lambda: open_sqlite(path), poolclass=QueuePool, pool_size=4, max_overflow=4

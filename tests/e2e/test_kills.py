@@ -2,73 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
 
 import grpc
 import pytest
-from google.protobuf import json_format
-from tiation.orchestrator.v1 import run_pb2, run_pb2_grpc
+from tiation.orchestrator.v1 import run_pb2
 
-from tests.fakes.installed import EXAMPLE, Installed, installed
+from tests.fakes.installed import Installed, installed
+from tests.fakes.runs import AGENT, check_completed, events_until_end, start
 
-AGENT = "tenants/default/agents/support-triage"
-MESSAGES = json.loads((EXAMPLE / "messages.json").read_text())
 POINTS = ("RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "STEP_SUCCEEDED")
-KILLED = ("orchestrator", "engine", "integration")
+KILLED = {
+    "sqlite": ("orchestrator", "engine", "integration"),
+    "postgresql": ("orchestrator", "orchestrator-2", "engine", "engine-2"),
+}
+ON_BOTH = pytest.mark.parametrize("here", KILLED, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory) -> Iterator[Installed]:
-    """A platform of this module's own with the example deployed."""
+def plain(tmp_path_factory) -> Iterator[Installed]:
+    """A platform of this module's own on SQLite, one process a service, with the example deployed."""
     with installed(tmp_path_factory.mktemp("kills") / "home") as made:
         made.deploy_example()
         yield made
 
 
-def start(here: Installed, number: int, run_id: str) -> str:
-    """Begin a run of the example; returns its name."""
-    run = run_pb2.Run()
-    message = MESSAGES[number % len(MESSAGES)]
-    json_format.ParseDict({"id": run_id, "message": message["message"], "tier": message["tier"]}, run.input)
-    request = run_pb2.CreateRunRequest(parent=AGENT, run_id=run_id, run=run)
-    with here.channel() as channel:
-        return run_pb2_grpc.RunServiceStub(channel).CreateRun(request, timeout=30).name
+@pytest.fixture
+def here(request) -> Installed:
+    """A platform on the kind of database that is asked for; on PostgreSQL it has two processes of some services."""
+    made: Installed = request.getfixturevalue("replicated" if request.param == "postgresql" else "plain")
+    return made
 
 
-def events_until_end(here: Installed, name: str, timeout_s: float = 60.0, seen=None) -> list[run_pb2.RunEvent]:
-    """Every event of a run, resumed as often as the stream breaks."""
-    events: list[run_pb2.RunEvent] = seen if seen is not None else []
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        after = events[-1].sequence if events else 0
-        try:
-            with here.channel() as channel:
-                request = run_pb2.StreamRunEventsRequest(name=name, after_sequence=after)
-                for answer in run_pb2_grpc.RunServiceStub(channel).StreamRunEvents(request, timeout=20):
-                    if answer.HasField("event"):
-                        events.append(answer.event)
-        except grpc.RpcError:
-            time.sleep(0.2)
-            continue
-        if events and run_pb2.RunEvent.Type.Name(events[-1].type) in ("RUN_SUCCEEDED", "RUN_FAILED", "RUN_CANCELLED"):
-            return events
-    raise AssertionError(f"{name} did not end: {events}")
-
-
-def check_completed(here: Installed, name: str, events: list[run_pb2.RunEvent]) -> None:
-    """The run succeeded, its events are in order, no committed step ran twice, and its ticket exists once."""
-    kinds = [run_pb2.RunEvent.Type.Name(event.type) for event in events]
-    assert kinds[-1] == "RUN_SUCCEEDED", events[-1]
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    committed = [event.step for event in events if event.type == run_pb2.RunEvent.STEP_SUCCEEDED]
-    assert len(committed) == len(set(committed)) == 3, committed
-    assert here.tickets().count(name.rsplit("/", 1)[1]) == 1
-
-
-@pytest.mark.parametrize("service", KILLED)
+@pytest.mark.parametrize(
+    ("here", "service"),
+    [(kind, each) for kind, all_of in KILLED.items() for each in all_of],
+    indirect=["here"],
+)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_survives_the_kill_of_a_service_at_a_commit_point(here: Installed, service: str, point: str):
     here.wait_serving()
@@ -96,11 +68,12 @@ def test_a_run_survives_the_kill_of_a_service_at_a_commit_point(here: Installed,
     check_completed(here, name, events)
 
 
+@ON_BOTH
 def test_many_runs_survive_kills_of_every_service_and_nothing_is_lost_or_doubled(here: Installed):
     here.wait_serving()
     before = len(here.tickets())
     names = [start(here, number, f"storm-{number}") for number in range(20)]
-    for service in KILLED:
+    for service in ("orchestrator", "engine", "integration"):
         here.kill(service)
         time.sleep(0.5)
     for name in names:
@@ -109,6 +82,7 @@ def test_many_runs_survive_kills_of_every_service_and_nothing_is_lost_or_doubled
     here.wait_serving()
 
 
+@ON_BOTH
 def test_every_call_leaves_its_record_though_the_service_is_killed_in_between(here: Installed):
     here.wait_serving()
     viewer = here.token(role="viewer")

@@ -22,12 +22,12 @@ def versions(tmp_path):
 
 
 @pytest.fixture
-async def state(tmp_path):
-    """Opens the same file as often as asked, and closes all."""
+async def state(place):
+    """Opens the same database as often as asked, and closes all."""
     opened = []
 
     def open_it():
-        opened.append(open_database(f"sqlite:///{tmp_path}/things.db"))
+        opened.append(open_database(place.location, schema=place.schema))
         return opened[-1]
 
     yield open_it
@@ -42,9 +42,10 @@ async def test_a_schema_is_made_once_and_stays(state, versions):
         assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_a_file_that_is_no_database_is_named_with_what_to_do(state, versions, tmp_path):
-    (tmp_path / "things.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(DatabaseUnreadableError, match=r"things\.db cannot be read .* restore it from a backup"):
+    (tmp_path / "test.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DatabaseUnreadableError, match=r"test\.db cannot be read .* restore it from a backup"):
         migrate(state().engine, versions)
 
 

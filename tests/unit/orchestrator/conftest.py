@@ -45,25 +45,25 @@ async def sandbox() -> AsyncIterator[SandboxPool]:
     await made.close()
 
 
-def opened(path: Path) -> Database:
+def opened(location: str, schema: str = "") -> Database:
     """The orchestrator's database, migrated."""
-    database = open_database(f"sqlite:///{path}")
+    database = open_database(location, schema=schema)
     migrate(database.engine, Path(mesh.__path__[0]) / "migrations" / "versions", version_table="mesh_version")
     migrate(database.engine, Path(orchestrator.__path__[0]) / "migrations" / "versions")
     return database
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """A database of the test's own."""
-    made = opened(tmp_path / "orchestrator.db")
+async def database(place) -> AsyncIterator[Database]:
+    """A database of the test's own, on each kind in turn."""
+    made = opened(place.location, place.schema)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def second_database(database: Database, tmp_path: Path) -> AsyncIterator[Database]:
+async def second_database(database: Database, place) -> AsyncIterator[Database]:
     """The same database as another process has it."""
-    made = open_database(f"sqlite:///{tmp_path / 'orchestrator.db'}")
+    made = open_database(place.location, schema=place.schema)
     yield made
     await made.close()

@@ -1,0 +1,71 @@
+"""What the `sql` connector does differently on PostgreSQL: effects kept single, statements stopped, errors understood.
+
+What a tenant's statements may do there is up to the database user that the connection names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from integration.adapters.sqlite_place import EFFECTS_TABLE
+from integration.errors import CallTimeoutError, IntegrationError, SystemRefusedError, SystemUnavailableError
+
+__all__ = ["ARGUMENTS", "begin", "cancel", "check_statement", "take_effect_key", "translated"]
+
+ARGUMENTS = {
+    "prepare_threshold": 0,  # a prepared statement is one statement, never several
+    "connect_timeout": 5,
+    "application_name": "tiation integration",
+}
+_CANCEL_S = 2.0
+_PASSING = ("08", "53", "57P")
+"""Classes of errors that pass: connections, resources, a server that restarts."""
+_CONFLICTS = ("40001", "40P01", "55P03")
+_REFUSED = ("authentication failed", "pg_hba.conf", "does not exist")
+
+
+def check_statement(statement: str) -> None:
+    """Refuse a statement about what keeps effects single.
+
+    Raises:
+        SystemRefusedError: it names that table.
+    """
+    if EFFECTS_TABLE in statement.lower():
+        raise SystemRefusedError(f"the statement touches {EFFECTS_TABLE}, which is not allowed")
+
+
+def begin(connection: Connection, timeout_s: float) -> None:
+    """Have the server stop the statement by itself, should nobody be left to do so."""
+    connection.execute(
+        text("SELECT set_config('statement_timeout', :ms, true)"), {"ms": str(int(timeout_s * 1000) + 500)}
+    )
+
+
+def take_effect_key(connection: Connection, key: str, create: str) -> None:
+    """Wait until nobody else is at the same effect, and make the table of effects where there is none."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
+    if connection.execute(text("SELECT to_regclass(:name)"), {"name": EFFECTS_TABLE}).scalar() is None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))"), {"name": EFFECTS_TABLE})
+        connection.exec_driver_sql(create)
+
+
+def cancel(driver: Any) -> None:  # noqa: ANN401 -- the driver's own
+    """Stop what a connection is doing, on the server."""
+    driver.cancel_safe(timeout=_CANCEL_S)
+
+
+def translated(error: DBAPIError) -> IntegrationError:
+    """PostgreSQL's error in our words, and whether another attempt may help."""
+    said = " ".join(str(error.orig).split())
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state == "57014":
+        return CallTimeoutError("the statement was stopped")
+    unreached = not state and isinstance(error, OperationalError) and not any(words in said for words in _REFUSED)
+    if error.connection_invalidated or unreached or state.startswith(_PASSING) or state in _CONFLICTS:
+        refused = SystemUnavailableError(f"the database is not available: {said}")
+        refused.outcome_known = not error.connection_invalidated
+        return refused
+    return SystemRefusedError(f"the database refused it: {said}")

@@ -1,0 +1,185 @@
+"""The sql connector on a real PostgreSQL: every effect once, statements stopped in time, a server that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from integration.adapters.sql import SqlConnector
+from integration.errors import (
+    CallTimeoutError,
+    EffectKeyReusedError,
+    LocationForbiddenError,
+    SystemRefusedError,
+    SystemUnavailableError,
+)
+from integration.ports import Effect, Target
+from tests.fakes.ports import free_ports
+from tests.fakes.postgres import PASSWORD
+
+INSERT = {"statement": "INSERT INTO t (id, v) VALUES (:id, :v)"}
+ALL = {"statement": "SELECT id, v FROM t ORDER BY id"}
+CREDENTIALS = {"username": "tiation", "password": PASSWORD}
+
+
+@pytest.fixture
+def target(postgres):
+    """A database with a table and nothing else in it."""
+    postgres.make_database("crm")
+    with postgres.connect("crm") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER, v TEXT)")
+    url = f"postgresql+psycopg://127.0.0.1:{postgres.port}/crm"
+    return Target("tenants/default/connections/crm", 1, {"url": url}, CREDENTIALS)
+
+
+@pytest.fixture
+async def sql(tmp_path):
+    connector = SqlConnector(tmp_path, ("postgresql+psycopg",))
+    yield connector
+    await connector.close()
+
+
+@pytest.fixture
+def call(sql, target):
+    async def call(spec, value=None, *, effect=None, timeout_s=10.0):
+        return await sql.call(target, spec, value or {}, effect=effect, timeout_s=timeout_s)
+
+    return call
+
+
+async def test_a_row_goes_in_and_comes_back(sql, target, call):
+    sql.check(target.config, CREDENTIALS)
+    assert await sql.test(target) == "postgresql answers"
+    assert (await call(INSERT, {"id": 1.0, "v": "x'); DROP TABLE t; --"})).output == {"row_count": 1}
+    assert (await call(ALL)).output == {"rows": [{"id": 1, "v": "x'); DROP TABLE t; --"}], "row_count": 1}
+    typed = "SELECT 1.5::numeric AS n, DATE '2026-01-02' AS d, '\\x00ff'::bytea AS b, NULL AS z, true AS t"
+    assert (await call({"statement": typed})).output["rows"] == [
+        {"n": "1.5", "d": "2026-01-02", "b": "AP8=", "z": None, "t": True}
+    ]
+
+
+async def test_an_effect_happens_once_however_often_it_is_asked_for_at_once(call):
+    """The very first effects, too, when the table that remembers them is yet to be made."""
+    effect = Effect("run/step", "digest")
+    answers = await asyncio.gather(*(call(INSERT, {"id": 7, "v": "a"}, effect=effect) for _ in range(12)))
+    assert sum(not answer.replayed for answer in answers) == 1
+    assert {str(answer.output) for answer in answers} == {"{'row_count': 1}"}
+    others = await asyncio.gather(*(call(INSERT, {"id": n, "v": "b"}, effect=Effect(f"k{n}", "d")) for n in range(12)))
+    assert not any(answer.replayed for answer in others)
+    assert (await call(ALL)).output["row_count"] == 13
+
+
+async def test_a_key_used_for_something_else_is_refused_and_a_failed_statement_keeps_none(call):
+    await call(INSERT, {"id": 1, "v": "a"}, effect=Effect("k", "one"))
+    with pytest.raises(EffectKeyReusedError):
+        await call(INSERT, {"id": 2, "v": "a"}, effect=Effect("k", "two"))
+    with pytest.raises(SystemRefusedError, match="missing"):
+        await call({"statement": "INSERT INTO missing VALUES (1)"}, effect=Effect("l", "d"))
+    assert not (await call(INSERT, {"id": 1, "v": "a"}, effect=Effect("l", "d"))).replayed
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM tiation_effects",
+        "DELETE FROM Tiation_Effects",
+        'DROP TABLE "tiation_effects"',
+        "SELECT 1; SELECT 2",
+    ],
+)
+async def test_a_statement_that_touches_what_keeps_effects_single_or_is_several_is_refused(call, statement):
+    await call(INSERT, {"id": 1, "v": "a"}, effect=Effect("k", "d"))
+    with pytest.raises(SystemRefusedError):
+        await call({"statement": statement})
+    with pytest.raises(SystemRefusedError):
+        await call({"statement": statement}, {"id": 1})
+    assert (await call(INSERT, {"id": 1, "v": "a"}, effect=Effect("k", "d"))).replayed
+
+
+async def test_a_statement_that_takes_too_long_is_stopped_on_the_server_and_undone(call, postgres):
+    began = time.monotonic()
+    with pytest.raises(CallTimeoutError) as caught:
+        await call({"statement": "INSERT INTO t SELECT 1, pg_sleep(30)::text"}, timeout_s=0.5)
+    assert time.monotonic() - began < 5
+    assert caught.value.outcome_known
+    with postgres.connect("crm") as connection:
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%INTO t SELECT 1%%'"
+        assert connection.execute(sleeping + " AND pid <> pg_backend_pid()").fetchone() == (0,)
+    assert (await call(ALL)).output["row_count"] == 0
+
+
+async def test_a_server_that_restarts_between_two_calls_is_not_noticed(call, postgres):
+    await call(INSERT, {"id": 1, "v": "a"})
+    postgres.restart()
+    assert (await call(ALL)).output["row_count"] == 1
+
+
+async def test_a_server_that_dies_in_the_middle_is_unavailable_and_the_effect_happens_once_afterwards(call, postgres):
+    effect = Effect("k", "d")
+    slow = {"statement": "INSERT INTO t SELECT :id, pg_sleep(CASE WHEN (SELECT count(*) FROM t) = 0 THEN 1 ELSE 0 END)"}
+    calling = asyncio.create_task(call(slow, {"id": 1}, effect=effect))
+    await asyncio.sleep(0.4)
+    postgres.kill()
+    postgres.start()
+    with pytest.raises(SystemUnavailableError) as caught:
+        await calling
+    assert caught.value.may_pass
+    assert not caught.value.outcome_known
+    assert not (await call(slow, {"id": 1}, effect=effect)).replayed
+    assert (await call(slow, {"id": 1}, effect=effect)).replayed
+    assert (await call(ALL)).output["row_count"] == 1
+
+
+async def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_so(sql, target):
+    nowhere = Target("c", 1, {"url": f"postgresql+psycopg://127.0.0.1:{free_ports(1)[0]}/crm"}, CREDENTIALS)
+    with pytest.raises(SystemUnavailableError):
+        await sql.test(nowhere)
+    wrong = Target("d", 1, target.config, {"username": "tiation", "password": "hunter2"})
+    with pytest.raises((SystemUnavailableError, SystemRefusedError), match="password authentication failed") as caught:
+        await sql.test(wrong)
+    assert "hunter2" not in caught.value.message
+
+
+async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_once(call, target, postgres):
+    program = (
+        "import asyncio, json, sys\n"
+        "from pathlib import Path\n"
+        "from integration.adapters.sql import SqlConnector\n"
+        "from integration.ports import Effect, Target\n"
+        "async def main():\n"
+        "    sql = SqlConnector(Path('.'), ('postgresql+psycopg',))\n"
+        "    target = Target('c', 1, {'url': sys.argv[1]}, json.loads(sys.stdin.readline()))\n"
+        "    for n in range(10**6):\n"
+        "        spec = {'statement': 'INSERT INTO t (id, v) VALUES (:id, :v)'}\n"
+        "        print(n, flush=True)\n"
+        "        await sql.call(target, spec, {'id': n, 'v': ''}, effect=Effect(f'k{n}', 'd'), timeout_s=5)\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", program, str(target.config["url"])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        child.stdin.write(f'{{"username": "tiation", "password": "{PASSWORD}"}}\n')
+        child.stdin.flush()
+        begun = 0
+        for line in child.stdout:
+            begun = int(line)
+            if begun >= 50:
+                break
+        os.kill(child.pid, signal.SIGKILL)
+        begun = max([begun, *(int(line) for line in child.stdout if line.endswith("\n"))])
+    for number in range(begun + 1):
+        await call(INSERT, {"id": number, "v": ""}, effect=Effect(f"k{number}", "d"))
+    with postgres.connect("crm") as connection:
+        rows = [row[0] for row in connection.execute("SELECT id FROM t ORDER BY id")]
+    assert rows == list(range(begun + 1))
+
+
+async def test_credentials_stay_out_of_the_url(sql):
+    with pytest.raises(LocationForbiddenError, match="credentials") as caught:
+        sql.check({"url": "postgresql+psycopg://me:hunter2@db/crm"}, {})
+    assert "hunter2" not in caught.value.message
