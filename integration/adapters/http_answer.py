@@ -38,7 +38,7 @@ def body_of(answer: HttpAnswer) -> Any:  # noqa: ANN401 -- any JSON
     if kind.endswith(("/json", "+json")) or not kind:
         try:
             return _exact(msgspec.json.decode(answer.body), 0)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if kind:
                 raise AnswerInvalidError(f"the answer says {kind} and is none: {error}") from None
     try:

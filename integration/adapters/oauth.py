@@ -82,7 +82,7 @@ def _token(said: Mapping[str, object]) -> FreshToken:
 def _document(body: bytes) -> Mapping[str, object]:
     try:
         return msgspec.json.decode(body, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import json
 import ssl
 import tempfile
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Asked", "Hangup", "Peer", "Reply", "certificates", "peer", "reply"]
+__all__ = ["Asked", "HangupError", "Peer", "Reply", "certificates", "peer", "reply"]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Reply:
     pause_s: float = 0.0
 
 
-class Hangup(Exception):
+class HangupError(Exception):
     """Close the connection without an answer."""
 
 
@@ -100,7 +100,7 @@ class Peer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError, Hangup, asyncio.CancelledError, ssl.SSLError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError, HangupError, asyncio.CancelledError, ssl.SSLError):
             while True:
                 asked = await self._read(reader)
                 self.asked.append(asked)
@@ -165,13 +165,13 @@ async def peer(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIter
 
 def certificates(*names: str) -> tuple[str, ssl.SSLContext]:
     """A certificate authority (PEM) and a server's TLS with a certificate of its for these names."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     def certificate(name: str, key: Any, issuer: Any, signer: Any, *extensions: Any) -> x509.Certificate:
         builder = x509.CertificateBuilder(
             issuer_name=issuer, subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
             public_key=key.public_key(), serial_number=x509.random_serial_number(),
-            not_valid_before=now - datetime.timedelta(minutes=5), not_valid_after=now + datetime.timedelta(days=1),
+            not_valid_before=now - dt.timedelta(minutes=5), not_valid_after=now + dt.timedelta(days=1),
         )  # fmt: skip
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))

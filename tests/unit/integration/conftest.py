@@ -28,6 +28,7 @@ from mesh.migrate import migrate
 from mesh.sandbox import SandboxPool
 
 NAME = "tenants/default/connections/shop"
+QUICK = Retry(3, 0.01, 0.02)
 LOCAL = Guard.of([], ["127.0.0.0/8", "::1/128"], private=False)
 
 
@@ -71,7 +72,7 @@ class Bench:
         config: dict[str, Any],
         credentials: dict[str, str] | None = None,
         *,
-        retry: Retry = Retry(3, 0.01, 0.02),
+        retry: Retry = QUICK,
         revision: int = 1,
         **operations: dict[str, Any],
     ) -> Entry[Connection]:

@@ -10,7 +10,7 @@ from integration.adapters.egress import Guard, open_target
 from integration.adapters.http_client import HttpClient, HttpRequest, check_headers
 from integration.errors import LocationForbiddenError, SystemRefusedError, SystemUnavailableError
 from mesh.config import SettingsError
-from tests.fakes.web import peer, reply
+from tests.fakes.web import Reply, peer, reply
 
 CLOSED = Guard.of([], [], private=False)
 PRIVATE = Guard.of([], [], private=True)
@@ -44,7 +44,7 @@ def resolver(*answers):
         ("::ffff:a9fe:a9fe", "metadata"),
         ("169.254.1.1", "link-local"),
         ("fe80::1%eth0", "link-local"),
-        ("0.0.0.0", "unspecified"),
+        ("0.0.0.0", "unspecified"),  # noqa: S104 -- an address to be refused
         ("::", "unspecified"),
         ("224.0.0.251", "multicast"),
         ("ff02::1", "multicast"),
@@ -200,8 +200,6 @@ async def test_the_name_behind_a_redirect_is_looked_up_and_checked_too():
 
         async def names(host, port):
             return ["127.0.0.1"] if host == "first.example.com" else ["127.0.0.2"]
-
-        from tests.fakes.web import Reply
 
         async with peer(lambda _: Reply(302, {"location": target})) as outside:
             guard = Guard.of(["first.example.com"], [], private=False)
