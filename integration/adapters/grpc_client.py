@@ -125,7 +125,7 @@ class GrpcClient:
             for file in _in_order(files):
                 pool.Add(file)
             service = pool.FindServiceByName(request.service)
-            method = service.FindMethodByName(request.method)
+            method = service.methods_by_name.get(request.method)
         except (TypeError, KeyError, ValueError):
             raise AnswerInvalidError(f"{request.target} describes {request.service} in a way that is wrong") from None
         if method is None:

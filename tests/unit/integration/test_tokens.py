@@ -1,4 +1,4 @@
-"""OAuth 2 client credentials: one refresh however many ask, in however many processes; every failure one clear error."""
+"""OAuth 2 client credentials: one refresh however many ask, in however many processes; failures are clear errors."""
 
 from __future__ import annotations
 
