@@ -110,7 +110,7 @@ async def test_a_fetch_says_when_a_busy_server_takes_requests_again(made):
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:8080/", "http://169.254.169.254/", "http://[::1]/", "http://10.0.0.1/", "http://2130706433/", "x"],
+    ["http://127.0.0.1:8080/", "http://169.254.169.254/", "http://[::1]/", "http://10.0.0.1/", "http://0x7f.1/", "x"],
 )
 async def test_a_fetch_to_a_forbidden_place_is_refused(made, uri):
     async with fetching(made) as outside:
@@ -136,7 +136,8 @@ async def test_fetches_are_for_the_orchestrator_on_behalf_of_who_may(made):
 
 async def test_a_grpc_server_is_called_by_its_own_description(made):
     async with greeter() as target, fetching(made) as outside:
-        said = await outside.call({"name": "Ada", "count": 2, "tags": ["x"]}, target=target, plaintext=True, method="Greet")
+        asked = {"name": "Ada", "count": 2, "tags": ["x"]}
+        said = await outside.call(asked, target=target, plaintext=True, method="Greet")
         assert said == {"text": "Hello Ada", "count": "2", "tags": ["x"], "at": "1970-01-01T00:00:01Z"}
 
 
@@ -172,7 +173,8 @@ async def test_a_grpc_server_without_reflection_is_said_to_lack_it(made):
 
 
 @pytest.mark.parametrize(
-    "target", ["127.0.0.1:9000", "169.254.169.254:80", "localhost", "localhost:22", "a@localhost:443", "unix:/x", "0x7f.1:443"]
+    "target",
+    ["127.0.0.1:9000", "169.254.169.254:80", "localhost", "localhost:22", "a@localhost:443", "unix:/x", "0x7f.1:443"],
 )
 async def test_a_grpc_call_to_a_forbidden_place_is_refused(made, target):
     async with fetching(made) as outside:
@@ -231,9 +233,7 @@ async def test_a_run_waits_for_a_system_that_is_busy_and_goes_on(tmp_path):
         async with made.channel("orchestrator") as channel:
             agents, runs = agent_pb2_grpc.AgentServiceStub(channel), run_pb2_grpc.RunServiceStub(channel)
             await agents.CreateAgent(
-                agent_pb2.CreateAgentRequest(
-                    parent="tenants/default", agent_id="a", agent=agent_pb2.Agent(flow=FLOW)
-                ),
+                agent_pb2.CreateAgentRequest(parent="tenants/default", agent_id="a", agent=agent_pb2.Agent(flow=FLOW)),
                 metadata=metadata,
             )
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A gRPC server that only its own reflection describes: its messages are made at run time, no stub of it exists here."""
+"""A gRPC server that only its own reflection describes: its messages are made at run time, there are no stubs."""
 
 from __future__ import annotations
 

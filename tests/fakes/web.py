@@ -11,8 +11,10 @@ import datetime as dt
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Asked", "HangupError", "Peer", "Reply", "certificates", "peer", "reply"]
+__all__ = ["Asked", "HangupError", "Peer", "Reply", "certificates", "peer", "reply", "serving"]
 
 
 @dataclass
@@ -161,6 +163,28 @@ async def peer(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIter
             task.cancel()
         if tasks:
             await asyncio.wait(list(tasks), timeout=5)
+
+
+@contextmanager
+def serving(handler: Handler) -> Iterator[Peer]:
+    """The same on a thread of its own, for tests that block."""
+    loop = asyncio.new_event_loop()
+    ready: Future[Peer] = Future()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with peer(handler) as made:
+            ready.set_result(made)
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        yield ready.result(10)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(10)
+        loop.close()
 
 
 def certificates(*names: str) -> tuple[str, ssl.SSLContext]:
