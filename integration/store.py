@@ -136,4 +136,6 @@ class IntegrationStore:
     def _add(transaction: Transaction, table: Table, values: dict[str, object]) -> bool:
         """Add a row unless its key is there already."""
         insert = sqlite_insert if transaction.dialect.name == "sqlite" else postgresql_insert
-        return transaction.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+        key = next(iter(table.primary_key.columns))
+        added = transaction.execute(insert(table).values(values).on_conflict_do_nothing().returning(key))
+        return added.first() is not None
