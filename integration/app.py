@@ -57,6 +57,7 @@ async def build(mesh: Mesh) -> Service:
 
     async def stop() -> None:
         await forgetting.stop()
+        await effects.close()
         await sql.close()
         await http.close()
 

@@ -161,20 +161,16 @@ class Invoker:
         return _Work(connector, self.target(entry), entry, operation, value, effect, repeatable, deadline)
 
     async def _once(self, work: _Work) -> tuple[Answer, int]:
-        """Carry out what must not happen twice, with a note of it before and after."""
-        effect = work.effect
-        assert effect is not None  # noqa: S101 -- the caller has looked
-        before = await self._effects.begin(effect, repeatable=work.repeatable)
-        if before is not None:
-            return before, 0
-        try:
+        """Carry out what must not happen twice; zero attempts where it has happened before."""
+        assert work.effect is not None  # noqa: S101 -- the caller has looked
+        attempts = 0
+
+        async def ask() -> Answer:
+            nonlocal attempts
             answer, attempts = await self._pieces(work)
-        except IntegrationError as error:
-            if error.outcome_known:
-                await self._effects.undo(effect)
-            raise
-        await self._effects.done(effect, answer.output)
-        return answer, attempts
+            return answer
+
+        return await self._effects.once(work.effect, ask, repeatable=work.repeatable), attempts
 
     async def _pieces(self, work: _Work) -> tuple[Answer, int]:
         """Every piece of an answer; the last one holds it all."""

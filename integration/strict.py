@@ -105,8 +105,10 @@ def _no_such(value: object, known: Sequence[str], field: str) -> OperationInvali
 
 
 def _hint(word: object, known: Sequence[str]) -> str:
-    near = get_close_matches(str(word), known, n=1) or get_close_matches(str(word).upper(), known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known are {', '.join(sorted(known))}"
+    """The nearest word that is known, or all of them."""
+    tried = () if word is None else (str(word), str(word).upper())
+    near = next((found for each in tried for found in get_close_matches(each, known, n=1)), None)
+    return f"did you mean `{near}`?" if near else f"known are {', '.join(sorted(known))}"
 
 
 def _is_settings(kind: Any) -> bool:  # noqa: ANN401 -- any type

@@ -98,7 +98,7 @@ class TokenKeeper:
                 claim = partial(
                     self._rows.claim_token, target=key, version=version, holder=holder, now=now, until=now + _HELD_S
                 )
-                if await self._database.write(claim):
+                if await self._database.write(claim, durable=False):
                     return await self._fetched(target, key, holder, version, renew)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_LOOK_S)
@@ -112,7 +112,7 @@ class TokenKeeper:
             async with asyncio.timeout(_HELD_S * 0.9):
                 fresh = await renew()
         except BaseException as error:
-            await self._database.write(lambda transaction: self._rows.release_token(transaction, key, holder))
+            await self._database.write(partial(self._rows.release_token, target=key, holder=holder), durable=False)
             kept = await self._database.read(lambda transaction: self._rows.token(transaction, key))
             if isinstance(error, IntegrationError) and kept and kept.version > version and self._holds(kept, None):
                 return self._opened(target, kept)
@@ -122,9 +122,8 @@ class TokenKeeper:
         now = self._now()
         sealed = self._vault.seal(tenant_of(target.name), _place(target), {"access_token": fresh.text})
         expires = now + fresh.lifetime_s - min(_LEEWAY_S, fresh.lifetime_s * _LEEWAY_SHARE)
-        await self._database.write(
-            lambda transaction: self._rows.keep_token(transaction, key, holder, sealed, expires, now)
-        )
+        keep = partial(self._rows.keep_token, target=key, holder=holder, sealed=sealed, expires=expires, now=now)
+        await self._database.write(keep, durable=False)
         return Token(fresh.text, version + 1)
 
     def _holds(self, kept: KeptToken, rejected: int | None) -> bool:

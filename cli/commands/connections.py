@@ -123,8 +123,11 @@ def test(connection: str, home: Home, tenant: str, output: str) -> None:
 @click.option("--key", default="", help="Names the effect: the same key again returns the first answer.")
 @tenant_option
 @home_option
-def invoke(connection: str, operation: str, given: str, key: str, home: Home, tenant: str) -> None:
-    """Carry out an OPERATION of a CONNECTION and print its answer as JSON.
+@output_option
+def invoke(connection: str, operation: str, given: str, key: str, home: Home, tenant: str, output: str) -> None:
+    """Carry out an OPERATION of a CONNECTION and print what it answers, which is JSON.
+
+    With --output json it also says whether that was the first answer, and after how many attempts it came.
 
     \b
     Example:
@@ -136,7 +139,7 @@ def invoke(connection: str, operation: str, given: str, key: str, home: Home, te
     parse(_json(given), request.input, "--input")
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:
         answer = stub.Invoke(request, timeout=TIMEOUT_S)
-    print_json(as_json(answer)["output"])
+    print_json(as_json(answer) if output == "json" else as_json(answer)["output"])
 
 
 def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON

@@ -53,6 +53,7 @@ _BAD_PORTS = frozenset(
     }
 )  # fmt: skip
 """Ports at which other protocols listen: the Fetch standard's list of bad ports."""
+_NEXT_S = 2.0
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _NUMERIC = re.compile(r"([0-9]+|0x[0-9a-f]*)")
 
@@ -232,11 +233,13 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to one of the host's addresses, the first that answers."""
+        """Connect to one of the host's addresses, the first that answers; none but the last is waited for long."""
         failed: Exception | None = None
-        for address in await self.addresses(host, port):
+        addresses = await self.addresses(host, port)
+        for address in addresses:
+            bound_s = timeout if address == addresses[-1] else min(timeout or _NEXT_S, _NEXT_S)
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(address, port, bound_s, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         assert failed is not None  # noqa: S101 -- there was at least one address

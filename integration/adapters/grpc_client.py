@@ -89,12 +89,10 @@ class GrpcClient:
         return json_format.MessageToDict(answer, descriptor_pool=described.pool)
 
     async def _channel(self, request: GrpcRequest) -> grpc.aio.Channel:
-        """A channel to one address that was checked, whatever its name leads to a moment later."""
+        """A channel to the addresses that were checked, whatever their name leads to a moment later."""
         host, port = _host_and_port(request.target)
         network = GuardedNetwork(self._guard, self._resolver, public=not request.plaintext)
-        address = (await network.addresses(host, port))[0]
-        family = "ipv6" if ":" in address else "ipv4"
-        place = f"{family}:[{address}]:{port}" if family == "ipv6" else f"{family}:{address}:{port}"
+        place = _place(await network.addresses(host, port), port)
         options = [
             ("grpc.default_authority", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
             ("grpc.enable_http_proxy", 0),
@@ -153,6 +151,14 @@ class GrpcClient:
 
 def _bytes(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _place(addresses: Sequence[str], port: int) -> str:
+    """Addresses as gRPC takes them, which is of one family only."""
+    old = [address for address in addresses if ":" not in address]
+    if old:
+        return "ipv4:" + ",".join(f"{address}:{port}" for address in old)
+    return "ipv6:" + ",".join(f"[{address}]:{port}" for address in addresses)
 
 
 def _host_and_port(target: str) -> tuple[str, int]:

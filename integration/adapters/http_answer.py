@@ -59,7 +59,7 @@ def charset_of(headers: Mapping[str, str]) -> str:
 def meaning_of(answer: HttpAnswer) -> str:
     """What a status means where no rule says otherwise: `refused`, `retryable` or `rate_limited`."""
     status = answer.status
-    if status == 429 or (status == 503 and retry_after(answer.headers) is not None):
+    if status == 429 or (status == 503 and "retry-after" in answer.headers):
         return "rate_limited"
     return "retryable" if status in _PASSING or (status >= 500 and status not in _FINAL) else "refused"
 

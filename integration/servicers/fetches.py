@@ -13,7 +13,7 @@ from tiation.integration.v1 import fetch_pb2_grpc
 
 from integration.effects import EffectLog
 from integration.errors import IntegrationError, OutcomeUnknownError
-from integration.ports import Effect, Fetches, GrpcRequest, WebRequest
+from integration.ports import Answer, Effect, Fetches, GrpcRequest, WebRequest
 from mesh.call import Context
 
 __all__ = ["FetchServicer"]
@@ -84,23 +84,20 @@ class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
 
     async def _once(self, effect: Effect | None, ask: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:  # noqa: ANN401
         """Ask, but not a second time for what may have happened."""
-        if effect is not None:
-            before = await self._effects.begin(effect, repeatable=False)
-            if before is not None:
-                return before.output
-        try:
-            answer = await ask()
-        except IntegrationError as error:
-            if effect is not None and error.outcome_known:
-                await self._effects.undo(effect)
-            if error.outcome_known or repeatable:
-                raise
-            raise OutcomeUnknownError(
-                f"this may have happened and is not tried again: {error.message}", cause=error.reason
-            ) from None
-        if effect is not None:
-            await self._effects.done(effect, answer)
-        return answer
+
+        async def asked() -> Answer:
+            try:
+                return Answer(await ask())
+            except IntegrationError as error:
+                if error.outcome_known or repeatable:
+                    raise
+                raise OutcomeUnknownError(
+                    f"this may have happened and is not tried again: {error.message}", cause=error.reason
+                ) from None
+
+        if effect is None:
+            return (await asked()).output
+        return (await self._effects.once(effect, asked, repeatable=False)).output
 
 
 def _timeout_s(request: Any) -> float:  # noqa: ANN401 -- any request with a timeout

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import json_format
 from tiation.integration.v1 import connection_pb2, connection_pb2_grpc, fetch_pb2, fetch_pb2_grpc
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
+from tiation.security.v1 import record_pb2, record_pb2_grpc
 
 from mesh.assertion import sign
 from mesh.channel import ASSERTION_HEADER
@@ -183,6 +184,49 @@ async def test_a_grpc_call_to_a_forbidden_place_is_refused(made, target):
 
 
 # Connections and runs.
+
+
+async def test_an_effect_leaves_one_record_with_all_the_time_that_it_took(made):
+    async def slowly(_):
+        await asyncio.sleep(0.5)
+        return reply("done")
+
+    metadata = [await made.token()]
+    async with peer(slowly) as shop, made.channel("integration") as channel:
+        stub = connection_pb2_grpc.ConnectionServiceStub(channel)
+        operation = {"operationId": "pay", "spec": {"method": "POST", "path": "/pay", "body": {}}}
+        wanted = {"connector": "http", "config": {"base_url": shop.url}, "operations": [operation]}
+        connection = json_format.ParseDict(wanted, connection_pb2.Connection())
+        creation = connection_pb2.CreateConnectionRequest(
+            parent="tenants/default", connection_id="shop", connection=connection
+        )
+        await stub.CreateConnection(creation, metadata=metadata)
+        asked = connection_pb2.InvokeRequest(
+            name="tenants/default/connections/shop", operation_id="pay", effect_key="k"
+        )
+        first = await stub.Invoke(asked, metadata=metadata)
+        again = await stub.Invoke(asked, metadata=metadata)
+        assert (first.replayed, again.replayed) == (False, True)
+        asked.effect_key, shop.handler = "other", lambda _: Reply(raw=[b""])
+        await refused(stub.Invoke(asked, metadata=metadata), grpc.StatusCode.UNKNOWN, "OUTCOME_UNKNOWN")
+    records = await _records(made, metadata, 3)
+    assert sorted((record.code, record.duration.ToTimedelta().total_seconds() >= 0.5) for record in records) == [
+        (0, False), (0, True), (2, False),
+    ]  # fmt: skip
+
+
+async def _records(made, metadata, count):
+    """The records of Invoke, once there are so many, and a moment later."""
+    request = record_pb2.ListRecordsRequest(parent="tenants/default", page_size=1000, service="integration")
+    async with made.channel("security") as channel, asyncio.timeout(20):
+        stub = record_pb2_grpc.RecordServiceStub(channel)
+        while True:
+            await asyncio.sleep(0.5)
+            answer = await stub.ListRecords(request, metadata=metadata)
+            found = [record.call for record in answer.records if record.call.method.endswith("/Invoke")]
+            if len(found) >= count:
+                return found
+
 
 FLOW = """
 document: {dsl: 1.0.0, namespace: t, name: a}

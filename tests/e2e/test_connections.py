@@ -47,6 +47,8 @@ def test_the_example_does_what_it_says(running, shop):
     made = invoke(running, "createOrder", "--input", order, "--key", "k1")
     assert made == {"order": "order-1", "state": "new"}
     assert invoke(running, "createOrder", "--input", order, "--key", "k1") == made
+    again = running.json("connections", "invoke", "shop", "createOrder", "--input", order, "--key", "k1")
+    assert again == {"output": made, "replayed": True, "attempts": 0}
     for _ in range(4):
         invoke(running, "createOrder", "--input", order)
     listed = invoke(running, "listOrders", "--input", '{"state": "new"}')

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from integration.adapters.egress import Guard, open_target
 from integration.adapters.http_client import HttpClient, HttpRequest, check_headers
-from integration.errors import LocationForbiddenError, SystemRefusedError, SystemUnavailableError
+from integration.errors import CallTimeoutError, LocationForbiddenError, SystemRefusedError, SystemUnavailableError
 from mesh.config import SettingsError
 from tests.fakes.web import Reply, peer, reply
 
@@ -237,3 +239,13 @@ async def test_proxies_of_the_environment_are_not_asked(monkeypatch):
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
         guard = Guard.of(["localhost"], [], private=False)
         assert (await fetch(HttpClient(guard), shop.url)).body == b'"direct"'
+
+
+async def test_a_name_server_that_does_not_answer_costs_no_more_than_the_request_may_take():
+    async def silent(host, port):
+        await asyncio.sleep(60)
+
+    client = HttpClient(CLOSED, silent)
+    with pytest.raises(CallTimeoutError) as caught:
+        await client.send(HttpRequest("GET", "https://slow.example.com/", {}, timeout_s=0.2))
+    assert caught.value.outcome_known

@@ -6,12 +6,17 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from integration.errors import AnswerInvalidError, SystemRefusedError, SystemUnavailableError
+from integration.ports import Target
+from integration.store import IntegrationStore
+from integration.tokens import Token, TokenKeeper, _key
+from integration.vault import Vault
 from tests.fakes.web import HangupError, Reply, peer, reply
 from tests.unit.integration.conftest import bench_on, opened
 
@@ -163,12 +168,34 @@ async def test_after_a_failed_refresh_the_next_one_may_begin_at_once(bench):
         assert (await bench.invoke(entry, "get")).output == "in"
 
 
+async def test_a_refused_refresh_looks_whether_somebody_else_was_faster(database, tmp_path):
+    rows, target = IntegrationStore(), Target("tenants/default/connections/shop", 1, {}, CLIENT, "uid")
+    keeper = TokenKeeper(database, rows, Vault(tmp_path / "vault.key"))
+
+    async def faster():
+        """Another process whose right to renew came after ours had run out."""
+        sealed = keeper._vault.seal("default", f"{target.name}#access_token", {"access_token": "theirs"})
+        now = time.time()
+        await database.write(
+            lambda c: c.execute(text("UPDATE access_tokens SET holder = 'other', held_until = 0")) and None
+        )
+        await database.write(lambda c: rows.keep_token(c, _key(target), "other", sealed, now + 60, now))
+        raise SystemRefusedError("invalid_grant")
+
+    assert await keeper.token(target, faster) == Token("theirs", 1)
+
+    async def refused():
+        raise SystemRefusedError("invalid_grant")
+
+    with pytest.raises(SystemRefusedError):
+        await keeper.token(target, refused, rejected=1)
+
+
 CHILD = """
 import asyncio, json, sys
 from pathlib import Path
 from mesh.sandbox import SandboxPool
 from tests.unit.integration.conftest import bench_on, opened
-import uvloop
 
 async def main(url, key_file, shop):
     database, sandbox = opened(url), SandboxPool()
@@ -193,8 +220,6 @@ async def test_two_processes_on_one_database_refresh_once(tmp_path):
     await opened(url).close()
     handler = Shop(pause_s=0.3)
     async with peer(handler) as shop:
-        from integration.vault import Vault
-
         Vault(tmp_path / "vault.key")
         children = [
             await asyncio.create_subprocess_exec(
@@ -224,13 +249,8 @@ async def test_a_process_that_died_in_mid_refresh_is_waited_for_and_then_replace
     async with peer(Shop()) as shop:
         entry = await bench.connect(config(shop), CLIENT, get={"path": "/a"})
         target = bench.invoker.target(entry)
-        from integration.store import IntegrationStore
-        from integration.tokens import _key
-
         now = asyncio.get_running_loop().time
         began = now()
-        import time
-
         await database.write(
             lambda c: IntegrationStore().claim_token(c, _key(target), 0, "dead", time.time(), time.time() + 1.0)
         )
