@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import msgspec
 import yaml
@@ -113,6 +113,10 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
 
     sqlite_folder: str = ""
     sql_drivers: tuple[str, ...] = ("sqlite",)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    private_networks: bool = False
+    effects_kept_s: float = 30 * 86_400.0
 
 
 class TracingSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -155,7 +159,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read `home/tiation.yaml`, if there is one, and lay the variables over it.
 
-    `TIATION_ENGINE__MAX_BATCH=16` sets `engine.max_batch`; two underscores part the levels, and `[a, b]` is a list.
+    `TIATION_ENGINE__MAX_BATCH=16` sets `engine.max_batch`; two underscores part the levels, commas a list.
 
     Raises:
         SettingsError: an unknown key, or a value of the wrong type; the message names it.
@@ -237,18 +241,11 @@ def _place(tree: dict[str, Any], name: str, keys: list[str], value: str) -> None
         if not isinstance(below, dict):
             raise SettingsError(f"{name}: `{key}` holds a value, not further settings", variable=name)
         tree = below
-    tree[keys[-1]] = _listed(name, value) if value.startswith("[") else value
+    tree[keys[-1]] = value
 
 
-def _listed(name: str, value: str) -> Any:  # noqa: ANN401 -- a list of whatever stands in it
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise SettingsError(f"{name}: `{value}` is no list; write `[first, second]`", variable=name) from None
-
-
-def _check_names(tree: Mapping[str, Any], section: type[_Section], path: str) -> None:
-    """Refuse unknown keys by their full name, with the nearest one that exists."""
+def _check_names(tree: dict[str, Any], section: type[_Section], path: str) -> None:
+    """Refuse unknown keys by their full name, with the nearest one that exists; part lists that are one text."""
     fields = {info.name: info.type for info in msgspec.structs.fields(section)}
     for key, value in tree.items():
         if key not in fields:
@@ -256,5 +253,7 @@ def _check_names(tree: Mapping[str, Any], section: type[_Section], path: str) ->
             hint = f"; did you mean `{path}{near[0]}`?" if near else f"; known are {', '.join(sorted(fields))}"
             raise SettingsError(f"unknown setting `{path}{key}`{hint}", setting=f"{path}{key}")
         kind = fields[key]
+        if get_origin(kind) is tuple and isinstance(value, str):  # a variable holds a list as `one,two`
+            tree[key] = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(kind, type) and issubclass(kind, _Section) and isinstance(value, dict):
             _check_names(value, kind, f"{path}{key}.")

@@ -40,7 +40,7 @@ MESSAGE = {"id": "web-1", "message": "I was charged twice this month, please ref
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Iterator[Installed]:
     """A platform that lets one page and the pages of one domain call, with the example deployed."""
-    origins = f"[{PAGE}, 'https://*.console.example']"
+    origins = f"{PAGE},https://*.console.example"
     with installed(tmp_path_factory.mktemp("web") / "home", TIATION_GATEWAY__CORS_ORIGINS=origins) as made:
         made.deploy_example()
         yield made
