@@ -7,10 +7,17 @@ from mesh.errors import Code, FieldViolation, TiationError
 __all__ = [
     "AgentBusyError",
     "AgentPausedError",
+    "ApprovalAnsweredError",
+    "ApprovalExpiredError",
+    "ApprovalWithdrawnError",
+    "ApprovalsManyError",
     "FlowInvalidError",
+    "FourEyesError",
     "InputTooLargeError",
     "LeaseLostError",
+    "NotAnApproverError",
     "OrchestratorError",
+    "OutcomeUnknownError",
     "ShuttingDownError",
 ]
 
@@ -79,3 +86,52 @@ class ShuttingDownError(OrchestratorError):
 
     code = Code.UNAVAILABLE
     reason = "SHUTTING_DOWN"
+
+
+class ApprovalAnsweredError(OrchestratorError):
+    """Somebody has answered already."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_ANSWERED"
+
+
+class ApprovalExpiredError(OrchestratorError):
+    """The time for an answer is over."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_EXPIRED"
+
+
+class ApprovalWithdrawnError(OrchestratorError):
+    """The run has ended or went another way; nobody waits for the answer."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_WITHDRAWN"
+
+
+class ApprovalsManyError(OrchestratorError):
+    """The run waits for several answers, and the request does not say which one it is."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_AMBIGUOUS"
+
+
+class FourEyesError(OrchestratorError):
+    """Who started the run may not approve it."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "FOUR_EYES"
+
+
+class NotAnApproverError(OrchestratorError):
+    """Somebody else was asked."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "NOT_AN_APPROVER"
+
+
+class OutcomeUnknownError(OrchestratorError):
+    """The answer is none of those that the question allows."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "OUTCOME_UNKNOWN"

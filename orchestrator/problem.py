@@ -7,7 +7,10 @@ import msgspec
 from mesh.errors import Code, TiationError
 from mesh.sandbox import SandboxError
 
-__all__ = ["Problem", "StepFailedError", "problem_of"]
+__all__ = ["OUTCOME_UNKNOWN", "Problem", "StepFailedError", "problem_of"]
+
+OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+"""The reason of a problem after which nobody knows whether there was an effect: it is never blindly tried again."""
 
 _TYPES = "https://serverlessworkflow.io/spec/1.0.0/errors/"
 _HTTP = {
