@@ -21,7 +21,9 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         )
     ),
     "engine": ("tiation/engine/v1/model.proto", "tiation/engine/v1/decision.proto", "inference/grpc_service.proto"),
-    "orchestrator": tuple(f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval")),
+    "orchestrator": tuple(
+        f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval")
+    ),
     "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
 }  # fmt: skip
 """The .proto files, by service."""

@@ -1,4 +1,4 @@
-"""Takes people's answers: checked, kept and journalled in one transaction, so that none is lost and none counts twice."""
+"""Takes people's answers: checked, kept and journalled in one transaction, so that each counts once."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from orchestrator.errors import (
     ApprovalWithdrawnError,
     FourEyesError,
     NotAnApproverError,
-    OutcomeUnknownError,
+    OutcomeInvalidError,
 )
 from orchestrator.runs import StepKey
 
@@ -128,7 +128,7 @@ def check_open(approval: Approval, outcome: str, now: datetime) -> None:
 
     Raises:
         ApprovalAnsweredError, ApprovalExpiredError, ApprovalWithdrawnError: nobody waits for it any more.
-        OutcomeUnknownError: it is none of the options.
+        OutcomeInvalidError: it is none of the options.
     """
     question, name = approval.question, approval.name
     if approval.state == "ANSWERED" and approval.answer is not None:
@@ -140,4 +140,4 @@ def check_open(approval: Approval, outcome: str, now: datetime) -> None:
         raise ApprovalExpiredError(f"{name} is too late: it could be answered until {question.until}", approval=name)
     if outcome not in question.options:
         known = ", ".join(question.options)
-        raise OutcomeUnknownError(f"`{outcome}` is no answer to {name}; it may be {known}", approval=name)
+        raise OutcomeInvalidError(f"`{outcome}` is no answer to {name}; it may be {known}", approval=name)

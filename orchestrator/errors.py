@@ -13,11 +13,12 @@ __all__ = [
     "ApprovalsManyError",
     "FlowInvalidError",
     "FourEyesError",
+    "HttpStatusError",
     "InputTooLargeError",
     "LeaseLostError",
     "NotAnApproverError",
     "OrchestratorError",
-    "OutcomeUnknownError",
+    "OutcomeInvalidError",
     "ShuttingDownError",
 ]
 
@@ -51,6 +52,22 @@ class FlowInvalidError(OrchestratorError):
             column=column,
             pointer=pointer,
         )
+
+
+class HttpStatusError(OrchestratorError):
+    """An HTTP server answered with a status that says no.
+
+    Args:
+        message: what was asked and what came.
+        status: the status.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = "HTTP_STATUS"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message, status=status)
+        self.status = status
 
 
 class InputTooLargeError(OrchestratorError):
@@ -130,8 +147,8 @@ class NotAnApproverError(OrchestratorError):
     reason = "NOT_AN_APPROVER"
 
 
-class OutcomeUnknownError(OrchestratorError):
+class OutcomeInvalidError(OrchestratorError):
     """The answer is none of those that the question allows."""
 
     code = Code.INVALID_ARGUMENT
-    reason = "OUTCOME_UNKNOWN"
+    reason = "OUTCOME_INVALID"

@@ -9,16 +9,14 @@ from urllib.parse import quote
 
 from mesh.errors import TiationError
 from orchestrator.flow.steps import Call
-from orchestrator.journal import HandedBackError
-from orchestrator.problem import OUTCOME_UNKNOWN, Problem, StepFailedError, problem_of
+from orchestrator.problem import StepFailedError, problem_of
 from orchestrator.runs import StepKey, StepResult
 from orchestrator.scope import Scope
 from orchestrator.steps.walk import Walk, bounded, effect_key
 
 __all__ = ["call"]
 
-_NONE, _IDEMPOTENT, _UNSAFE = "NONE", "IDEMPOTENT", "UNSAFE"
-_METHODS = {"GET": _NONE, "HEAD": _NONE, "OPTIONS": _NONE, "PUT": _IDEMPOTENT, "DELETE": _IDEMPOTENT}
+_WITHOUT_EFFECT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def call(walk: Walk, step: Call, value: Any, scope: Scope, key: StepKey) -> StepResult:  # noqa: ANN401 -- any JSON
@@ -30,18 +28,12 @@ async def call(walk: Walk, step: Call, value: Any, scope: Scope, key: StepKey) -
     given = await walk.evaluate(step.input_from, value, scope, step.pointer)
     if not begun:
         arguments = await _arguments(walk, step, given, scope)
-    effect = _effect_of(step.kind, arguments)
-    if begun and effect == _UNSAFE:
-        raise StepFailedError(_unknown(step))
-    await walk.journal.began(key, bounded(arguments, step.pointer) if effect != _NONE else None)
-    try:
-        walk.check(scope)
-    except HandedBackError:
-        if effect != _UNSAFE:  # nobody could say afterwards that it was never made
-            raise
+    effect = _has_effect(step.kind, arguments)
+    await walk.journal.began(key, bounded(arguments, step.pointer) if effect else None)
+    walk.check(scope)
     asking = walk.calls.call(step.kind, arguments, effect_key(walk.run_name, key))
     try:
-        made = await (_interruptible(walk, asking, scope) if effect == _NONE else asking)
+        made = await (asking if effect else _interruptible(walk, asking, scope))
     except TiationError as error:
         raise StepFailedError(problem_of(error, step.pointer)) from None
     return await walk.result(step, scope, given, made, step.then)
@@ -68,22 +60,11 @@ def _expanded(uri: str, given: Any) -> str:  # noqa: ANN401 -- any JSON
     return uri
 
 
-def _effect_of(kind: str, arguments: Any) -> str:  # noqa: ANN401 -- any JSON
-    """Whether a call changes something, and may be made again under the same key."""
-    match kind:
-        case "connect":
-            return _IDEMPOTENT  # integration knows the key
-        case "http":
-            return _METHODS.get(str(arguments.get("method")).upper(), _UNSAFE)
-        case "grpc":
-            return _UNSAFE
-        case _:
-            return _NONE
-
-
-def _unknown(step: Call) -> Problem:
-    detail = "the orchestrator was interrupted while the call was made; look at the other system, then decide"
-    return Problem.of_kind("communication", 500, "Outcome unknown", detail, step.pointer, OUTCOME_UNKNOWN)
+def _has_effect(kind: str, arguments: Any) -> bool:  # noqa: ANN401 -- any JSON
+    """Whether a call may change something; integration knows its key then and does nothing twice."""
+    if kind == "http":
+        return str(arguments.get("method")).upper() not in _WITHOUT_EFFECT
+    return kind in ("connect", "grpc")
 
 
 async def _interruptible(walk: Walk, asking: Any, scope: Scope) -> Any:  # noqa: ANN401 -- a call and its answer

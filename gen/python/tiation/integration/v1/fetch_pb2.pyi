@@ -70,7 +70,7 @@ class FetchResponse(_message.Message):
     def __init__(self, status: _Optional[int] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., uri: _Optional[str] = ...) -> None: ...
 
 class CallGrpcRequest(_message.Message):
-    __slots__ = ("parent", "target", "plaintext", "service", "method", "arguments", "timeout", "metadata")
+    __slots__ = ("parent", "target", "plaintext", "service", "method", "arguments", "timeout", "metadata", "effect_key")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class CallGrpcRequest(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_KEY_FIELD_NUMBER: _ClassVar[int]
     parent: str
     target: str
     plaintext: bool
@@ -94,7 +95,8 @@ class CallGrpcRequest(_message.Message):
     arguments: _struct_pb2.Struct
     timeout: _duration_pb2.Duration
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, parent: _Optional[str] = ..., target: _Optional[str] = ..., plaintext: _Optional[bool] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    effect_key: str
+    def __init__(self, parent: _Optional[str] = ..., target: _Optional[str] = ..., plaintext: _Optional[bool] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., arguments: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., effect_key: _Optional[str] = ...) -> None: ...
 
 class CallGrpcResponse(_message.Message):
     __slots__ = ("result",)

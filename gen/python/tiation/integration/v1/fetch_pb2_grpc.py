@@ -54,7 +54,9 @@ class FetchServiceServicer:
     """
 
     def Fetch(self, request, context):
-        """Makes one HTTP request and returns what was answered, whatever its status. Nothing is tried again.
+        """Makes one HTTP request and returns what was answered, whatever its status; but where the server says how long it
+        wants to be left alone (429 or 503 with `Retry-After`), the answer is RATE_LIMITED with that time. Nothing is tried
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,10 @@ class FetchServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Fetch: _aio.UnaryUnaryMultiCallable[_fetch_pb2.FetchRequest, _fetch_pb2.FetchResponse]
-    """Makes one HTTP request and returns what was answered, whatever its status. Nothing is tried again."""
+    """Makes one HTTP request and returns what was answered, whatever its status; but where the server says how long it
+    wants to be left alone (429 or 503 with `Retry-After`), the answer is RATE_LIMITED with that time. Nothing is tried
+    again.
+    """
     CallGrpc: _aio.UnaryUnaryMultiCallable[_fetch_pb2.CallGrpcRequest, _fetch_pb2.CallGrpcResponse]
     """Makes one unary gRPC call, described by the server's own reflection. Nothing is tried again."""
 
@@ -34,7 +37,10 @@ class FetchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fetch_pb2.FetchRequest,
         context: _aio.ServicerContext[_fetch_pb2.FetchRequest, _abc.Awaitable[_fetch_pb2.FetchResponse]],
     ) -> _abc.Awaitable[_fetch_pb2.FetchResponse]:
-        """Makes one HTTP request and returns what was answered, whatever its status. Nothing is tried again."""
+        """Makes one HTTP request and returns what was answered, whatever its status; but where the server says how long it
+        wants to be left alone (429 or 503 with `Retry-After`), the answer is RATE_LIMITED with that time. Nothing is tried
+        again.
+        """
 
     @_abc_1.abstractmethod
     def CallGrpc(
