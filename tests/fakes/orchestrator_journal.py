@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ class Memory:
     async def write(self, work: Callable[[Any], Any], *, durable: bool = True) -> Any:
         """As `mesh.db.Database.write`."""
         self.writes += 1
+        await asyncio.sleep(0)  # others at work get on meanwhile, as they do with a real database
         if self.writes == self.crash_at and not self.crash_after:
             raise Crash
         result = work(None)
