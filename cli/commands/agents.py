@@ -11,6 +11,7 @@ from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_
 
 from cli.apply import bring, read_document, read_text, say_applied
 from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table

@@ -128,11 +128,11 @@ def test_a_retry_is_told_at_its_try(drawing):
 def test_in_the_end_nothing_turns_any_more(drawing):
     drawing.add(event("STEP_STARTED", "/do/0/race/fork/branches/0/loser"))
     drawing.add(event("STEP_SUCCEEDED", "/do/0/race"))
-    drawing.add(event("RUN_SUCCEEDED", result={"x": 1}))
+    drawing.add(event("RUN_SUCCEEDED", result={"x": "y"}))
     drawing.stop()
     assert shown(drawing)[0].endswith("succeeded")
     assert shown(drawing)[2] == "- loser"
-    assert shown(drawing)[3:] == ["{", '"x": 1', "}"]
+    assert shown(drawing)[3:] == ["{", '"x": "y"', "}"]
 
 
 def test_notes_on_the_way_are_no_steps(drawing):

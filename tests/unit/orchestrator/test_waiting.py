@@ -1,4 +1,4 @@
-"""Runs that wait, with real executors on a real database: who wakes them, how precisely, and what they hold meanwhile."""
+"""Runs that wait, with real executors on a real database: who wakes them, how precisely, what they hold meanwhile."""
 
 from __future__ import annotations
 
@@ -346,7 +346,10 @@ do:
   - both:
       fork:
         branches:
-          - a: {do: [{ask: {call: approve, with: {title: A}}}, {e: {call: connect, with: {connection: c, operation: o}}}]}
+          - a:
+              do:
+                - ask: {call: approve, with: {title: A}}
+                - e: {call: connect, with: {connection: c, operation: o}}
           - b: {call: infer, with: {model: m, inputs: {}}}
 """
     calls = FakeCalls(holding=asyncio.Event())
