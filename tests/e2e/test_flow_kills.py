@@ -129,7 +129,7 @@ def kind(event: run_pb2.RunEvent) -> str:
 
 
 def check(here: Installed, name: str, events: list[run_pb2.RunEvent]) -> None:
-    """It succeeded, its events are in order, no committed step ran twice, each ticket is there once, the wait was kept."""
+    """It succeeded, its events are in order, no committed step ran twice, each ticket is there once."""
     run_id = name.rsplit("/", 1)[1]
     assert kind(events[-1]) == "RUN_SUCCEEDED", events[-1]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
