@@ -91,6 +91,9 @@ WRONG = {
         flow("do:\n" + "".join(f"  - s{n}: {{set: {{x: 1}}}}\n" for n in range(501))), 505, 11, "/do/500/s500",
         "more than 500 steps",
     ),
+    "something else to use": (
+        flow("use: {functions: {}}\ndo:\n  - a: {set: {x: 1}}\n"), 4, 7, "/use", "unknown key `functions`",
+    ),
 }  # fmt: skip
 
 
