@@ -24,6 +24,7 @@ _COMMANDS = {
     "token": "cli.commands.tokens:token",
     "agents": "cli.commands.agents:agents",
     "run": "cli.commands.agents:run",
+    "approvals": "cli.commands.approvals:approvals",
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",

@@ -141,7 +141,7 @@ class Host:
         tracer = Tracer(service, settings.tracing)
         self._stack.push_async_callback(asyncio.to_thread, tracer.close)
         pages = Pages(await page_key(database))
-        mesh = Mesh(settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer)
+        mesh = Mesh(settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer, holder)
         built = await self._build(mesh)
         stages = Stages(
             TraceStage(tracer),

@@ -165,6 +165,20 @@ class Policy:
                 return Decision(allowed=True, by=binding.name)
         return Decision(allowed=False, by="no binding")
 
+    def holds(self, subject: str, role: str, resource: str) -> bool:
+        """Whether a role is bound to the subject on a resource or above it.
+
+        Args:
+            subject: the principal's name.
+            role: the role's full name; the platform's own role of the same id counts as well.
+            resource: the resource's name.
+        """
+        shared = f"{PLATFORM}/{SYSTEM_TENANT}/roles/{role.rsplit('/', 1)[-1]}"
+        return subject in self._principals and any(
+            binding.role in (role, shared) and _is_below(resource, binding.resource)
+            for binding in self._grants.get(subject, ())
+        )
+
     def _role(self, role: str, tenant: str) -> _Permissions:
         for owner in (tenant, SYSTEM_TENANT):
             permissions = self._roles.get(f"{PLATFORM}/{owner}/roles/{role}")

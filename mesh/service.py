@@ -18,6 +18,7 @@ from mesh.channel import Channels
 from mesh.config import Settings
 from mesh.db import Database
 from mesh.pagination import Pages
+from mesh.policy_holder import PolicyHolder
 from mesh.sandbox import SandboxPool
 from mesh.svid import SvidSource
 from mesh.tracing import Tracer
@@ -47,6 +48,7 @@ class Mesh:
         registry: where the service's figures are collected.
         pages: makes and checks page tokens.
         tracer: sends spans.
+        policy: who may do what; for rules that go beyond what the contract says.
     """
 
     settings: Settings
@@ -59,6 +61,7 @@ class Mesh:
     registry: CollectorRegistry
     pages: Pages
     tracer: Tracer
+    policy: PolicyHolder
 
 
 async def _nothing() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from tiation.orchestrator.v1 import agent_pb2_grpc, revision_pb2_grpc, run_pb2_grpc
+from tiation.orchestrator.v1 import agent_pb2_grpc, approval_pb2_grpc, revision_pb2_grpc, run_pb2_grpc
 
 from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
 from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
 from orchestrator.agents import Agents
+from orchestrator.answering import Answering
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow.check import FlowChecker
 from orchestrator.notices import Notices
 from orchestrator.servicers.agents import AgentServicer
+from orchestrator.servicers.approvals import ApprovalServicer
 from orchestrator.servicers.revisions import RevisionServicer
 from orchestrator.servicers.runs import RunServicer
 from orchestrator.store import RunStore
@@ -36,7 +38,13 @@ async def build(mesh: Mesh) -> Service:
         Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget),
     )
 
+    def heard(run: str | None) -> None:
+        if run is not None:
+            executor.hear(run)
+            notices.tell(run)
+
     mesh.database.listen("runs", notices.hear)
+    mesh.database.listen("answers", heard)
     mesh.database.listen("cancellations", executor.hear_cancellation)
 
     async def drain() -> None:
@@ -53,6 +61,10 @@ async def build(mesh: Mesh) -> Service:
             (
                 run_pb2_grpc.add_RunServiceServicer_to_server,
                 RunServicer(agents, mesh.database, runs, executor, notices, mesh.pages),
+            ),
+            (
+                approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
+                ApprovalServicer(Answering(mesh.database, runs, heard), mesh.policy, mesh.pages),
             ),
         ),
         start=executor.start,

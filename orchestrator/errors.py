@@ -7,11 +7,19 @@ from mesh.errors import Code, FieldViolation, TiationError
 __all__ = [
     "AgentBusyError",
     "AgentPausedError",
+    "ApprovalAnsweredError",
+    "ApprovalExpiredError",
+    "ApprovalWithdrawnError",
+    "ApprovalsManyError",
     "CallDeferredError",
     "FlowInvalidError",
+    "FourEyesError",
+    "HttpStatusError",
     "InputTooLargeError",
     "LeaseLostError",
+    "NotAnApproverError",
     "OrchestratorError",
+    "OutcomeInvalidError",
     "ShuttingDownError",
 ]
 
@@ -58,6 +66,22 @@ class FlowInvalidError(OrchestratorError):
         )
 
 
+class HttpStatusError(OrchestratorError):
+    """An HTTP server answered with a status that says no.
+
+    Args:
+        message: what was asked and what came.
+        status: the status.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = "HTTP_STATUS"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message, status=status)
+        self.status = status
+
+
 class InputTooLargeError(OrchestratorError):
     """A run's input is larger, or nested deeper, than what is journalled."""
 
@@ -91,3 +115,52 @@ class ShuttingDownError(OrchestratorError):
 
     code = Code.UNAVAILABLE
     reason = "SHUTTING_DOWN"
+
+
+class ApprovalAnsweredError(OrchestratorError):
+    """Somebody has answered already."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_ANSWERED"
+
+
+class ApprovalExpiredError(OrchestratorError):
+    """The time for an answer is over."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_EXPIRED"
+
+
+class ApprovalWithdrawnError(OrchestratorError):
+    """The run has ended or went another way; nobody waits for the answer."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_WITHDRAWN"
+
+
+class ApprovalsManyError(OrchestratorError):
+    """The run waits for several answers, and the request does not say which one it is."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_AMBIGUOUS"
+
+
+class FourEyesError(OrchestratorError):
+    """Who started the run may not approve it."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "FOUR_EYES"
+
+
+class NotAnApproverError(OrchestratorError):
+    """Somebody else was asked."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "NOT_AN_APPROVER"
+
+
+class OutcomeInvalidError(OrchestratorError):
+    """The answer is none of those that the question allows."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "OUTCOME_INVALID"

@@ -9,21 +9,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
 from mesh.db import Database, DatabaseUnavailableError, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
-from orchestrator.errors import CallDeferredError, LeaseLostError
+from orchestrator.alarm import Alarm
+from orchestrator.errors import LeaseLostError
 from orchestrator.flow import Flow
 from orchestrator.interpreter import Interpreter
 from orchestrator.journal import HandedBackError, JournalBrokenError, RunCancelledError, RunJournal
 from orchestrator.notices import Notices
-from orchestrator.ports import Calls, CallsFor, RunRows
+from orchestrator.ports import CallsFor, RunRows
 from orchestrator.problem import Problem, StepFailedError, problem_of
 from orchestrator.runs import RunLease
+from orchestrator.waits import PutAsideError
 
 __all__ = ["Executor", "Limits"]
 
@@ -31,7 +32,6 @@ _ALL_EVENTS = 1_000_000
 _DRAIN_S = 5.0
 _LOOK_S = 0.5
 """How often runs are looked for that another executor has let go of, or has died with."""
-_SHORTEST_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ class _Work:
     """A run under way: its task, and what tells it to end."""
 
     task: asyncio.Task[None]
-    journal: RunJournal | None
-    cancelled: asyncio.Event
+    journal: RunJournal | None = None
+    interpreter: Interpreter | None = None
+    cancelled: bool = False
 
 
 class Executor:
@@ -98,7 +99,9 @@ class Executor:
     async def start(self) -> None:
         """Begin to claim runs."""
         loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(self._claim_forever()), loop.create_task(self._renew_forever())]
+        alarm = Alarm(self._database, self._rows, self.wake)
+        forever = (self._claim_forever(), self._renew_forever(), alarm.run())
+        self._loops = [loop.create_task(each) for each in forever]
 
     def wake(self) -> None:
         """Look for runs at once."""
@@ -108,9 +111,18 @@ class Executor:
         """Hear that a run is to end."""
         work = self._works.get(run)
         if work is not None:
+            work.cancelled = True
             if work.journal is not None:
                 work.journal.cancel_requested = True
-            work.cancelled.set()
+            if work.interpreter is not None:
+                work.interpreter.interrupt()
+
+    def hear(self, run: str) -> None:
+        """Hear that an answer has come for a run; one that was put aside is taken up."""
+        work = self._works.get(run)
+        if work is not None and work.interpreter is not None:
+            work.interpreter.waits.nudge()
+        self.wake()
 
     def hear_cancellation(self, run: str | None) -> None:
         """Hear from another process that a run is to end; what may have been missed comes with the next renewal."""
@@ -121,6 +133,9 @@ class Executor:
         """Take nothing more on; let runs come to the end of their step, then hand them back."""
         self._draining = True
         self._wake.set()
+        for work in self._works.values():
+            if work.interpreter is not None:
+                work.interpreter.waits.nudge()
         tasks = [work.task for work in self._works.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=_DRAIN_S)
@@ -159,7 +174,7 @@ class Executor:
         )
         for lease in leases:
             task = asyncio.get_running_loop().create_task(self._work(lease))
-            self._works[lease.run.name] = _Work(task, None, asyncio.Event())
+            self._works[lease.run.name] = _Work(task)
         return len(leases)
 
     async def _renew_forever(self) -> None:
@@ -213,11 +228,12 @@ class Executor:
         journal = RunJournal(lease, events, self._database, self._rows, self._notices, lambda: self._draining)
         work = self._works[run.name]
         work.journal = journal
-        journal.cancel_requested = journal.cancel_requested or work.cancelled.is_set()
-        calls = _Interruptible(self._calls_for(run), work.cancelled)
+        journal.cancel_requested = journal.cancel_requested or work.cancelled
         try:
             flow = await self._flow(run.revision)
-            interpreter = Interpreter(flow, run, journal, calls, self._sandbox, self._limits.step_budget)
+            budget = self._limits.step_budget
+            interpreter = Interpreter(flow, run, journal, self._calls_for(run), self._sandbox, budget)
+            work.interpreter = interpreter
             output = await interpreter.run()
         except RunCancelledError:
             await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
@@ -226,6 +242,8 @@ class Executor:
         except HandedBackError:
             await journal.keep()
             raise
+        except PutAsideError:
+            await journal.put_aside(interpreter.waits.state, interpreter.waits.due)
         except (JournalBrokenError, LeaseLostError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
@@ -250,39 +268,3 @@ class Executor:
             raise StepFailedError(
                 Problem.of_kind("configuration", problem.status, title, problem.detail, "", problem.reason)
             ) from None
-
-
-class _Interruptible:
-    """Calls that end when their run is cancelled, but for those that may be in the middle of an effect."""
-
-    def __init__(self, calls: Calls, cancelled: asyncio.Event) -> None:
-        self._calls = calls
-        self._cancelled = cancelled
-
-    async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        """As `Calls.call`, but that a call that is deferred is made again when its time has come."""
-        while True:
-            try:
-                return await self._once(kind, arguments, effect_key)
-            except CallDeferredError as deferred:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(deferred.wait_s, _SHORTEST_WAIT_S)):
-                        await self._cancelled.wait()
-                        raise RunCancelledError from None
-
-    async def _once(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        if kind == "connect":
-            return await self._calls.call(kind, arguments, effect_key)
-        calling = asyncio.ensure_future(self._calls.call(kind, arguments, effect_key))
-        waiting = asyncio.ensure_future(self._cancelled.wait())
-        try:
-            await asyncio.wait((calling, waiting), return_when=asyncio.FIRST_COMPLETED)
-            if not calling.done():
-                raise RunCancelledError
-            return calling.result()
-        finally:
-            waiting.cancel()
-            if not calling.done():
-                calling.cancel()
-                with suppress(asyncio.CancelledError, Exception):  # nobody asks for its answer any more
-                    await calling

@@ -6,21 +6,23 @@ call, or at the end: they can be made again without harm.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
-from mesh.db import Database, Work
+from mesh.db import Database, Transaction, Work
+from mesh.resource import tenant_of
+from orchestrator.approvals import Answer, Approval, Question, approval_id
 from orchestrator.errors import LeaseLostError
+from orchestrator.known import Asked, Known, Timer
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
-from orchestrator.runs import Event, NewEvent, RunLease, StepResult
+from orchestrator.runs import Event, NewEvent, RunLease, StepKey, StepResult
 
-__all__ = ["HandedBackError", "JournalBrokenError", "Known", "RunCancelledError", "RunJournal"]
+__all__ = ["HandedBackError", "JournalBrokenError", "RunCancelledError", "RunJournal"]
 
 _MAX_PENDING = 64
 _MAX_PENDING_BYTES = 1024 * 1024
@@ -38,29 +40,6 @@ class HandedBackError(Exception):
 
 class JournalBrokenError(Exception):
     """Nothing can be kept at the moment; the run is gone on with from what was kept, later or elsewhere."""
-
-
-class Known:
-    """What journalled events say of a run's steps.
-
-    Args:
-        events: in order.
-    """
-
-    def __init__(self, events: Iterable[NewEvent]) -> None:
-        self.outcomes: dict[tuple[str, int], StepResult | Problem] = {}
-        self.attempts: Counter[tuple[str, int]] = Counter()
-        self.arguments: dict[tuple[str, int], Any] = {}
-        for event in events:
-            key = (event.step, event.occurrence)
-            if event.kind == "STEP_STARTED":
-                self.attempts[key] += 1
-                if event.value is not None:
-                    self.arguments[key] = event.value
-            elif event.kind == "STEP_SUCCEEDED" and event.result is not None:
-                self.outcomes[key] = event.result
-            elif event.kind == "STEP_FAILED" and event.problem is not None:
-                self.outcomes[key] = event.problem
 
 
 class RunJournal:
@@ -92,16 +71,25 @@ class RunJournal:
         self._pending: list[NewEvent] = []
         self._pending_bytes = 0
         self._known = Known(event.what for event in events)
-        self._at_risk: tuple[str, int] | None = None
+        self._at_risk: set[StepKey] = set()
         self.cancel_requested = lease.run.cancel_requested
 
-    def committed(self, pointer: str, occurrence: int) -> StepResult | Problem | None:
+    def committed(self, key: StepKey) -> StepResult | Problem | None:
         """What a step came to, if that is known already."""
-        return self._known.outcomes.get((pointer, occurrence))
+        return self._known.outcomes.get(key)
 
-    def begun_with(self, pointer: str, occurrence: int) -> Any:  # noqa: ANN401 -- any JSON
+    def begun_with(self, key: StepKey) -> Any:  # noqa: ANN401 -- any JSON
         """What a step called with when it began before; None where it has not, or has no effect."""
-        return self._known.arguments.get((pointer, occurrence))
+        return self._known.arguments.get(key)
+
+    def timer(self, key: StepKey) -> Timer | None:
+        """From when until when a step waits, if it has begun to."""
+        return self._known.timers.get(key)
+
+    def question(self, key: StepKey) -> Question | None:
+        """What a step asks, if it has asked."""
+        asked = self._known.asked.get(key)
+        return asked.question if asked is not None else None
 
     def check_live(self) -> None:
         """Raise what ends the run from outside.
@@ -115,30 +103,73 @@ class RunJournal:
         if self._draining():
             raise HandedBackError
 
-    async def began(self, pointer: str, occurrence: int, arguments: Any) -> None:  # noqa: ANN401 -- any JSON
+    async def began(self, key: StepKey, arguments: Any) -> None:  # noqa: ANN401 -- any JSON
         """Note that a step is about to call; what was noted before is kept with it."""
-        key = (pointer, occurrence)
         self._known.attempts[key] += 1
-        self._at_risk = key if arguments is not None else None
-        started = NewEvent("STEP_STARTED", pointer, occurrence, self._known.attempts[key], value=arguments)
+        if arguments is not None:
+            self._at_risk.add(key)
+        attempt = self._known.attempts[key]
+        started = NewEvent("STEP_STARTED", key.pointer, key.occurrence, attempt, value=arguments, scope=key.scope)
         await self._write([started], durable=arguments is not None or bool(self._pending))
-        self.check_live()
 
-    async def ended(self, pointer: str, occurrence: int, outcome: StepResult | Problem, duration_ms: float) -> None:
+    async def ended(self, key: StepKey, outcome: StepResult | Problem, duration_ms: float) -> None:
         """Note what a step came to; kept at once if it had an effect, else with the next write."""
-        key = (pointer, occurrence)
-        event = _ending(pointer, occurrence, max(1, self._known.attempts[key]), outcome, duration_ms)
-        if self._at_risk == key:
-            self._at_risk = None
+        event = _ending(key, max(1, self._known.attempts[key]), outcome, duration_ms)
+        if key in self._at_risk:
+            self._at_risk.remove(key)
             await self._write([event], durable=True)
         else:
             await self._later(event)
         self._known.outcomes[key] = outcome
 
-    async def noted(self, pointer: str, occurrence: int, outcome: StepResult | Problem) -> None:
+    async def noted(self, key: StepKey, outcome: StepResult | Problem) -> None:
         """Note something on the way that is no step's own end; kept with the next write."""
-        await self._later(_ending(pointer, occurrence, 0, outcome, 0.0))
-        self._known.outcomes[pointer, occurrence] = outcome
+        await self._later(_ending(key, 0, outcome, 0.0))
+        self._known.outcomes[key] = outcome
+
+    async def waits(self, key: StepKey, timer: Timer) -> None:
+        """Note until when a step waits; kept with the next write, which comes before the run is put aside."""
+        value = msgspec.to_builtins(timer)
+        await self._later(NewEvent("STEP_WAITING", key.pointer, key.occurrence, value=value, scope=key.scope))
+        self._known.timers[key] = timer
+
+    async def asks(self, key: StepKey, question: Question) -> None:
+        """Ask a person, once; what was noted before is kept with it."""
+        run, now = self._lease.run, datetime.now(UTC)
+        name = self._approval(key)
+        earlier = self._known.asked.get(key)
+        if earlier is not None and earlier.approval == name:
+            return
+        asked = Asked(name, question)
+        value = msgspec.to_builtins(asked)
+        event = NewEvent("INPUT_REQUESTED", key.pointer, key.occurrence, value=value, scope=key.scope)
+        approval = Approval(
+            name, run.uid, run.name, key, "PENDING", question, run.requester.subject, now, now, labels=run.labels
+        )
+
+        def add(transaction: Transaction) -> None:
+            self._rows.add_approval(transaction, approval)
+
+        await self._write([event], durable=True, besides=add)
+        self._known.asked[key] = asked
+
+    async def answer(self, key: StepKey) -> Answer | None:
+        """What was answered to a step's question, if anything."""
+        known = self._known.answers.get(key)
+        if known is not None:
+            return known
+        found = await self._database.read(lambda transaction: self._rows.approval(transaction, self._approval(key)))
+        return found.answer if found is not None else None
+
+    async def closes(self, key: StepKey, state: str) -> Answer | None:
+        """Wait for no answer any more: EXPIRED or WITHDRAWN; returns the answer if there was one in time."""
+        name, now = self._approval(key), datetime.now(UTC)
+        found = await self._kept(lambda transaction: self._rows.close_approval(transaction, name, state, now))
+        return found.answer if found is not None else None
+
+    def _approval(self, key: StepKey) -> str:
+        run = self._lease.run
+        return f"tenants/{tenant_of(run.name)}/approvals/{approval_id(run.uid, key)}"
 
     async def keep(self) -> None:
         """Keep what has only been noted so far."""
@@ -152,10 +183,25 @@ class RunJournal:
             LeaseLostError, JournalBrokenError: as every write.
         """
         events = [*self._pending, NewEvent(kind, value=output, problem=problem)]
+        run, now = self._lease.run, datetime.now(UTC)
+
+        def work(transaction: Transaction) -> None:
+            self._rows.finish(transaction, self._lease, events, state, output, problem, now)
+            if self._known.asked:
+                self._rows.withdraw_approvals(transaction, run.name, now)
+
+        await self._kept(work)
+
+    async def put_aside(self, state: str, until: datetime | None) -> None:
+        """Let go of the run until a moment or an answer, with everything that was noted.
+
+        Raises:
+            LeaseLostError, JournalBrokenError: as every write.
+        """
+        value = {"until": until.isoformat()} if until is not None else None
+        events = [*self._pending, NewEvent("RUN_WAITING", value=value)]
         now = datetime.now(UTC)
-        await self._kept(
-            lambda transaction: self._rows.finish(transaction, self._lease, events, state, output, problem, now)
-        )
+        await self._kept(lambda transaction: self._rows.put_aside(transaction, self._lease, events, state, until, now))
 
     async def _later(self, event: NewEvent) -> None:
         self._pending.append(event)
@@ -163,15 +209,21 @@ class RunJournal:
         if len(self._pending) >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
             await self._write([], durable=True)
 
-    async def _write(self, more: Sequence[NewEvent], *, durable: bool) -> None:
+    async def _write(
+        self, more: Sequence[NewEvent], *, durable: bool, besides: Callable[[Transaction], None] | None = None
+    ) -> None:
+        """Keep what is pending and more; steps at the same time each take along what was noted before them."""
         events = [*self._pending, *more]
-        now = datetime.now(UTC)
-        cancel = await self._kept(
-            lambda transaction: self._rows.append(transaction, self._lease, events, now), durable=durable
-        )
         self._pending = []
         self._pending_bytes = 0
-        self.cancel_requested = self.cancel_requested or cancel
+        now = datetime.now(UTC)
+
+        def work(transaction: Transaction) -> bool:
+            if besides is not None:
+                besides(transaction)
+            return self._rows.append(transaction, self._lease, events, now)
+
+        self.cancel_requested = await self._kept(work, durable=durable) or self.cancel_requested
 
     async def _kept(self, work: Work[T], *, durable: bool = True) -> T:
         """What a write returns once it is kept.
@@ -190,7 +242,13 @@ class RunJournal:
         return result
 
 
-def _ending(pointer: str, occurrence: int, attempt: int, outcome: StepResult | Problem, duration_ms: float) -> NewEvent:
+def _ending(key: StepKey, attempt: int, outcome: StepResult | Problem, duration_ms: float) -> NewEvent:
     if isinstance(outcome, Problem):
-        return NewEvent("STEP_FAILED", pointer, occurrence, attempt, problem=outcome, duration_ms=duration_ms)
-    return NewEvent("STEP_SUCCEEDED", pointer, occurrence, attempt, result=outcome, duration_ms=duration_ms)
+        return NewEvent(
+            "STEP_FAILED", key.pointer, key.occurrence, attempt,
+            problem=outcome, duration_ms=duration_ms, scope=key.scope,
+        )  # fmt: skip
+    return NewEvent(
+        "STEP_SUCCEEDED", key.pointer, key.occurrence, attempt,
+        result=outcome, duration_ms=duration_ms, scope=key.scope,
+    )  # fmt: skip

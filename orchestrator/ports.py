@@ -8,17 +8,18 @@ from typing import Any, Protocol
 
 from mesh.db import Transaction
 from mesh.pagination import Page
+from orchestrator.approvals import Answer, Approval
 from orchestrator.problem import Problem
 from orchestrator.runs import Event, NewEvent, Run, RunLease
 
-__all__ = ["Calls", "CallsFor", "RunRows"]
+__all__ = ["ApprovalRows", "AsideRows", "Calls", "CallsFor", "RunRows"]
 
 
 class Calls(Protocol):
     """The services that a run calls, on its requester's behalf."""
 
     async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        """Call `infer`, `decide` or `connect`.
+        """Call `infer`, `decide`, `connect`, `http` or `grpc`.
 
         A callee that cannot be reached is tried again for a minute; the effect key keeps that safe.
 
@@ -35,7 +36,50 @@ class CallsFor(Protocol):
         """The services as the run's requester reaches them."""
 
 
-class RunRows(Protocol):
+class AsideRows(Protocol):
+    """The rows of runs that are put aside; `orchestrator.adapters.aside_rows` says what each method does."""
+
+    def put_aside(
+        self, connection: Transaction, lease: RunLease, events: Sequence[NewEvent], state: str,
+        until: datetime | None, now: datetime,
+    ) -> None:  # fmt: skip
+        """Journal events and let go of a run until a moment or an answer."""
+
+    def wake(self, connection: Transaction, now: datetime) -> int:
+        """Queue the runs whose moment has come; returns how many."""
+
+    def next_wake(self, connection: Transaction) -> datetime | None:
+        """When the next run's moment comes."""
+
+    def hear(self, connection: Transaction, name: str, event: NewEvent, now: datetime) -> bool:
+        """Journal word from outside and queue the run if it was put aside; false where it has ended."""
+
+
+class ApprovalRows(Protocol):
+    """The rows of approvals; `orchestrator.adapters.approval_rows` says what each method does."""
+
+    def add_approval(self, connection: Transaction, approval: Approval) -> None:
+        """Keep a new one."""
+
+    def approval(self, connection: Transaction, name: str) -> Approval | None:
+        """One."""
+
+    def approvals_page(
+        self, connection: Transaction, parent: str, run: str, page: Page, *, show_all: bool
+    ) -> list[Approval]:
+        """A page and one more."""
+
+    def answer_approval(self, connection: Transaction, name: str, answer: Answer, request_id: str, digest: str) -> bool:
+        """Keep an answer; false where the approval is no longer pending."""
+
+    def close_approval(self, connection: Transaction, name: str, state: str, now: datetime) -> Approval | None:
+        """Expire or withdraw one that is pending; returns it as it is then."""
+
+    def withdraw_approvals(self, connection: Transaction, run: str, now: datetime) -> None:
+        """Withdraw all of a run that are pending."""
+
+
+class RunRows(AsideRows, ApprovalRows, Protocol):
     """The rows of runs and events; `orchestrator.store` says what each method does."""
 
     def add(self, connection: Transaction, run: Run, request_id: str, digest: str) -> None:

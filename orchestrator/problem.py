@@ -6,8 +6,12 @@ import msgspec
 
 from mesh.errors import Code, TiationError
 from mesh.sandbox import SandboxError
+from orchestrator.errors import HttpStatusError
 
-__all__ = ["Problem", "StepFailedError", "problem_of"]
+__all__ = ["OUTCOME_UNKNOWN", "Problem", "StepFailedError", "problem_of"]
+
+OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+"""The reason of a problem after which nobody knows whether there was an effect: it is never blindly tried again."""
 
 _TYPES = "https://serverlessworkflow.io/spec/1.0.0/errors/"
 _HTTP = {
@@ -64,6 +68,11 @@ def problem_of(error: TiationError, pointer: str) -> Problem:
     """The problem that an error makes at a step."""
     if isinstance(error, SandboxError):
         return Problem.of_kind("expression", 400, "An expression failed", error.message, pointer, error.reason)
+    if isinstance(error, HttpStatusError):
+        title = "A server answered with an error"
+        return Problem.of_kind("communication", error.status, title, error.message, pointer, error.reason)
+    if error.reason == OUTCOME_UNKNOWN:
+        return Problem.of_kind("communication", 500, "Outcome unknown", error.message, pointer, error.reason)
     status = _HTTP.get(Code(error.code), 500)
     kind = _KINDS.get(status, "communication" if status == 503 else "runtime")
     return Problem.of_kind(kind, status, "A call failed", error.message, pointer, error.reason)

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mesh.identity import Requester
 from orchestrator.problem import Problem
 
-__all__ = ["ENDED", "Event", "EventKind", "NewEvent", "Run", "RunLease", "StepResult"]
+__all__ = ["ENDED", "PUT_ASIDE", "Event", "EventKind", "NewEvent", "Run", "RunLease", "StepKey", "StepResult"]
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """The states from which a run never moves."""
 
+PUT_ASIDE = frozenset({"WAITING", "WAITING_INPUT"})
+"""The states in which nobody holds a run, until a moment or an answer."""
+
 EventKind = str
 """A value of the contract's `RunEvent.Type`, by name."""
+
+
+class StepKey(NamedTuple):
+    """One coming of the flow to a step, the same however often the run is gone on with.
+
+    Attributes:
+        scope: how often the flow had come to each fork around the step, from the outermost on; empty outside forks.
+        pointer: JSON pointer to the step; with a mark behind `#` for what is noted on the way and is no step's end.
+        occurrence: how often the flow has come to it within the scope, counted from 1.
+    """
+
+    scope: str
+    pointer: str
+    occurrence: int
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -48,9 +65,10 @@ class NewEvent:
         occurrence: how often the flow has come to this step, counted from 1.
         attempt: how often this step has begun, counted from 1; 0 for what is noted on the way and is no step's end.
         result: of a step.
-        value: the run's output; with STEP_STARTED what a call with an effect was given.
+        value: the run's output; what a call with an effect was given; what is waited for, asked or answered.
         problem: what went wrong.
         duration_ms: how long the step took.
+        scope: see `StepKey`.
     """
 
     kind: EventKind
@@ -61,6 +79,12 @@ class NewEvent:
     value: Any = None
     problem: Problem | None = None
     duration_ms: float = 0.0
+    scope: str = ""
+
+    @property
+    def key(self) -> StepKey:
+        """Which coming to which step it is about."""
+        return StepKey(self.scope, self.step, self.occurrence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +104,7 @@ class Run:
         name: `tenants/{tenant}/agents/{agent}/runs/{run}`.
         uid: never given twice.
         revision: the revision that it is pinned to.
-        state: QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED.
+        state: QUEUED, RUNNING, WAITING, WAITING_INPUT, SUCCEEDED, FAILED or CANCELLED.
         input: what it begins with.
         requester: on whose behalf.
         create_time: UTC, like all of them.

@@ -27,9 +27,11 @@ from mesh.db import announce
 from mesh.identity import Requester
 from mesh.pagination import Page
 from mesh.resource import parent_of, tenant_of
+from orchestrator.adapters.approval_rows import ApprovalRows
+from orchestrator.adapters.aside_rows import AsideRows
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
-from orchestrator.runs import Event, NewEvent, Run, RunLease, StepResult
+from orchestrator.runs import PUT_ASIDE, Event, NewEvent, Run, RunLease, StepResult
 
 __all__ = ["RunStore"]
 
@@ -40,7 +42,7 @@ _runs = table(
         for name in (
             "name", "tenant", "agent", "uid", "revision", "state", "input", "requester", "labels", "output", "problem",
             "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
-            "epoch", "lease_expires", "request_id", "request_digest",
+            "epoch", "lease_expires", "request_id", "request_digest", "wake_time",
         )
     ),
 )  # fmt: skip
@@ -52,6 +54,7 @@ _events = table(
     ),
 )
 _LIVE = _runs.c.state.in_(("QUEUED", "RUNNING"))
+_UNENDED = _runs.c.state.in_(("QUEUED", "RUNNING", *PUT_ASIDE))
 _INSERT_EVENT = insert(_events)
 _ADVANCE = (
     update(_runs)
@@ -78,9 +81,10 @@ class _Payload(msgspec.Struct, frozen=True, omit_defaults=True):
     result: StepResult | None = None
     value: Any = None
     problem: Problem | None = None
+    scope: str = ""
 
 
-class RunStore:
+class RunStore(AsideRows, ApprovalRows):
     """Statements on a connection; each method runs inside the caller's transaction."""
 
     def add(self, connection: Connection, run: Run, request_id: str, digest: str) -> None:
@@ -130,7 +134,7 @@ class RunStore:
 
     def live(self, connection: Connection, agent: str) -> int:
         """How many runs of an agent have not ended."""
-        return int(connection.execute(select(func.count()).where(*_of(agent), _LIVE)).scalar_one())
+        return int(connection.execute(select(func.count()).where(*_of(agent), _UNENDED)).scalar_one())
 
     def events(self, connection: Connection, name: str, after: int, limit: int) -> list[Event]:
         """Events after a sequence, in order."""
@@ -232,10 +236,10 @@ class RunStore:
         connection.execute(update(_runs).where(*held).values(lease_expires=None, owner=None))
 
     def request_cancel(self, connection: Connection, name: str, now: datetime) -> Run | None:
-        """Note that a run is to end. One that nobody has begun ends at once; one that has ended stays as it is."""
-        asked = (*_named(name), _LIVE, _runs.c.cancel_requested == false())
+        """Note that a run is to end. One that nobody works on ends at once; one that has ended stays as it is."""
+        asked = (*_named(name), _UNENDED, _runs.c.cancel_requested == false())
         if self._move(connection, name, asked, "CANCEL_REQUESTED", now, {"cancel_requested": True}):
-            waiting = (*_named(name), _runs.c.state == "QUEUED")
+            waiting = (*_named(name), _runs.c.state.in_(("QUEUED", *PUT_ASIDE)))
             ended = {"state": "CANCELLED", "end_time": now.isoformat()}
             self._move(connection, name, waiting, "RUN_CANCELLED", now, ended)
         return self.get(connection, name)
@@ -293,7 +297,7 @@ class RunStore:
                 "occurrence": event.occurrence,
                 "attempt": event.attempt,
                 "duration_ms": event.duration_ms,
-                "payload": _text(_Payload(event.result, event.value, event.problem)),
+                "payload": _text(_Payload(event.result, event.value, event.problem, event.scope)),
             }
             for number, event in enumerate(events, 1)
         ]
@@ -343,6 +347,7 @@ def _run(row: Row[Any]) -> Run:
 def _event(row: Row[Any]) -> Event:
     payload = msgspec.json.decode(row.payload, type=_Payload)
     what = NewEvent(
-        row.kind, row.step, row.occurrence, row.attempt, payload.result, payload.value, payload.problem, row.duration_ms
-    )
+        row.kind, row.step, row.occurrence, row.attempt, payload.result, payload.value, payload.problem,
+        row.duration_ms, payload.scope,
+    )  # fmt: skip
     return Event(row.sequence, datetime.fromisoformat(row.time), what)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import grpc
-from google.protobuf import json_format
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
 from cli.apply import bring, read_document, read_text, say_applied
 from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -140,7 +139,7 @@ def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = stub.CreateRun(request, timeout=TIMEOUT_S)
         if follow:
-            made = _follow(stub, made, output)
+            made = follow_run(stub, made, output)
     if output == "json":
         print_json(as_json(made))
     elif not follow:
@@ -156,33 +155,3 @@ def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
         return json.loads(text)
     except ValueError as error:
         raise click.UsageError(f"--input is no JSON: {error}") from None
-
-
-def _follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: ANN401 -- see `connect`
-    """Print events until the run has ended, resuming where the stream breaks; returns the run as it is then."""
-    seen, failures = 0, 0
-    while True:
-        try:
-            request = run_pb2.StreamRunEventsRequest(name=made.name, after_sequence=seen)
-            for answer in stub.StreamRunEvents(request):
-                if answer.HasField("event"):
-                    seen, failures = answer.event.sequence, 0
-                    if output == "table":
-                        click.echo(_line(answer.event))
-            found = stub.GetRun(run_pb2.GetRunRequest(name=made.name), timeout=TIMEOUT_S)
-            if found.HasField("end_time"):
-                ended: run_pb2.Run = found
-                return ended
-        except grpc.RpcError as error:
-            failures += 1
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or failures > 30:
-                raise
-
-
-def _line(event: run_pb2.RunEvent) -> str:
-    parts = [f"{event.sequence:4}", run_pb2.RunEvent.Type.Name(event.type).lower().replace("_", " "), event.step]
-    if event.HasField("error"):
-        parts.append(f"{event.error.title}: {event.error.detail}")
-    elif event.HasField("result"):
-        parts.append(json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False)[:200])
-    return "  ".join(part for part in parts if part)

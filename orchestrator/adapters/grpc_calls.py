@@ -12,13 +12,14 @@ import grpc.aio
 from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
-from tiation.integration.v1 import connection_pb2, connection_pb2_grpc
+from tiation.integration.v1 import connection_pb2, connection_pb2_grpc, fetch_pb2_grpc
 
 from mesh.channel import Channels
 from mesh.errors import Code, InvalidError
 from mesh.identity import Requester
 from mesh.resource import parent_of
 from mesh.status import RemoteError, remote_error
+from orchestrator.adapters.fetch_calls import grpc_request, http_output, http_request
 from orchestrator.adapters.tensors import from_raw, is_numeric, to_tensor
 from orchestrator.errors import CallDeferredError
 from orchestrator.runs import Run
@@ -29,6 +30,8 @@ _TRIES_S = 60.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 _CALL_S = 60.0
+_FETCH_S = 70.0
+"""Integration ends a fetch after 60 seconds and says so."""
 _KEPT_MODELS = 256
 _KEPT_S = 60.0
 _PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX_UNAVAILABLE"})
@@ -76,12 +79,16 @@ class GrpcCalls:
         self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role)
 
     async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        """Call `infer`, `decide` or `connect`."""
+        """Call `infer`, `decide`, `connect`, `http` or `grpc`."""
         match kind:
             case "infer":
                 return await self._infer(arguments)
             case "decide":
                 return await self._decide(arguments)
+            case "http":
+                return await self._http(arguments, effect_key)
+            case "grpc":
+                return await self._grpc(arguments, effect_key)
             case _:
                 return await self._connect(arguments, effect_key)
 
@@ -160,6 +167,24 @@ class GrpcCalls:
             return await stub.Invoke(request, metadata=metadata, timeout=_CALL_S)
 
         return json_format.MessageToDict((await self._persist("integration", ask)).output)
+
+    async def _http(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
+        request = http_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
+
+        async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
+            stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
+            return await stub.Fetch(request, metadata=metadata, timeout=_FETCH_S)
+
+        return http_output(arguments, request, await self._persist("integration", ask))
+
+    async def _grpc(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
+        request = grpc_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
+
+        async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
+            stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
+            return await stub.CallGrpc(request, metadata=metadata, timeout=_FETCH_S)
+
+        return json_format.MessageToDict((await self._persist("integration", ask)).result)
 
     async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- an answer
         """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again.

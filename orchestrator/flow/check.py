@@ -8,13 +8,13 @@ import re
 from mesh.sandbox import JqSyntaxError, SandboxInputError, SandboxPool
 from orchestrator.errors import FlowInvalidError
 from orchestrator.flow.parse import parse_flow
-from orchestrator.flow.steps import Flow, Try, walk
+from orchestrator.flow.steps import Flow, For, Try, walk
 from orchestrator.flow.templates import VARIABLES, Expression
 
 __all__ = ["FlowChecker"]
 
 _PREFIX = re.compile(r"^jq program, line \d+, column \d+: ")
-_MAX_CATCH_NAMES = 16
+_MAX_NAMES = 16
 
 
 class FlowChecker:
@@ -38,11 +38,11 @@ class FlowChecker:
             message = f"is `{flow.name}`, but the agent is `{agent_id}`; they must be the same"
             line, column = flow.name_place
             raise FlowInvalidError(message, line=line, column=column, pointer="/document/name")
-        caught = dict.fromkeys(step.catch.error_as for step in walk(flow.steps) if isinstance(step, Try))
-        if len(caught) > _MAX_CATCH_NAMES:
-            message = f"`catch` uses {len(caught)} names in `as`; at most {_MAX_CATCH_NAMES} are kept apart"
+        own = _variables(flow)
+        if len(own) > _MAX_NAMES:
+            message = f"`catch` and `for` name {len(own)} variables; at most {_MAX_NAMES} are kept apart"
             raise FlowInvalidError(message, line=1, column=1)
-        names = tuple(dict.fromkeys((*VARIABLES, *caught)))
+        names = tuple(dict.fromkeys((*VARIABLES, *own)))
         for expression in expressions:
             await self._compile(expression, names, tenant)
         return flow
@@ -59,3 +59,14 @@ class FlowChecker:
         else:
             return
         raise FlowInvalidError(message, line=line, column=column, pointer=expression.pointer)
+
+
+def _variables(flow: Flow) -> dict[str, None]:
+    """The variables that the flow's own steps name."""
+    found: dict[str, None] = {}
+    for step in walk(flow.steps):
+        if isinstance(step, Try):
+            found[step.catch.error_as] = None
+        elif isinstance(step, For):
+            found |= {step.each: None, step.at: None}
+    return found

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Call", "Case", "Catch", "Do", "Flow", "Set", "Step", "Switch", "Template", "Try", "walk"]
+__all__ = [
+    "Approve", "Call", "Case", "Catch", "Do", "Flow", "For", "Fork", "Raise", "Retry", "Set", "Step", "Switch",
+    "Template", "Try", "Wait", "walk",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,56 @@ class Switch(_Common):
 
 
 @dataclass(frozen=True, slots=True)
+class Raise(_Common):
+    """Fails with a problem."""
+
+    error: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(_Common):
+    """Waits for a duration, text or object."""
+
+    duration: Template
+
+
+@dataclass(frozen=True, slots=True)
 class Call(_Common):
-    """Asks another service: `infer`, `decide` or `connect`."""
+    """Asks another service: `infer`, `decide`, `connect`, `http` or `grpc`; with a timeout where it may have one."""
 
     kind: str
     arguments: Template
+    timeout: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approve(_Common):
+    """Asks a person."""
+
+    question: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When and how often a `try` is begun again.
+
+    Attributes:
+        when: only where this holds for the problem.
+        except_when: not where this holds.
+        delay: before each time, a duration.
+        backoff: how it grows: `constant`, `linear` or `exponential`.
+        jitter: from and to, durations of which one at random is added.
+        max_count: how often at most; None for no limit.
+        max_duration: a duration from the first problem on, after which none begins; None for no limit.
+    """
+
+    when: Template | None = None
+    except_when: Template | None = None
+    delay: Template | None = None
+    backoff: str = "constant"
+    jitter: tuple[Template, Template] | None = None
+    max_count: int | None = None
+    max_duration: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +131,16 @@ class Catch:
         matching: fields that the problem must have, by name.
         error_as: the name under which the steps see the problem.
         when: a condition on the problem.
+        except_when: a condition under which the problem is not caught.
+        retry: whether to try again first.
         steps: what to do; empty to go on with nothing.
     """
 
     matching: tuple[tuple[str, object], ...]
     error_as: str
     when: Template | None
+    except_when: Template | None
+    retry: Retry | None
     steps: tuple[Step, ...]
 
 
@@ -107,7 +159,34 @@ class Do(_Common):
     steps: tuple[Step, ...]
 
 
-Step: TypeAlias = Set | Switch | Call | Try | Do
+@dataclass(frozen=True, slots=True)
+class For(_Common):
+    """Does steps for each item of a list.
+
+    Attributes:
+        each: the variable of the item.
+        items: makes the list.
+        at: the variable of the item's index, from 0.
+        condition_while: goes on only while this is true.
+        steps: what to do.
+    """
+
+    each: str
+    items: Template
+    at: str
+    condition_while: Template | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(_Common):
+    """Does several steps at once; where they compete, the first to end decides."""
+
+    branches: tuple[Step, ...]
+    compete: bool
+
+
+Step: TypeAlias = Set | Switch | Raise | Wait | Call | Approve | Try | Do | For | Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +212,10 @@ def walk(steps: tuple[Step, ...]) -> Iterator[Step]:
     """Every step, those inside others included."""
     for step in steps:
         yield step
-        if isinstance(step, Do):
+        if isinstance(step, (Do, For)):
             yield from walk(step.steps)
+        elif isinstance(step, Fork):
+            yield from walk(step.branches)
         elif isinstance(step, Try):
             yield from walk(step.steps)
             yield from walk(step.catch.steps)

@@ -38,6 +38,8 @@ from orchestrator.values import fault_of
 __all__ = ["RunServicer"]
 
 _EVENTS_AT_ONCE = 100
+_SHOWN = frozenset({"RUN_SUCCEEDED", "STEP_WAITING", "INPUT_REQUESTED", "INPUT_RECEIVED", "RUN_WAITING"})
+"""The events whose value is for everyone; what a call was given stays in the journal."""
 _LOOK_AGAIN_S = 0.5
 
 
@@ -219,10 +221,12 @@ def _event(event: Event) -> pb.RunEvent:
         step=what.step,
         attempt=what.attempt,
         duration_ms=what.duration_ms,
+        occurrence=what.occurrence,
+        scope=what.scope,
     )
     if what.result is not None:
         message.result.CopyFrom(_value(what.result.output))
-    elif what.kind == "RUN_SUCCEEDED":
+    elif what.kind in _SHOWN:
         message.result.CopyFrom(_value(what.value))
     if what.problem is not None:
         message.error.CopyFrom(_problem(what.problem))

@@ -19,6 +19,7 @@ from cli.output import print_table
 EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "completion")
 GROUPS = {
     "agents": ("apply", "list", "get", "delete"),
+    "approvals": ("list", "get", "answer"),
     "models": ("push", "list", "get", "classify"),
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),

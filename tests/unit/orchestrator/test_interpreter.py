@@ -8,9 +8,9 @@ import pytest
 
 from mesh.errors import Code, InvalidError, TiationError
 from mesh.sandbox import SandboxBusyError
-from orchestrator import interpreter as interpreter_module
 from orchestrator.flow import parse_flow
 from orchestrator.runs import Event, NewEvent
+from orchestrator.steps import walk as walk_module
 from tests.fakes.installed import EXAMPLE
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import NOW, RUN, Memory, a_run, carry_out
@@ -276,7 +276,7 @@ def test_a_sandbox_without_room_is_waited_for(stage, monkeypatch):
                 raise SandboxBusyError("full")
             return {"x": 1}
 
-    monkeypatch.setattr(interpreter_module, "_SANDBOX_PAUSE_S", 0.001)
+    monkeypatch.setattr(walk_module, "_SANDBOX_PAUSE_S", 0.001)
     busy, memory = Busy(), Memory()
     flow = flow_of("do:\n  - s: {set: {x: '${ 1 }'}}\n")
     stage.run(carry_out(flow, a_run(), memory, FakeCalls(), busy))
@@ -289,8 +289,8 @@ def test_a_sandbox_that_stays_full_ends_the_step(stage, monkeypatch):
         async def jq(self, *_, **__):
             raise SandboxBusyError("full")
 
-    monkeypatch.setattr(interpreter_module, "_SANDBOX_TRIES_S", 0.0)
-    monkeypatch.setattr(interpreter_module, "_SANDBOX_PAUSE_S", 0.001)
+    monkeypatch.setattr(walk_module, "_SANDBOX_TRIES_S", 0.0)
+    monkeypatch.setattr(walk_module, "_SANDBOX_PAUSE_S", 0.001)
     memory = Memory()
     stage.run(carry_out(flow_of("do:\n  - s: {set: {x: '${ 1 }'}}\n"), a_run(), memory, FakeCalls(), Busy()))
     assert memory.ended[2].reason == "SANDBOX_BUSY"

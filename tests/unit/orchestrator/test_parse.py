@@ -30,7 +30,7 @@ WRONG = {
     "no steps": (flow("do: []\n"), 4, 5, "/do", "must be a list of steps"),
     "two steps in one": (flow("do:\n  - a: {set: {x: 1}}\n    b: {set: {x: 1}}\n"), 5, 5, "/do/0", "one step"),
     "an unknown step": (flow("do:\n  - a:\n      dance: {}\n"), 6, 7, "/do/0/a", "unknown step `dance`"),
-    "a step of later": (flow("do:\n  - a:\n      for: {}\n"), 6, 7, "/do/0/a", "unknown step `for`"),
+    "a step of later": (flow("do:\n  - a:\n      listen: {}\n"), 6, 7, "/do/0/a", "unknown step `listen`"),
     "two things at once": (flow("do:\n  - a:\n      set: {x: 1}\n      call: infer\n"), 6, 7, "/do/0/a", "exactly one"),
     "an unknown key in a step": (
         flow("do:\n  - a:\n      set: {x: 1}\n      retry: 3\n"), 7, 7, "/do/0/a", "unknown key `retry`",
@@ -54,7 +54,7 @@ WRONG = {
     "too deep": (flow("do:\n  - a: {set: {x: " + "[" * 40 + "]" * 40 + "}}\n"), 5, 45, "", "deeper than 32"),
     "a second document": (flow("do:\n  - a: {set: {x: 1}}\n---\n{}\n"), 6, 1, "", "second document"),
     "no YAML": (flow("do: [\n"), 5, 1, "", "not valid YAML"),
-    "an unknown call": (flow("do:\n  - a:\n      call: http\n"), 6, 13, "/do/0/a/call", "unknown call `http`"),
+    "an unknown call": (flow("do:\n  - a:\n      call: openapi\n"), 6, 13, "/do/0/a/call", "unknown call `openapi`"),
     "a call with nothing": (flow("do:\n  - a:\n      call: infer\n"), 6, 7, "/do/0/a", "needs `with`"),
     "a call without its model": (
         flow("do:\n  - a:\n      call: infer\n      with: {inputs: {}}\n"), 7, 13, "/do/0/a/with", "`model` is missing",
@@ -90,6 +90,9 @@ WRONG = {
     "more steps than allowed": (
         flow("do:\n" + "".join(f"  - s{n}: {{set: {{x: 1}}}}\n" for n in range(501))), 505, 11, "/do/500/s500",
         "more than 500 steps",
+    ),
+    "something else to use": (
+        flow("use: {functions: {}}\ndo:\n  - a: {set: {x: 1}}\n"), 4, 7, "/use", "unknown key `functions`",
     ),
 }  # fmt: skip
 

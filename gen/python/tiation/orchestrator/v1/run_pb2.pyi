@@ -28,12 +28,16 @@ class Run(_message.Message):
         SUCCEEDED: _ClassVar[Run.State]
         FAILED: _ClassVar[Run.State]
         CANCELLED: _ClassVar[Run.State]
+        WAITING: _ClassVar[Run.State]
+        WAITING_INPUT: _ClassVar[Run.State]
     STATE_UNSPECIFIED: Run.State
     QUEUED: Run.State
     RUNNING: Run.State
     SUCCEEDED: Run.State
     FAILED: Run.State
     CANCELLED: Run.State
+    WAITING: Run.State
+    WAITING_INPUT: Run.State
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,7 +118,7 @@ class Problem(_message.Message):
     def __init__(self, type: _Optional[str] = ..., status: _Optional[int] = ..., title: _Optional[str] = ..., detail: _Optional[str] = ..., instance: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RunEvent(_message.Message):
-    __slots__ = ("sequence", "event_time", "type", "step", "attempt", "result", "error", "duration_ms")
+    __slots__ = ("sequence", "event_time", "type", "step", "attempt", "result", "error", "duration_ms", "occurrence", "scope")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[RunEvent.Type]
@@ -127,6 +131,10 @@ class RunEvent(_message.Message):
         RUN_SUCCEEDED: _ClassVar[RunEvent.Type]
         RUN_FAILED: _ClassVar[RunEvent.Type]
         RUN_CANCELLED: _ClassVar[RunEvent.Type]
+        STEP_WAITING: _ClassVar[RunEvent.Type]
+        INPUT_REQUESTED: _ClassVar[RunEvent.Type]
+        INPUT_RECEIVED: _ClassVar[RunEvent.Type]
+        RUN_WAITING: _ClassVar[RunEvent.Type]
     TYPE_UNSPECIFIED: RunEvent.Type
     RUN_CREATED: RunEvent.Type
     RUN_STARTED: RunEvent.Type
@@ -137,6 +145,10 @@ class RunEvent(_message.Message):
     RUN_SUCCEEDED: RunEvent.Type
     RUN_FAILED: RunEvent.Type
     RUN_CANCELLED: RunEvent.Type
+    STEP_WAITING: RunEvent.Type
+    INPUT_REQUESTED: RunEvent.Type
+    INPUT_RECEIVED: RunEvent.Type
+    RUN_WAITING: RunEvent.Type
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +157,8 @@ class RunEvent(_message.Message):
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRENCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     event_time: _timestamp_pb2.Timestamp
     type: RunEvent.Type
@@ -153,7 +167,9 @@ class RunEvent(_message.Message):
     result: _struct_pb2.Value
     error: Problem
     duration_ms: float
-    def __init__(self, sequence: _Optional[int] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., type: _Optional[_Union[RunEvent.Type, str]] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., result: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., duration_ms: _Optional[float] = ...) -> None: ...
+    occurrence: int
+    scope: str
+    def __init__(self, sequence: _Optional[int] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., type: _Optional[_Union[RunEvent.Type, str]] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., result: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., duration_ms: _Optional[float] = ..., occurrence: _Optional[int] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class CreateRunRequest(_message.Message):
     __slots__ = ("parent", "run_id", "run", "request_id")

@@ -1,0 +1,102 @@
+"""Following a run to its end: its events as they come, resumed where the stream breaks, shown as the reader wants them.
+
+How they look in a terminal is `cli.drawing`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import click
+import grpc
+from google.protobuf import json_format
+from tiation.orchestrator.v1 import run_pb2
+
+from cli.client import TIMEOUT_S
+from cli.drawing import Drawing
+from cli.output import as_json
+
+__all__ = ["follow"]
+
+_MOST_FAILURES = 30
+_PAUSE_S = 0.5
+
+_Show = Callable[[run_pb2.RunEvent], None]
+
+
+def follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: ANN401 -- see `connect`
+    """Show a run's events until it has ended; returns the run as it is then.
+
+    In a terminal the steps are drawn as they go on. Elsewhere each event is a line: of text on standard output, or with
+    JSON asked for an object on standard error, so that standard output is the run alone.
+
+    Args:
+        stub: of the run service.
+        made: the run.
+        output: `table` or `json`.
+    """
+    with _shown(made.name, output) as show:
+        for event in _events(stub, made.name):
+            show(event)
+    ended: run_pb2.Run = stub.GetRun(run_pb2.GetRunRequest(name=made.name), timeout=TIMEOUT_S)
+    return ended
+
+
+def _shown(name: str, output: str) -> AbstractContextManager[_Show]:
+    """What shows events."""
+    if output == "json":
+        return nullcontext(_print_json)
+    if sys.stdout.isatty():
+        return _drawn(name)
+    return nullcontext(lambda event: click.echo(_line(event)))
+
+
+@contextmanager
+def _drawn(name: str) -> Iterator[_Show]:
+    from rich.console import Console
+    from rich.live import Live
+
+    drawing = Drawing(name)
+    console = Console(highlight=False)
+    with Live(drawing, console=console, refresh_per_second=8, vertical_overflow="visible"):
+        yield drawing.add
+        drawing.stop()
+
+
+def _print_json(event: run_pb2.RunEvent) -> None:
+    click.echo(json.dumps({"event": as_json(event)}, ensure_ascii=False), err=True)
+
+
+def _events(stub: Any, name: str) -> Iterator[run_pb2.RunEvent]:  # noqa: ANN401 -- see `connect`
+    """Every event of a run until its end."""
+    seen, failures = 0, 0
+    while True:
+        try:
+            request = run_pb2.StreamRunEventsRequest(name=name, after_sequence=seen)
+            for answer in stub.StreamRunEvents(request):
+                if answer.HasField("event"):
+                    seen, failures = answer.event.sequence, 0
+                    yield answer.event
+            found = stub.GetRun(run_pb2.GetRunRequest(name=name), timeout=TIMEOUT_S)
+            if found.HasField("end_time"):
+                return
+        except grpc.RpcError as error:
+            failures += 1
+            failed: Any = error
+            if failed.code() is not grpc.StatusCode.UNAVAILABLE or failures > _MOST_FAILURES:
+                raise
+            time.sleep(_PAUSE_S if failures > 1 else 0)
+
+
+def _line(event: run_pb2.RunEvent) -> str:
+    parts = [f"{event.sequence:4}", run_pb2.RunEvent.Type.Name(event.type).lower().replace("_", " "), event.step]
+    if event.HasField("error"):
+        parts.append(f"{event.error.title}: {event.error.detail}")
+    elif event.HasField("result"):
+        parts.append(json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False)[:200])
+    return "  ".join(part for part in parts if part)
