@@ -24,7 +24,9 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         *(f"tiation/engine/v1/{resource}.proto" for resource in ("model", "decision", "prediction")),
         "inference/grpc_service.proto",
     ),
-    "orchestrator": tuple(f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval")),
+    "orchestrator": tuple(
+        f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval")
+    ),
     "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
 }  # fmt: skip
 """The .proto files, by service."""
