@@ -21,7 +21,9 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         )
     ),
     "engine": ("tiation/engine/v1/model.proto", "tiation/engine/v1/decision.proto", "inference/grpc_service.proto"),
-    "orchestrator": tuple(f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run")),
+    "orchestrator": tuple(
+        f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "schedule")
+    ),
     "integration": ("tiation/integration/v1/connection.proto",),
 }  # fmt: skip
 """The .proto files, by service."""

@@ -15,6 +15,7 @@ import msgspec
 
 from mesh.db import Database, Work
 from orchestrator.errors import LeaseLostError
+from orchestrator.lineage import standing
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
@@ -91,7 +92,7 @@ class RunJournal:
         self._draining = draining
         self._pending: list[NewEvent] = []
         self._pending_bytes = 0
-        self._known = Known(event.what for event in events)
+        self._known = Known(standing(event.what for event in events))
         self._at_risk: tuple[str, int] | None = None
         self.cancel_requested = lease.run.cancel_requested
 
