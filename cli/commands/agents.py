@@ -74,10 +74,15 @@ def list_agents(home: Home, tenant: str, output: str) -> None:
         print_json([as_json(agent) for agent in found])
         return
     rows = [
-        (agent.name, agent_pb2.Agent.State.Name(agent.state), agent.current_revision.rsplit("/", 1)[-1])
+        (
+            agent.name,
+            agent_pb2.Agent.State.Name(agent.state),
+            agent.current_revision.rsplit("/", 1)[-1],
+            " ".join(f"{target.revision}={target.percent}" for target in agent.traffic) or "newest",
+        )
         for agent in found
     ]
-    print_table(("agent", "state", "revision"), rows)
+    print_table(("agent", "state", "revision", "traffic"), rows)
 
 
 @agents.command()
@@ -118,14 +123,105 @@ def delete(agent: str, home: Home, tenant: str, output: str) -> None:
     click.echo(json.dumps({"deleted": name}) if output == "json" else f"{name} deleted")
 
 
+@agents.command()
+@click.argument("agent")
+@click.argument("shares", nargs=-1, metavar="[REV=PERCENT]...")
+@tenant_option
+@home_option
+@output_option
+def traffic(agent: str, shares: tuple[str, ...], home: Home, tenant: str, output: str) -> None:
+    """Spread an agent's new runs over revisions; with no shares all go to the newest, now and after every change.
+
+    \b
+    Example:
+      tiation agents traffic support-triage r1=90 r2=10
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
+    request = agent_pb2.SetTrafficRequest(name=full_name(owner, "agents", agent_id))
+    for share in shares:
+        revision, _, percent = share.partition("=")
+        if not percent.isdecimal():
+            raise click.UsageError(f"`{share}` is no share; write it like r1=90")
+        request.traffic.add(revision=revision, percent=int(percent))
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.SetTraffic(request, timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name} {_shares(found)}")
+
+
+@agents.command()
+@click.argument("agent")
+@click.option("--to", "revision", default="", metavar="REV", help="The revision.  [default: the one before]")
+@tenant_option
+@home_option
+@output_option
+def rollback(agent: str, revision: str, home: Home, tenant: str, output: str) -> None:
+    """Send all of an agent's new runs to an earlier revision.
+
+    \b
+    Example:
+      tiation agents rollback support-triage --to r1
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
+    request = agent_pb2.RollbackAgentRequest(name=full_name(owner, "agents", agent_id))
+    request.revision = f"{request.name}/revisions/{revision}" if revision else ""
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.RollbackAgent(request, timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name} {_shares(found)}")
+
+
+@agents.command()
+@click.argument("agent")
+@tenant_option
+@home_option
+@output_option
+def pause(agent: str, home: Home, tenant: str, output: str) -> None:
+    """Hold an agent's new runs back: they are taken and wait.
+
+    \b
+    Example:
+      tiation agents pause support-triage
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
+    request = agent_pb2.PauseAgentRequest(name=full_name(owner, "agents", agent_id))
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.PauseAgent(request, timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name} {agent_pb2.Agent.State.Name(found.state)}")
+
+
+@agents.command()
+@click.argument("agent")
+@tenant_option
+@home_option
+@output_option
+def resume(agent: str, home: Home, tenant: str, output: str) -> None:
+    """Let a paused agent's runs begin again.
+
+    \b
+    Example:
+      tiation agents resume support-triage
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
+    request = agent_pb2.ResumeAgentRequest(name=full_name(owner, "agents", agent_id))
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.ResumeAgent(request, timeout=TIMEOUT_S)
+    print_one(found, output, f"{found.name} {agent_pb2.Agent.State.Name(found.state)}")
+
+
+def _shares(agent: agent_pb2.Agent) -> str:
+    """Which revisions new runs get, for people."""
+    shares = [f"{target.revision}={target.percent}" for target in agent.traffic]
+    return " ".join(shares) or f"{agent.current_revision.rsplit('/', 1)[-1]}=100, and the newest from then on"
+
+
 @click.command()
 @click.argument("agent")
 @click.option("--input", "given", default="null", metavar="JSON", help="What the run begins with; @FILE reads a file.")
+@click.option("--priority", type=click.IntRange(0, 9), help="Who goes first while runs wait.  [default: the agent's]")
 @click.option("--follow", is_flag=True, help="Show its events and wait for its end; exits 1 unless it succeeds.")
 @tenant_option
 @home_option
 @output_option
-def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output: str) -> None:
+def run(agent: str, given: str, priority: int | None, home: Home, tenant: str, *, follow: bool, output: str) -> None:
     """Let an agent work.
 
     \b
@@ -136,6 +232,8 @@ def run(agent: str, given: str, home: Home, tenant: str, *, follow: bool, output
     owner, agent_id = split_name(tenant, "agents", agent)
     wanted = run_pb2.Run()
     parse(_json(given), wanted.input, "--input")
+    if priority is not None:
+        wanted.priority = priority
     request = run_pb2.CreateRunRequest(parent=full_name(owner, "agents", agent_id), run=wanted)
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = stub.CreateRun(request, timeout=TIMEOUT_S)
