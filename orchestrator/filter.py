@@ -23,7 +23,12 @@ _COMPARATORS = ("<=", ">=", "!=", "=", "<", ">", ":")
 _MAX_DEPTH = 20
 _MAX_TERMS = 50
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<sign><=|>=|!=|[=<>:().-])|(?P<word>[^\s"'=<>!:()]+))"""
+    r"""\s*(?:
+        (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+        |(?P<word>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]{5})|[^\s"'=<>!:()-][^\s"'=<>!:()]*)
+        |(?P<sign><=|>=|!=|[=<>:()-])
+    )""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_./-]+)?")
 
@@ -217,6 +222,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
             raise InvalidError("filter", f"at character {at + 1}: a quote that never ends, or a character out of place")
         kind = str(found.lastgroup)
         value = found[kind]

@@ -171,6 +171,36 @@ def rollback(agent: str, revision: str, home: Home, tenant: str, output: str) ->
 
 @agents.command()
 @click.argument("agent")
+@click.option("--priority", type=click.IntRange(0, 9), help="Of runs that name none.")
+@click.option("--max-priority", type=click.IntRange(0, 9), help="The highest that a run may name.")
+@click.option("--max-concurrency", type=click.IntRange(0), help="The most runs at once; 0 for no limit.")
+@click.option("--max-queued", type=click.IntRange(0), help="The most runs that wait; 0 for no limit.")
+@tenant_option
+@home_option
+@output_option
+def queue(agent: str, home: Home, tenant: str, output: str, **given: int | None) -> None:
+    """Say how an agent's runs wait for their turn; what is not given stays as it is.
+
+    \b
+    Example:
+      tiation agents queue support-triage --max-concurrency 4 --max-queued 1000
+    """  # noqa: D301 -- \b is click's
+    owner, agent_id = split_name(tenant, "agents", agent)
+    name = full_name(owner, "agents", agent_id)
+    with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
+        found = stub.GetAgent(agent_pb2.GetAgentRequest(name=name), timeout=TIMEOUT_S)
+        if wanted := {field: value for field, value in given.items() if value is not None}:
+            found.queue.MergeFrom(agent_pb2.Queue(**wanted))
+            for field in (field for field, value in wanted.items() if not value):
+                found.queue.ClearField(field)
+            request = agent_pb2.UpdateAgentRequest(agent=found, update_mask={"paths": ["queue"]})
+            found = stub.UpdateAgent(request, timeout=TIMEOUT_S)
+    limits = [f"{field.name} {getattr(found.queue, field.name)}" for field in agent_pb2.Queue.DESCRIPTOR.fields]
+    print_one(found, output, f"{found.name} {', '.join(limits)}")
+
+
+@agents.command()
+@click.argument("agent")
 @tenant_option
 @home_option
 @output_option

@@ -61,7 +61,7 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 
         found, what = bring(
             wanted,
-            _FIELDS,
+            [field for field in _FIELDS if field != "paused" or "paused" in document],
             get=lambda: stub.GetSchedule(pb.GetScheduleRequest(name=wanted.name), timeout=TIMEOUT_S),
             create=lambda: stub.CreateSchedule(creation, timeout=TIMEOUT_S),
             update=update,
