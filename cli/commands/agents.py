@@ -246,12 +246,17 @@ def _shares(agent: agent_pb2.Agent) -> str:
 @click.command()
 @click.argument("agent")
 @click.option("--input", "given", default="null", metavar="JSON", help="What the run begins with; @FILE reads a file.")
+@click.option(
+    "--id", "run_id", default="", help="The run's id; the same again shows the same run.  [default: a new one]"
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="Who goes first while runs wait.  [default: the agent's]")
 @click.option("--follow", is_flag=True, help="Show its events and wait for its end; exits 1 unless it succeeds.")
 @tenant_option
 @home_option
 @output_option
-def run(agent: str, given: str, priority: int | None, home: Home, tenant: str, *, follow: bool, output: str) -> None:
+def run(
+    agent: str, given: str, run_id: str, priority: int | None, home: Home, tenant: str, *, follow: bool, output: str
+) -> None:
     """Let an agent work.
 
     \b
@@ -264,7 +269,7 @@ def run(agent: str, given: str, priority: int | None, home: Home, tenant: str, *
     parse(_json(given), wanted.input, "--input")
     if priority is not None:
         wanted.priority = priority
-    request = run_pb2.CreateRunRequest(parent=full_name(owner, "agents", agent_id), run=wanted)
+    request = run_pb2.CreateRunRequest(parent=full_name(owner, "agents", agent_id), run=wanted, run_id=run_id)
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = stub.CreateRun(request, timeout=TIMEOUT_S)
         if follow:
