@@ -76,7 +76,7 @@ Term: TypeAlias = Compare | Not | All | Any
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By which field, and which way round; what is equal is ordered by name."""
+    """By which field, and which way round; what is equal is ordered by name, the same way round."""
 
     field: str = "name"
     descending: bool = False

@@ -7,7 +7,7 @@ import operator
 from datetime import datetime
 from typing import Any as Whatever
 
-from sqlalchemy import ColumnElement, Row, Text, and_, cast, false, func, not_, or_
+from sqlalchemy import ColumnElement, Row, Text, and_, cast, false, func, literal_column, not_, or_
 from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.filter import All, Any, Compare, Not, Order, Term
@@ -43,7 +43,7 @@ def order_of(order: Order) -> tuple[ColumnElement[Whatever], ...]:
     if order.field == "name":
         return (_runs.c.name.desc() if order.descending else _runs.c.name.asc(),)
     by = _sortable(order)
-    return (by.desc() if order.descending else by.asc(), _runs.c.name.asc())
+    return (by.desc(), _runs.c.name.desc()) if order.descending else (by.asc(), _runs.c.name.asc())
 
 
 def cursor_of(order: Order, row: Row[Whatever]) -> str:
@@ -55,12 +55,12 @@ def cursor_of(order: Order, row: Row[Whatever]) -> str:
 def after_cursor(order: Order, cursor: str) -> ColumnElement[bool]:
     """What comes behind a row in that order."""
     value, name = json.loads(cursor)
+    behind: ColumnElement[bool] = _runs.c.name < name if order.descending else _runs.c.name > name
     if order.field == "name":
-        behind: ColumnElement[bool] = _runs.c.name < name if order.descending else _runs.c.name > name
         return behind
     by = _sortable(order)
     beyond: ColumnElement[bool] = by < value if order.descending else by > value
-    return or_(beyond, and_(by == value, _runs.c.name > name))
+    return or_(beyond, and_(by == value, behind))
 
 
 def _sortable(order: Order) -> ColumnElement[Whatever]:
@@ -69,6 +69,9 @@ def _sortable(order: Order) -> ColumnElement[Whatever]:
 
 
 def _compare(term: Compare, dialect: str) -> ColumnElement[bool]:
+    if term.field == "state":  # a known one: it stands in the text, so that indexes made for it are used
+        is_state: ColumnElement[bool] = _runs.c.state == literal_column(f"'{term.value}'")
+        return is_state if term.comparator == "=" else not_(is_state)
     field = _field(term, dialect)
     if term.comparator == ":":
         return field.is_not(None)

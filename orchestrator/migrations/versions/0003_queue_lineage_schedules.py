@@ -12,7 +12,7 @@ _INDEXES = (
     ("runs_queued", ["rank", "agent"], "state = 'QUEUED'"),
     ("runs_waiting", ["tenant", "agent"], "state = 'QUEUED'"),
     ("runs_running", ["agent", "lease_expires"], "state = 'RUNNING'"),
-    ("runs_dead", ["agent", "name"], "state = 'DEAD_LETTERED'"),
+    ("runs_failed", ["agent", "name"], "state = 'FAILED' OR state = 'DEAD_LETTERED'"),
     ("runs_of_schedule", ["schedule"], "schedule IS NOT NULL AND end_time IS NULL"),
     ("runs_by_time", ["agent", "create_time", "name"], None),
 )

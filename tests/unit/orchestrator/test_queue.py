@@ -230,8 +230,8 @@ async def test_lists_are_ordered_and_paged_without_loss(one):
         assert await page(one, size=size) == ["r0", "r1", "r2", "r3", "r4"]
         assert await page(one, order="name desc", size=size) == ["r4", "r3", "r2", "r1", "r0"]
         assert await page(one, order="create_time", size=size) == ["r0", "r2", "r3", "r1", "r4"]
-        assert await page(one, order="create_time desc", size=size) == ["r1", "r4", "r3", "r0", "r2"]
-        assert await page(one, order="priority desc", size=size) == ["r0", "r2", "r3", "r1", "r4"]
+        assert await page(one, order="create_time desc", size=size) == ["r4", "r1", "r3", "r2", "r0"]
+        assert await page(one, order="priority desc", size=size) == ["r2", "r0", "r3", "r4", "r1"]
         assert await page(one, order="end_time", size=size) == ["r0", "r1", "r2", "r3", "r4"]
 
 
