@@ -276,6 +276,20 @@ def test_what_no_schedule_can_be_is_one_clear_error(here: Installed):
         assert client.get("/v1/tenants/default/schedules/bad").status_code == 404
 
 
+def test_a_schedule_that_is_applied_again_is_left_as_it_is(here: Installed, tmp_path):
+    file = tmp_path / "hourly.yaml"
+    file.write_text("name: hourly\nagent: answerer\ncron: 0 * * * *\ninput: {a: 1}\njitter: 60s\n")
+    assert "created" in here.command("schedules", "apply", str(file)).stdout
+    here.command("schedules", "pause", "hourly")
+    assert "unchanged" in here.command("schedules", "apply", str(file)).stdout
+    assert here.json("schedules", "get", "hourly")["state"] == "PAUSED"
+    file.write_text(file.read_text().replace("0 * * * *", "5 * * * *") + "paused: false\n")
+    assert "updated" in here.command("schedules", "apply", str(file)).stdout
+    found = here.json("schedules", "get", "hourly")
+    assert (found["cron"], found["state"]) == ("5 * * * *", "ACTIVE")
+    here.command("schedules", "delete", "hourly")
+
+
 def test_the_commands_of_the_guide_run_as_they_stand(here: Installed, tmp_path):
     (tmp_path / "examples").symlink_to(EXAMPLE.parent)
     blocks = re.findall(r"```sh\n(.*?)```", (CLONE / "docs" / "runs.md").read_text(), re.DOTALL)

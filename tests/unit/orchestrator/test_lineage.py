@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError, TiationError
 from orchestrator.errors import QueueFullError, RevisionIncompatibleError, RunNotRedrivableError
-from orchestrator.lineage import standing
+from orchestrator.flow import parse_flow
+from orchestrator.flow.steps import walk
+from orchestrator.lineage import check_compatible, standing
 from orchestrator.problem import Problem
 from orchestrator.runs import NewEvent, Source, StepResult
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.unit.orchestrator.workplace import AGENT, ASKER, Workplace
+from tests.unit.orchestrator.workplace import AGENT, ASKER, HEAD, Workplace
 
 CONNECT = "call: connect, with: {connection: c, operation: %s, input: '${ . }'}"
 THREE = "do:\n" + "".join(f"  - {name}: {{{CONNECT % name}}}\n" for name in ("one", "two", "three"))
@@ -21,10 +24,11 @@ class Failing:
 
     def __init__(self, *operations):
         self.failing = set(operations)
+        self.error = InvalidError("input", "is not liked")
 
     def __call__(self, arguments):
         if arguments["operation"] in self.failing:
-            raise InvalidError("input", f"{arguments['operation']} does not like it")
+            raise self.error
         return {"did": arguments["operation"]}
 
 
@@ -232,16 +236,55 @@ async def test_a_failure_that_was_caught_stays_caught_when_a_later_one_is_redriv
 
 
 async def test_how_a_catch_looked_at_a_failure_is_undone_with_it(place, failing):
+    """The failure before the redrive was none of the catch's; the one after it is."""
     failing.failing.add("one")
-    await place.bring(
-        "do:\n  - careful:\n      try:\n        - one: {{{}}}\n      catch:\n        when: ${{ .status == 404 }}\n"
-        "        do:\n          - two: {{{}}}\n".format(CONNECT % "one", CONNECT % "two")
+    inside = (
+        "        - one: {%s}\n      catch:\n        when: '${ .status == 404 }'\n        do:\n          - two: {%s}\n"
     )
+    await place.bring("do:\n  - careful:\n      try:\n" + inside % (CONNECT % "one", CONNECT % "two"))
     await place.start()
     assert (await place.ended()).state == "FAILED"
-    failing.failing.clear()
+    failing.error = NotFoundError("one")
     await place.redrive()
-    assert (await place.ended()).output == {"did": "one"}
+    assert (await place.ended()).output == {"did": "two"}
+
+
+CHOICE = """
+do:
+  - pick:
+      switch:
+        - much: {when: '${ .n > LIMIT }', then: end}
+  - careful:
+      try:
+        - one: {set: {x: 1}}
+      catch:
+        errors: {with: {status: STATUS}}
+        do: [{two: {set: {x: 2}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("done", "changes", "compatible"),
+    [
+        ("/do/0/pick", {"LIMIT": "5"}, True),
+        ("/do/0/pick", {"LIMIT": "6"}, False),
+        ("/do/0/pick", {"LIMIT": "5", "STATUS": "500"}, True),
+        ("/do/1/careful", {"STATUS": "500"}, False),
+        ("/do/1/careful/try/0/one", {"STATUS": "500"}, True),
+    ],
+)
+def test_a_step_is_the_same_where_all_of_its_own_is(done, changes, compatible):
+    def flow(limit="5", status="404"):
+        return parse_flow(HEAD + CHOICE.replace("LIMIT", limit).replace("STATUS", status))[0]
+
+    prefix = [NewEvent("STEP_SUCCEEDED", done, 1, 1, result=StepResult(1))]
+    old, new = flow(), flow(changes.get("LIMIT", "5"), changes.get("STATUS", "404"))
+    assert done in {step.pointer for step in walk(old.steps)}
+    if compatible:
+        check_compatible(prefix, old, new)
+    else:
+        with pytest.raises(RevisionIncompatibleError):
+            check_compatible(prefix, old, new)
 
 
 async def test_a_mistake_of_ours_is_a_dead_letter_that_can_be_redriven(place):
