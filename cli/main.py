@@ -24,6 +24,8 @@ _COMMANDS = {
     "token": "cli.commands.tokens:token",
     "agents": "cli.commands.agents:agents",
     "run": "cli.commands.agents:run",
+    "runs": "cli.commands.runs:runs",
+    "schedules": "cli.commands.schedules:schedules",
     "approvals": "cli.commands.approvals:approvals",
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",

@@ -106,6 +106,8 @@ class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw
     max_concurrent_runs: int = 64
     lease_s: float = 5.0
     step_budget: int = 1000
+    max_claims: int = 10
+    max_queued_runs: int = 100_000
 
 
 class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

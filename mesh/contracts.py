@@ -25,7 +25,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         "inference/grpc_service.proto",
     ),
     "orchestrator": tuple(
-        f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval")
+        f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval", "schedule")
     ),
     "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
 }  # fmt: skip

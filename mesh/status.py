@@ -29,7 +29,7 @@ class RemoteError(TiationError):
 
 
 def status_of(error: TiationError, domain: str) -> status_pb2.Status:
-    """The error with exactly one ErrorInfo, and BadRequest or RetryInfo where they say more.
+    """The error with exactly one ErrorInfo, and BadRequest, QuotaFailure or RetryInfo where they say more.
 
     Args:
         error: what went wrong.
@@ -38,7 +38,16 @@ def status_of(error: TiationError, domain: str) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=error.domain or domain, metadata=error.metadata)
     status = status_pb2.Status(code=int(error.code), message=error.message[:_MAX_MESSAGE])
     details = [info]
-    if error.violations:
+    if error.violations and error.code is Code.RESOURCE_EXHAUSTED:
+        details.append(
+            error_details_pb2.QuotaFailure(
+                violations=[
+                    error_details_pb2.QuotaFailure.Violation(subject=v.field, description=v.description)
+                    for v in error.violations
+                ]
+            )
+        )
+    elif error.violations:
         details.append(
             error_details_pb2.BadRequest(
                 field_violations=[

@@ -16,10 +16,27 @@ from mesh.entry_store import EntryStore
 from orchestrator.errors import AgentBusyError
 from orchestrator.flow import Flow, parse_flow
 from orchestrator.ports import RunRows
+from orchestrator.traffic import Target, check_traffic
 
-__all__ = ["Agent", "Agents", "Revision"]
+__all__ = ["Agent", "Agents", "Queue", "Revision"]
 
 _KEPT_FLOWS = 256
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """How an agent's runs wait for their turn.
+
+    Attributes:
+        priority: of runs that name none, 0 to 9.
+        max_priority: the highest that a run may name.
+        max_concurrency: the most runs at once; 0 for no limit.
+        max_queued: the most runs that wait; 0 for no limit but the tenant's.
+    """
+
+    priority: int = 0
+    max_priority: int = 0
+    max_concurrency: int = 0
+    max_queued: int = 0
 
 
 class Agent(msgspec.Struct, frozen=True):
@@ -28,14 +45,18 @@ class Agent(msgspec.Struct, frozen=True):
     Attributes:
         flow: its flow's text.
         display_name: for people.
-        paused: true while it takes no new runs.
-        revision: number of the revision that new runs get, counted from 1.
+        paused: true while its new runs wait.
+        revision: number of the newest revision, counted from 1.
+        queue: how its runs wait.
+        traffic: which revisions new runs get; none means the newest.
     """
 
     flow: str
     display_name: str = ""
     paused: bool = False
     revision: int = 1
+    queue: Queue = Queue()
+    traffic: tuple[Target, ...] = ()
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -80,10 +101,18 @@ class Agents(Catalogue):
         self._flows[kept.flow_sha256] = flow
         return flow
 
+    def check(self, _: Transaction, entry: Entry[Any]) -> None:
+        """Refuse shares of new runs that are none."""
+        if isinstance(entry.body, Agent):
+            check_traffic(entry.body.traffic, entry.body.revision)
+
     def wrote(self, transaction: Transaction, entry: Entry[Any]) -> None:
-        """Keep the revision that an agent points at."""
+        """Keep the revision that an agent points at, and how its runs may be claimed."""
         if not isinstance(entry.body, Agent):
             return
+        self._runs.set_queue(
+            transaction, entry.name, paused=entry.body.paused, max_concurrency=entry.body.queue.max_concurrency
+        )
         name = revision_name(entry.name, entry.body.revision)
         if not self._rows.taken(transaction, Revision, name):
             digest = hashlib.sha256(entry.body.flow.encode()).hexdigest()
@@ -100,5 +129,6 @@ class Agents(Catalogue):
             raise AgentBusyError(
                 f"{entry.name} has {under_way} runs under way; cancel them or wait for their end", runs=under_way
             )
+        self._runs.set_queue(transaction, entry.name, paused=False, max_concurrency=0)
         for number in range(1, entry.body.revision + 1):
             self._rows.bury(transaction, Revision, revision_name(entry.name, number), forever=False)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from tiation.orchestrator.v1 import agent_pb2_grpc, approval_pb2_grpc, revision_pb2_grpc, run_pb2_grpc
+from tiation.orchestrator.v1 import (
+    agent_pb2_grpc,
+    approval_pb2_grpc,
+    revision_pb2_grpc,
+    run_pb2_grpc,
+    schedule_pb2_grpc,
+)
 
 from mesh.entry_store import EntryStore
+from mesh.identity import Requester
 from mesh.service import Mesh, Service
 from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
+from orchestrator.admission import Admission
 from orchestrator.agents import Agents
 from orchestrator.answering import Answering
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow.check import FlowChecker
+from orchestrator.gauges import RunGauges
 from orchestrator.notices import Notices
+from orchestrator.scheduler import Scheduler
+from orchestrator.schedules import Schedules
 from orchestrator.servicers.agents import AgentServicer
 from orchestrator.servicers.approvals import ApprovalServicer
 from orchestrator.servicers.revisions import RevisionServicer
 from orchestrator.servicers.runs import RunServicer
-from orchestrator.store import RunStore
+from orchestrator.servicers.schedules import ScheduleServicer
+from orchestrator.store import RunStore, ScheduleStore
 
 __all__ = ["build"]
 
@@ -24,10 +36,11 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.orchestrator
-    runs = RunStore()
+    runs, standings = RunStore(), ScheduleStore()
     agents = Agents(mesh.database, EntryStore(), runs)
     notices = Notices()
     models = ModelInputs()
+    limits = Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget, settings.max_claims)
     executor = Executor(
         mesh.database,
         runs,
@@ -35,8 +48,21 @@ async def build(mesh: Mesh) -> Service:
         lambda run: GrpcCalls(mesh.channels, run, models),
         mesh.sandbox,
         notices,
-        Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget),
+        limits,
     )
+    admission = Admission(mesh.database, agents, runs, settings.max_queued_runs)
+
+    def may(requester: Requester, permission: str, resource: str) -> bool:
+        policy = mesh.policy.policy(for_write=True)
+        return policy.decide(requester.subject, requester.role, permission, resource, requester.tenant).allowed
+
+    schedules = Schedules(mesh.database, EntryStore(), standings, may)
+    scheduler = Scheduler(mesh.database, schedules, standings, runs, admission, executor.wake)
+    gauges = RunGauges(mesh.database, runs, mesh.registry)
+
+    async def start() -> None:
+        for part in (executor, scheduler, gauges):
+            await part.start()
 
     def heard(run: str | None) -> None:
         if run is not None:
@@ -49,25 +75,34 @@ async def build(mesh: Mesh) -> Service:
 
     async def drain() -> None:
         notices.close()
+        await scheduler.stop()
         await executor.drain()
+
+    async def stop() -> None:
+        await gauges.stop()
+        await executor.stop()
 
     return Service(
         servicers=(
             (
                 agent_pb2_grpc.add_AgentServiceServicer_to_server,
-                AgentServicer(agents, mesh.pages, FlowChecker(mesh.sandbox)),
+                AgentServicer(agents, mesh.pages, FlowChecker(mesh.sandbox), executor.wake),
             ),
             (revision_pb2_grpc.add_RevisionServiceServicer_to_server, RevisionServicer(agents, mesh.pages)),
             (
                 run_pb2_grpc.add_RunServiceServicer_to_server,
-                RunServicer(agents, mesh.database, runs, executor, notices, mesh.pages),
+                RunServicer(admission, agents, mesh.database, runs, executor, notices, mesh.pages),
+            ),
+            (
+                schedule_pb2_grpc.add_ScheduleServiceServicer_to_server,
+                ScheduleServicer(schedules, scheduler, mesh.pages),
             ),
             (
                 approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
                 ApprovalServicer(Answering(mesh.database, runs, heard), mesh.policy, mesh.pages),
             ),
         ),
-        start=executor.start,
+        start=start,
         drain=drain,
-        stop=executor.stop,
+        stop=stop,
     )

@@ -6,7 +6,6 @@ from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
     "AgentBusyError",
-    "AgentPausedError",
     "ApprovalAnsweredError",
     "ApprovalExpiredError",
     "ApprovalWithdrawnError",
@@ -17,9 +16,14 @@ __all__ = [
     "HttpStatusError",
     "InputTooLargeError",
     "LeaseLostError",
+    "NoEarlierRevisionError",
     "NotAnApproverError",
     "OrchestratorError",
     "OutcomeInvalidError",
+    "QueueFullError",
+    "RevisionIncompatibleError",
+    "RunNotRedrivableError",
+    "ScheduleForbiddenError",
     "ShuttingDownError",
 ]
 
@@ -87,13 +91,6 @@ class InputTooLargeError(OrchestratorError):
 
     code = Code.INVALID_ARGUMENT
     reason = "INPUT_TOO_LARGE"
-
-
-class AgentPausedError(OrchestratorError):
-    """The agent takes no new runs."""
-
-    code = Code.FAILED_PRECONDITION
-    reason = "AGENT_PAUSED"
 
 
 class AgentBusyError(OrchestratorError):
@@ -164,3 +161,46 @@ class OutcomeInvalidError(OrchestratorError):
 
     code = Code.INVALID_ARGUMENT
     reason = "OUTCOME_INVALID"
+
+
+class QueueFullError(OrchestratorError):
+    """As many runs wait as may.
+
+    Args:
+        owner: the agent or tenant whose limit it is.
+    """
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+
+    def __init__(self, owner: str) -> None:
+        message = f"as many runs of {owner} wait as may; try again when some have begun"
+        super().__init__(message, violations=(FieldViolation(owner, message),), retry_after_s=5.0, resource=owner)
+
+
+class NoEarlierRevisionError(OrchestratorError):
+    """An agent has nothing to be rolled back to."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NO_EARLIER_REVISION"
+
+
+class RevisionIncompatibleError(OrchestratorError):
+    """A run cannot go on in another revision: what it has done is not the same there."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "REVISION_INCOMPATIBLE"
+
+
+class RunNotRedrivableError(OrchestratorError):
+    """The run has not failed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RUN_NOT_FAILED"
+
+
+class ScheduleForbiddenError(OrchestratorError):
+    """Who sets up a schedule may not run its agent."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"

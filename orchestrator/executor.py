@@ -42,11 +42,13 @@ class Limits:
         concurrent_runs: at most so many runs at once.
         lease_s: how long a run is held without word from its executor.
         step_budget: how many steps a run may take.
+        max_claims: after so many executors in a row that fell silent over a run, it is given up.
     """
 
     concurrent_runs: int
     lease_s: float
     step_budget: int
+    max_claims: int = 10
 
 
 @dataclass(slots=True)
@@ -170,7 +172,9 @@ class Executor:
         until = now + timedelta(seconds=self._limits.lease_s)
         held = tuple(self._works)  # never a run that is worked on here, even if its lease was not renewed in time
         leases = await self._database.write(
-            lambda transaction: self._rows.claim(transaction, self._owner, now, until, free, held)
+            lambda transaction: self._rows.claim(
+                transaction, self._owner, now, until, free, held, self._limits.max_claims
+            )
         )
         for lease in leases:
             task = asyncio.get_running_loop().create_task(self._work(lease))
@@ -247,10 +251,10 @@ class Executor:
         except (JournalBrokenError, LeaseLostError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 -- a mistake of ours ends the run, not the executor
-            self._log.exception("run failed by a mistake of ours", run=run.name, exc_info=error)
+            self._log.exception("run given up for a mistake of ours", run=run.name, exc_info=error)
             detail = "something went wrong on our side; the orchestrator's log says more"
             problem = Problem.of_kind("runtime", 500, "Internal error", detail, "", "INTERNAL")
-            await journal.finish("RUN_FAILED", "FAILED", None, problem)
+            await journal.finish("RUN_DEAD_LETTERED", "DEAD_LETTERED", None, problem)
         else:
             if journal.cancel_requested:
                 await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)

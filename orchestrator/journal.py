@@ -17,6 +17,7 @@ from mesh.resource import tenant_of
 from orchestrator.approvals import Answer, Approval, Question, approval_id
 from orchestrator.errors import LeaseLostError
 from orchestrator.known import Asked, Known, Timer
+from orchestrator.lineage import standing
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
@@ -70,7 +71,7 @@ class RunJournal:
         self._draining = draining
         self._pending: list[NewEvent] = []
         self._pending_bytes = 0
-        self._known = Known(event.what for event in events)
+        self._known = Known(standing(event.what for event in events))
         self._at_risk: set[StepKey] = set()
         self.cancel_requested = lease.run.cancel_requested
 
@@ -169,7 +170,7 @@ class RunJournal:
 
     def _approval(self, key: StepKey) -> str:
         run = self._lease.run
-        return f"tenants/{tenant_of(run.name)}/approvals/{approval_id(run.uid, key)}"
+        return f"tenants/{tenant_of(run.name)}/approvals/{approval_id(run.uid, key, run.attempt)}"
 
     async def keep(self) -> None:
         """Keep what has only been noted so far."""

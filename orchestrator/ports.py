@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from mesh.db import Transaction
 from mesh.pagination import Page
 from orchestrator.approvals import Answer, Approval
+from orchestrator.filter import Order, Term
 from orchestrator.problem import Problem
-from orchestrator.runs import Event, NewEvent, Run, RunLease
+from orchestrator.runs import Event, NewEvent, Run, RunLease, Source
 
 __all__ = ["ApprovalRows", "AsideRows", "Calls", "CallsFor", "RunRows"]
 
@@ -94,8 +95,10 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
     def digest_of(self, connection: Transaction, name: str) -> str:
         """The digest of the creating request."""
 
-    def page(self, connection: Transaction, agent: str, page: Page) -> list[Run]:
-        """A page of runs and one more."""
+    def page(
+        self, connection: Transaction, agent: str, page: Page, term: Term | None, order: Order
+    ) -> tuple[list[Run], list[str]]:
+        """A page of runs and one more, and the cursor of each."""
 
     def live(self, connection: Transaction, agent: str) -> int:
         """How many runs of an agent have not ended."""
@@ -107,8 +110,9 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
         """A run's state, the sequence of its newest event, and events."""
 
     def claim(
-        self, connection: Transaction, owner: str, now: datetime, until: datetime, limit: int, but: Collection[str]
-    ) -> list[RunLease]:
+        self, connection: Transaction, owner: str, now: datetime, until: datetime, limit: int, but: Collection[str],
+        max_claims: int,
+    ) -> list[RunLease]:  # fmt: skip
         """Take runs that nobody holds."""
 
     def append(self, connection: Transaction, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
@@ -130,3 +134,31 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
 
     def request_cancel(self, connection: Transaction, name: str, now: datetime) -> Run | None:
         """Note that a run is to end; one that nobody works on ends at once."""
+
+    def failures(self, connection: Transaction, name: str) -> list[tuple[int, str, Problem]]:
+        """Sequence, step and problem of every failed step, newest first."""
+
+    def redrive(
+        self, connection: Transaction, name: str, principal: str, undone_from: int, now: datetime
+    ) -> Run | None:
+        """Queue a run that has failed again."""
+
+    def fork(
+        self, connection: Transaction, run: Run, source: Source, principal: str, request_id: str, digest: str
+    ) -> None:
+        """Keep a new run that begins with a copy of another one's events."""
+
+    def is_queue_full(self, connection: Transaction, agent: str, most: int, most_of_tenant: int) -> str:
+        """Whose limit of waiting runs is reached."""
+
+    def set_queue(self, connection: Transaction, agent: str, *, paused: bool, max_concurrency: int) -> None:
+        """Note how an agent's runs may be claimed."""
+
+    def has_live(self, connection: Transaction, schedule: str) -> bool:
+        """Whether a run that the schedule made has not ended."""
+
+    def waiting(self, connection: Transaction) -> Sequence[tuple[str, int, int]]:
+        """Of every agent whose runs wait: its name, how many, and the lowest rank."""
+
+    def dead_letters(self, connection: Transaction) -> Sequence[tuple[str, int]]:
+        """Of every agent with runs that were given up: its name, and how many."""

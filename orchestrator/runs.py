@@ -11,10 +11,28 @@ import msgspec
 from mesh.identity import Requester
 from orchestrator.problem import Problem
 
-__all__ = ["ENDED", "PUT_ASIDE", "Event", "EventKind", "NewEvent", "Run", "RunLease", "StepKey", "StepResult"]
+__all__ = [
+    "ENDED",
+    "PUT_ASIDE",
+    "REDRIVABLE",
+    "Event",
+    "EventKind",
+    "NewEvent",
+    "Run",
+    "RunLease",
+    "Source",
+    "StepKey",
+    "StepResult",
+    "rank_of",
+]
 
-ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
-"""The states from which a run never moves."""
+ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "DEAD_LETTERED"})
+"""The states in which nothing more happens by itself."""
+
+REDRIVABLE = frozenset({"FAILED", "DEAD_LETTERED"})
+"""The states from which a run may be tried again."""
+
+_PRIORITY_STEP_MS = 60_000
 
 PUT_ASIDE = frozenset({"WAITING", "WAITING_INPUT"})
 """The states in which nobody holds a run, until a moment or an answer."""
@@ -97,6 +115,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a run was forked from: the run, and the last of its events that was copied."""
+
+    run: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as it stands.
 
@@ -104,11 +130,16 @@ class Run:
         name: `tenants/{tenant}/agents/{agent}/runs/{run}`.
         uid: never given twice.
         revision: the revision that it is pinned to.
-        state: QUEUED, RUNNING, WAITING, WAITING_INPUT, SUCCEEDED, FAILED or CANCELLED.
+        state: QUEUED, RUNNING, WAITING, WAITING_INPUT, SUCCEEDED, FAILED, CANCELLED or DEAD_LETTERED.
         input: what it begins with.
         requester: on whose behalf.
         create_time: UTC, like all of them.
         sequence: of its newest event.
+        priority: 0 to 9; see `rank_of`.
+        attempt: 1, and 1 more each time it is redriven.
+        source: where it was forked from.
+        schedule: the schedule that made it; empty for all others.
+        scheduled_time: the time for which it did.
     """
 
     name: str
@@ -127,6 +158,11 @@ class Run:
     end_time: datetime | None = None
     cancel_requested: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    attempt: int = 1
+    source: Source | None = None
+    schedule: str = ""
+    scheduled_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +172,12 @@ class RunLease:
     run: Run
     owner: str
     epoch: int
+
+
+def rank_of(since: datetime, priority: int) -> int:
+    """Where a run stands in the queue that it has waited in since then; the lowest goes first.
+
+    A step of priority is worth a minute of waiting. All runs age alike, so the order of two never changes and an index
+    can hold it, and whatever comes later with whatever priority goes first for nine minutes at most.
+    """
+    return int(since.timestamp() * 1000) - priority * _PRIORITY_STEP_MS

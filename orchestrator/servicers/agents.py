@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import msgspec
@@ -11,16 +12,18 @@ from tiation.orchestrator.v1 import agent_pb2_grpc
 
 from mesh.call import Context
 from mesh.entries import Entry
+from mesh.errors import InvalidError
 from mesh.masks import masked_fields
 from mesh.pagination import Pages
-from mesh.resource import tenant_of
+from mesh.resource import parent_of, tenant_of
 from mesh.shelf import Shelf
-from orchestrator.agents import Agent, Agents, revision_name
+from orchestrator.agents import Agent, Agents, Queue, revision_name
 from orchestrator.flow.check import FlowChecker
+from orchestrator.traffic import Target, rolled_back
 
 __all__ = ["AgentServicer"]
 
-_CHANGEABLE = ("flow", "display_name", "labels")
+_CHANGEABLE = ("flow", "display_name", "labels", "queue", "traffic")
 
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
@@ -30,12 +33,14 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         agents: the core.
         pages: makes and checks page tokens.
         checker: checks flows.
+        wake: looks for runs that may begin.
     """
 
-    def __init__(self, agents: Agents, pages: Pages, checker: FlowChecker) -> None:
+    def __init__(self, agents: Agents, pages: Pages, checker: FlowChecker, wake: Callable[[], None]) -> None:
         self._shelf: Shelf[Agent, pb.Agent] = Shelf(agents, pages, Agent, "agents", _show, _read, _CHANGEABLE)
         self._agents = agents
         self._checker = checker
+        self._wake = wake
 
     async def GetAgent(self, request: pb.GetAgentRequest, _: Context) -> pb.Agent:
         """One agent."""
@@ -59,12 +64,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def UpdateAgent(self, request: pb.UpdateAgentRequest, _: Context) -> pb.Agent:
         """A changed agent; another flow is another revision."""
         sent = request.agent
-        fields = masked_fields(sent, request.update_mask, _CHANGEABLE)
+        fields, read = masked_fields(sent, request.update_mask, _CHANGEABLE), _read(sent)
         if "flow" in fields:
             await self._checker.check(sent.flow, agent_id=sent.name.rsplit("/", 1)[1], tenant=tenant_of(sent.name))
 
         def change(entry: Entry[Agent]) -> Entry[Agent]:
-            own = {field: getattr(sent, field) for field in fields if field != "labels"}
+            own = {field: getattr(read, field) for field in fields if field != "labels"}
             if own.get("flow", entry.body.flow) != entry.body.flow:
                 own["revision"] = entry.body.revision + 1
             labels = dict(sent.labels) if "labels" in fields else entry.labels
@@ -78,13 +83,36 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         await self._shelf.delete(request.name, request.etag)
         return empty_pb2.Empty()
 
+    async def SetTraffic(self, request: pb.SetTrafficRequest, _: Context) -> pb.Agent:
+        """Other revisions for new runs."""
+        targets = _targets(request.traffic)
+
+        def change(entry: Entry[Agent]) -> Entry[Agent]:
+            return replace(entry, body=msgspec.structs.replace(entry.body, traffic=targets))
+
+        return self._message(await self._agents.update(Agent, request.name, request.etag, change))
+
+    async def RollbackAgent(self, request: pb.RollbackAgentRequest, _: Context) -> pb.Agent:
+        """An earlier revision for new runs."""
+        if request.revision and parent_of(request.revision) != request.name:
+            raise InvalidError("revision", f"must be one of {request.name}")
+        to = _number(request.revision.rsplit("/", 1)[-1]) if request.revision else None
+
+        def change(entry: Entry[Agent]) -> Entry[Agent]:
+            rolled = rolled_back(entry.body.traffic, entry.body.revision, to)
+            return replace(entry, body=msgspec.structs.replace(entry.body, traffic=rolled))
+
+        return self._message(await self._agents.update(Agent, request.name, request.etag, change))
+
     async def PauseAgent(self, request: pb.PauseAgentRequest, _: Context) -> pb.Agent:
-        """No new runs."""
+        """New runs wait."""
         return await self._set_paused(request.name, paused=True)
 
     async def ResumeAgent(self, request: pb.ResumeAgentRequest, _: Context) -> pb.Agent:
-        """New runs again."""
-        return await self._set_paused(request.name, paused=False)
+        """New runs begin again."""
+        resumed = await self._set_paused(request.name, paused=False)
+        self._wake()
+        return resumed
 
     async def _set_paused(self, name: str, *, paused: bool) -> pb.Agent:
         def change(entry: Entry[Agent]) -> Entry[Agent]:
@@ -99,9 +127,29 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 
 def _show(body: Agent) -> pb.Agent:
-    state = pb.Agent.PAUSED if body.paused else pb.Agent.READY
-    return pb.Agent(flow=body.flow, display_name=body.display_name, state=state, current_revision=f"r{body.revision}")
+    message = pb.Agent(
+        flow=body.flow,
+        display_name=body.display_name,
+        state=pb.Agent.PAUSED if body.paused else pb.Agent.READY,
+        current_revision=f"r{body.revision}",
+        traffic=[pb.TrafficTarget(revision=f"r{each.revision}", percent=each.percent) for each in body.traffic],
+    )
+    if body.queue != Queue():
+        message.queue.CopyFrom(pb.Queue(**msgspec.structs.asdict(body.queue)))
+    return message
 
 
 def _read(message: pb.Agent) -> Agent:
-    return Agent(message.flow, message.display_name)
+    sent = message.queue
+    queue = Queue(sent.priority, sent.max_priority, sent.max_concurrency, sent.max_queued)
+    return Agent(message.flow, message.display_name, queue=queue, traffic=_targets(message.traffic))
+
+
+def _targets(sent: Iterable[pb.TrafficTarget]) -> tuple[Target, ...]:
+    return tuple(Target(_number(each.revision), each.percent) for each in sent)
+
+
+def _number(revision: str) -> int:
+    """The number of a revision from its id, `r3`."""
+    digits = revision.removeprefix("r")
+    return int(digits) if digits.isdecimal() else 0

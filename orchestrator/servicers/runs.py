@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,36 +15,38 @@ from tiation.orchestrator.v1 import run_pb2 as pb
 from tiation.orchestrator.v1 import run_pb2_grpc
 
 from mesh.call import Context
-from mesh.catalogue import AlreadyExistsError, NotFoundError
+from mesh.catalogue import NotFoundError
 from mesh.db import Database, Transaction
-from mesh.entries import Creation
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
 from mesh.pagination import Pages
-from mesh.resource import parent_of
 from mesh.shelf import creation_of, timestamp
 from mesh.status import status_of
-from orchestrator.agents import Agent, Agents, revision_name
-from orchestrator.errors import AgentPausedError, InputTooLargeError, ShuttingDownError
+from orchestrator.admission import Admission, Fork, Wanted
+from orchestrator.agents import Agent, Agents
+from orchestrator.errors import ShuttingDownError
 from orchestrator.executor import Executor
+from orchestrator.filter import parse_filter, parse_order
+from orchestrator.lineage import redrive
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
 from orchestrator.runs import ENDED, Event, Run
-from orchestrator.values import fault_of
 
-__all__ = ["RunServicer"]
+__all__ = ["RunServicer", "run_message"]
 
 _EVENTS_AT_ONCE = 100
 _SHOWN = frozenset({"RUN_SUCCEEDED", "STEP_WAITING", "INPUT_REQUESTED", "INPUT_RECEIVED", "RUN_WAITING"})
 """The events whose value is for everyone; what a call was given stays in the journal."""
 _LOOK_AGAIN_S = 0.5
+_STATES = tuple(pb.Run.State.keys())[1:]
 
 
 class RunServicer(run_pb2_grpc.RunServiceServicer):
     """Starts, shows and cancels runs.
 
     Args:
+        admission: lets runs in.
         agents: knows the agents.
         database: the service's own database.
         rows: statements for runs.
@@ -56,8 +56,16 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     """
 
     def __init__(
-        self, agents: Agents, database: Database, rows: RunRows, executor: Executor, notices: Notices, pages: Pages
+        self,
+        admission: Admission,
+        agents: Agents,
+        database: Database,
+        rows: RunRows,
+        executor: Executor,
+        notices: Notices,
+        pages: Pages,
     ) -> None:
+        self._admission = admission
         self._agents = agents
         self._database = database
         self._rows = rows
@@ -67,31 +75,66 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, _: Context) -> pb.Run:
         """One run."""
-        return _message(await self._found(request.name))
+        return run_message(await self._found(request.name))
 
     async def ListRuns(self, request: pb.ListRunsRequest, _: Context) -> pb.ListRunsResponse:
-        """A page of an agent's runs, by name."""
-        bound_to = ("Run", request.parent)
+        """A page of those of an agent's runs that the filter lets through."""
+        term, order = parse_filter(request.filter, _STATES), parse_order(request.order_by)
+        bound_to = ("Run", request.parent, request.filter, request.order_by)
         page = self._pages.start(bound_to, request.page_size, request.page_token)
         await self._agents.get(Agent, request.parent)
-        found = await self._database.read(lambda transaction: self._rows.page(transaction, request.parent, page))
-        kept, token = self._pages.cut(bound_to, page, found, [run.name for run in found])
-        return pb.ListRunsResponse(runs=[_message(run) for run in kept], next_page_token=token)
+        found, cursors = await self._database.read(
+            lambda transaction: self._rows.page(transaction, request.parent, page, term, order)
+        )
+        kept, token = self._pages.cut(bound_to, page, found, cursors)
+        return pb.ListRunsResponse(runs=[run_message(run) for run in kept], next_page_token=token)
 
     async def CreateRun(self, request: pb.CreateRunRequest, _: Context) -> pb.Run:
         """A new run; it is durable when the answer goes."""
-        caller = current_caller()
-        creation = creation_of(request)
-        given = json_format.MessageToDict(request.run.input) if request.run.HasField("input") else None
-        fault = fault_of(given)
-        if fault:
-            raise InputTooLargeError(f"run.input {fault}")
-        requester = Requester(caller.tenant, caller.subject, role=caller.role)
-        kept = await self._database.write(
-            lambda transaction: self._keep(transaction, request, given, requester, creation)
+        sent = request.run
+        wanted = Wanted(
+            agent=request.parent,
+            run_id=request.run_id,
+            input=json_format.MessageToDict(sent.input) if sent.HasField("input") else None,
+            requester=_requester(),
+            labels=dict(sent.labels),
+            priority=sent.priority if sent.HasField("priority") else None,
         )
+        made = await self._admission.create(wanted, creation_of(request))
         self._executor.wake()
-        return _message(kept)
+        return run_message(made)
+
+    async def ForkRun(self, request: pb.ForkRunRequest, _: Context) -> pb.Run:
+        """A new run that begins like another one; it is durable when the answer goes."""
+        wanted = Fork(
+            source=request.name,
+            after_sequence=request.after_sequence,
+            step=request.step,
+            run_id=request.run_id,
+            requester=_requester(),
+            revision=request.revision,
+            labels=dict(request.labels),
+            input=json_format.MessageToDict(request.input) if request.HasField("input") else None,
+            replaces_input=request.HasField("input"),
+        )
+        made = await self._admission.fork(wanted, creation_of(request))
+        self._executor.wake()
+        return run_message(made)
+
+    async def RedriveRun(self, request: pb.RedriveRunRequest, _: Context) -> pb.Run:
+        """A run that has failed, waiting to be gone on with."""
+        principal, now = current_caller().subject, datetime.now(UTC)
+
+        def work(transaction: Transaction) -> Run:
+            run = self._rows.get(transaction, request.name)
+            if run is None:
+                raise NotFoundError(request.name)
+            return redrive(transaction, self._rows, run, principal, now)
+
+        redriven = await self._database.write(work)
+        self._executor.wake()
+        self._notices.tell(request.name)
+        return run_message(redriven)
 
     async def CancelRun(self, request: pb.CancelRunRequest, _: Context) -> pb.Run:
         """Ask a run to end."""
@@ -101,7 +144,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             raise NotFoundError(request.name)
         self._executor.cancel(request.name)
         self._notices.tell(request.name)
-        return _message(run)
+        return run_message(run)
 
     async def StreamRunEvents(
         self, request: pb.StreamRunEventsRequest, _: Context
@@ -137,57 +180,14 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             raise NotFoundError(name)
         return run
 
-    def _keep(
-        self,
-        transaction: Transaction,
-        request: pb.CreateRunRequest,
-        given: Any,  # noqa: ANN401 -- any JSON
-        requester: Requester,
-        creation: Creation,
-    ) -> Run:
-        """Keep a new run, unless the same request has made one before; the agent is as it is in this transaction."""
-        agent = self._agents.found(transaction, Agent, request.parent)
-        now = datetime.now(UTC)
-        run_id = request.run_id or f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
-        run = Run(
-            name=f"{agent.name}/runs/{run_id}",
-            uid=str(uuid.uuid4()),
-            revision=revision_name(agent.name, agent.body.revision),
-            state="QUEUED",
-            input=given,
-            requester=requester,
-            create_time=now,
-            update_time=now,
-            sequence=1,
-            labels=dict(request.run.labels),
-        )
-        earlier = self._earlier(transaction, run.name, creation)
-        if earlier is not None:
-            return earlier
-        if agent.body.paused:
-            raise AgentPausedError(f"{agent.name} is paused; resume it first", resource=agent.name)
-        self._rows.add(transaction, run, creation.request_id, creation.digest)
-        return run
 
-    def _earlier(self, transaction: Transaction, name: str, creation: Creation) -> Run | None:
-        """What the same request made before.
-
-        Raises:
-            AlreadyExistsError: the name or the request id was used for something else.
-        """
-        if creation.request_id:
-            earlier = self._rows.by_request(transaction, parent_of(name), creation.request_id)
-            if earlier is not None:
-                if earlier[1] != creation.digest:
-                    raise AlreadyExistsError(earlier[0].name)
-                return earlier[0]
-        current = self._rows.get(transaction, name)
-        if current is not None and self._rows.digest_of(transaction, name) != creation.digest:
-            raise AlreadyExistsError(name)
-        return current
+def _requester() -> Requester:
+    caller = current_caller()
+    return Requester(caller.tenant, caller.subject, role=caller.role)
 
 
-def _message(run: Run) -> pb.Run:
+def run_message(run: Run) -> pb.Run:
+    """The message of a run."""
     message = pb.Run(
         name=run.name,
         uid=run.uid,
@@ -197,7 +197,14 @@ def _message(run: Run) -> pb.Run:
         revision=run.revision,
         requester=run.requester.subject,
         steps=run.steps,
+        priority=run.priority,
+        attempt=run.attempt,
+        schedule=run.schedule,
     )
+    if run.source is not None:
+        message.source_run, message.source_sequence = run.source.run, run.source.sequence
+    if run.scheduled_time is not None:
+        message.scheduled_time.CopyFrom(timestamp(run.scheduled_time))
     message.create_time.CopyFrom(timestamp(run.create_time))
     message.update_time.CopyFrom(timestamp(run.update_time))
     if run.start_time is not None:
@@ -228,6 +235,8 @@ def _event(event: Event) -> pb.RunEvent:
         message.result.CopyFrom(_value(what.result.output))
     elif what.kind in _SHOWN:
         message.result.CopyFrom(_value(what.value))
+    elif what.kind in ("RUN_REDRIVEN", "RUN_FORKED"):
+        message.principal = what.value["principal"]
     if what.problem is not None:
         message.error.CopyFrom(_problem(what.problem))
     return message

@@ -103,6 +103,10 @@ class Installed:
         """Wait until every service serves again."""
         self.command("status", "--wait", str(int(timeout_s)), timeout_s=timeout_s + 10)
 
+    def metrics(self, service: str) -> str:
+        """What a service shows to Prometheus."""
+        return httpx.get(self.gateway["services"][service]["metrics"]).text
+
     @property
     def crm(self) -> Path:
         """The database that stands for the CRM."""

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "orchestrator_0004"
-down_revision = "orchestrator_0001"
+down_revision = "orchestrator_0003"
 
 
 def upgrade() -> None:

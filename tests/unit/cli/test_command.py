@@ -18,8 +18,10 @@ from cli.output import print_table
 
 EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "completion")
 GROUPS = {
-    "agents": ("apply", "list", "get", "delete"),
+    "agents": ("apply", "list", "get", "delete", "traffic", "rollback", "queue", "pause", "resume"),
     "approvals": ("list", "get", "answer"),
+    "runs": ("list", "get", "cancel", "fork", "redrive"),
+    "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
     "models": ("push", "list", "get", "classify"),
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),
@@ -158,8 +160,8 @@ def test_lists_print_every_page_as_a_table_or_as_json(tiation, door):
     said = tiation("agents", "list", "--home", str(door.home.path))
     lines = [line.split() for line in said.out.splitlines()]
     assert lines == [
-        ["agent", "state", "revision"],
-        *([f"tenants/default/agents/a{n}", "READY", "7"] for n in range(5)),
+        ["agent", "state", "revision", "traffic"],
+        *([f"tenants/default/agents/a{n}", "READY", "7", "newest"] for n in range(5)),
     ]
     found = json.loads(tiation("agents", "list", "--home", str(door.home.path), "--output", "json").out)
     assert [agent["name"] for agent in found] == [f"tenants/default/agents/a{n}" for n in range(5)]

@@ -14,6 +14,9 @@ import orchestrator
 from mesh.db import Database, open_database
 from mesh.migrate import migrate
 from mesh.sandbox import SandboxPool
+from tests.unit.orchestrator.databases import both, postgresql
+
+__all__ = ["both", "postgresql"]
 
 
 class Stage:

@@ -338,7 +338,8 @@ async def test_a_mistake_of_ours_ends_the_run_and_tells_nothing(database, sandbo
 
     async with working(executor(database, sandbox, EFFECT, FakeCalls({"connect": broken}))):
         run = await ended(database)
-    assert (run.state, run.problem.reason) == ("FAILED", "INTERNAL")
+    assert (run.state, run.problem.reason) == ("DEAD_LETTERED", "INTERNAL")
+    assert (await events_of(database))[-1].kind == "RUN_DEAD_LETTERED"
     assert "secret" not in run.problem.detail
 
 

@@ -169,9 +169,10 @@ async def test_a_request_is_found_by_its_id_and_within_its_agent_only(at):
 async def test_pages_hold_one_agents_runs_by_name(at):
     for name in ("a/runs/r2", "a/runs/r1", "a/runs/r3", "ab/runs/r1"):
         await at("add", a_run(name=f"tenants/default/agents/{name}"), "", "d")
-    first = await at("page", AGENT, Page(1, None))
+    first, cursors = await at("page", AGENT, Page(1, None))
     assert [run.name[-2:] for run in first] == ["r1", "r2"]
-    assert [run.name[-2:] for run in await at("page", AGENT, Page(9, first[0].name))] == ["r2", "r3"]
+    following, _ = await at("page", AGENT, Page(9, cursors[0]))
+    assert [run.name[-2:] for run in following] == ["r2", "r3"]
     assert await at("live", AGENT) == 3
 
 
@@ -179,7 +180,7 @@ async def test_another_tenants_rows_are_never_reached(at, database):
     await at("add", a_run(), "", "d")
     await database.write(lambda transaction: transaction.exec_driver_sql("UPDATE runs SET tenant = 'other'"))
     assert await at("get", RUN) is None
-    assert await at("page", AGENT, Page(9, None)) == []
+    assert await at("page", AGENT, Page(9, None)) == ([], [])
     assert await at("tail", RUN, 0, 9) is None
     assert await at("request_cancel", RUN, NOW) is None
 

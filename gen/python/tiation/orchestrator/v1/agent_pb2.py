@@ -33,7 +33,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tiation/orchestrator/v1/agent.proto\x12\x17tiation.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xf7\x04\n\x05\x41gent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12H\n\x06labels\x18\x06 \x03(\x0b\x32*.tiation.orchestrator.v1.Agent.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1b\n\x04\x66low\x18\x07 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04(\x80\x80\x10\x12\"\n\x0c\x64isplay_name\x18\x08 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\t \x01(\x0e\x32$.tiation.orchestrator.v1.Agent.StateB\x04\xe2\x41\x01\x03\x12\x44\n\x10\x63urrent_revision\x18\n \x01(\tB*\xe2\x41\x01\x03\xfa\x41#\n!orchestrator.tiation.dev/Revision\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"5\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05READY\x10\x01\x12\n\n\x06PAUSED\x10\x02:S\xea\x41P\n\x1eorchestrator.tiation.dev/Agent\x12\x1ftenants/{tenant}/agents/{agent}*\x06\x61gents2\x05\x61gent\"H\n\x0fGetAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\"\x8e\x01\n\x11ListAgentsRequest\x12\x37\n\x06parent\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \x12\x1eorchestrator.tiation.dev/Agent\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"]\n\x12ListAgentsResponse\x12.\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1e.tiation.orchestrator.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x02\n\x12\x43reateAgentRequest\x12\x37\n\x06parent\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \x12\x1eorchestrator.tiation.dev/Agent\x12>\n\x08\x61gent_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x1e.tiation.orchestrator.v1.AgentB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa3\x01\n\x12UpdateAgentRequest\x12\x39\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1e.tiation.orchestrator.v1.AgentB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"_\n\x12\x44\x65leteAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"J\n\x11PauseAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\"K\n\x12ResumeAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent2\xe4\n\n\x0c\x41gentService\x12\xad\x01\n\x08GetAgent\x12(.tiation.orchestrator.v1.GetAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"W\xda\x41\x04name\xca\xf3\x18!\n\x17orchestrator.agents.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/agents/*}\x12\xc3\x01\n\nListAgents\x12*.tiation.orchestrator.v1.ListAgentsRequest\x1a+.tiation.orchestrator.v1.ListAgentsResponse\"\\\xda\x41\x06parent\xca\xf3\x18$\n\x18orchestrator.agents.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/agents\x12\xd0\x01\n\x0b\x43reateAgent\x12+.tiation.orchestrator.v1.CreateAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"t\xda\x41\x15parent,agent,agent_id\xca\xf3\x18&\n\x1aorchestrator.agents.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02&\"\x1d/v1/{parent=tenants/*}/agents:\x05\x61gent\x12\xd6\x01\n\x0bUpdateAgent\x12+.tiation.orchestrator.v1.UpdateAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"z\xda\x41\x11\x61gent,update_mask\xca\xf3\x18*\n\x1aorchestrator.agents.update\x12\nagent.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02,2#/v1/{agent.name=tenants/*/agents/*}:\x05\x61gent\x12\xae\x01\n\x0b\x44\x65leteAgent\x12+.tiation.orchestrator.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=tenants/*/agents/*}\x12\xbd\x01\n\nPauseAgent\x12*.tiation.orchestrator.v1.PauseAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"c\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/agents/*}:pause:\x01*\x12\xc0\x01\n\x0bResumeAgent\x12+.tiation.orchestrator.v1.ResumeAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"d\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/agents/*}:resume:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tiation/orchestrator/v1/agent.proto\x12\x17tiation.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xf3\x05\n\x05\x41gent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12H\n\x06labels\x18\x06 \x03(\x0b\x32*.tiation.orchestrator.v1.Agent.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1b\n\x04\x66low\x18\x07 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04(\x80\x80\x10\x12\"\n\x0c\x64isplay_name\x18\x08 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\t \x01(\x0e\x32$.tiation.orchestrator.v1.Agent.StateB\x04\xe2\x41\x01\x03\x12\x44\n\x10\x63urrent_revision\x18\n \x01(\tB*\xe2\x41\x01\x03\xfa\x41#\n!orchestrator.tiation.dev/Revision\x12\x33\n\x05queue\x18\x14 \x01(\x0b\x32\x1e.tiation.orchestrator.v1.QueueB\x04\xe2\x41\x01\x01\x12\x45\n\x07traffic\x18\x15 \x03(\x0b\x32&.tiation.orchestrator.v1.TrafficTargetB\x0c\xe2\x41\x01\x01\xbaH\x05\x92\x01\x02\x10\x10\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"5\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\t\n\x05READY\x10\x01\x12\n\n\x06PAUSED\x10\x02:S\xea\x41P\n\x1eorchestrator.tiation.dev/Agent\x12\x1ftenants/{tenant}/agents/{agent}*\x06\x61gents2\x05\x61gent\"\x94\x01\n\x05Queue\x12\x1f\n\x08priority\x18\x01 \x01(\x05\x42\r\xe2\x41\x01\x01\xbaH\x06\x1a\x04\x18\t(\x00\x12#\n\x0cmax_priority\x18\x02 \x01(\x05\x42\r\xe2\x41\x01\x01\xbaH\x06\x1a\x04\x18\t(\x00\x12$\n\x0fmax_concurrency\x18\x03 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12\x1f\n\nmax_queued\x18\x04 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\"`\n\rTrafficTarget\x12/\n\x08revision\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xbaH\x16r\x14\x32\x12^r[1-9][0-9]{0,8}$\x12\x1e\n\x07percent\x18\x02 \x01(\x05\x42\r\xe2\x41\x01\x02\xbaH\x06\x1a\x04\x18\x64(\x00\"H\n\x0fGetAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\"\x8e\x01\n\x11ListAgentsRequest\x12\x37\n\x06parent\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \x12\x1eorchestrator.tiation.dev/Agent\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"]\n\x12ListAgentsResponse\x12.\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1e.tiation.orchestrator.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x02\n\x12\x43reateAgentRequest\x12\x37\n\x06parent\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \x12\x1eorchestrator.tiation.dev/Agent\x12>\n\x08\x61gent_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x1e.tiation.orchestrator.v1.AgentB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa3\x01\n\x12UpdateAgentRequest\x12\x39\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1e.tiation.orchestrator.v1.AgentB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"_\n\x12\x44\x65leteAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"J\n\x11PauseAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\"K\n\x12ResumeAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\"\xa5\x01\n\x11SetTrafficRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\x12\x45\n\x07traffic\x18\x02 \x03(\x0b\x32&.tiation.orchestrator.v1.TrafficTargetB\x0c\xe2\x41\x01\x01\xbaH\x05\x92\x01\x02\x10\x10\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x9f\x01\n\x14RollbackAgentRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xfa\x41 \n\x1eorchestrator.tiation.dev/Agent\x12<\n\x08revision\x18\x02 \x01(\tB*\xe2\x41\x01\x01\xfa\x41#\n!orchestrator.tiation.dev/Revision\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x32\x83\x0e\n\x0c\x41gentService\x12\xad\x01\n\x08GetAgent\x12(.tiation.orchestrator.v1.GetAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"W\xda\x41\x04name\xca\xf3\x18!\n\x17orchestrator.agents.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/agents/*}\x12\xc3\x01\n\nListAgents\x12*.tiation.orchestrator.v1.ListAgentsRequest\x1a+.tiation.orchestrator.v1.ListAgentsResponse\"\\\xda\x41\x06parent\xca\xf3\x18$\n\x18orchestrator.agents.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/agents\x12\xd0\x01\n\x0b\x43reateAgent\x12+.tiation.orchestrator.v1.CreateAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"t\xda\x41\x15parent,agent,agent_id\xca\xf3\x18&\n\x1aorchestrator.agents.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02&\"\x1d/v1/{parent=tenants/*}/agents:\x05\x61gent\x12\xd6\x01\n\x0bUpdateAgent\x12+.tiation.orchestrator.v1.UpdateAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"z\xda\x41\x11\x61gent,update_mask\xca\xf3\x18*\n\x1aorchestrator.agents.update\x12\nagent.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02,2#/v1/{agent.name=tenants/*/agents/*}:\x05\x61gent\x12\xae\x01\n\x0b\x44\x65leteAgent\x12+.tiation.orchestrator.v1.DeleteAgentRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=tenants/*/agents/*}\x12\xca\x01\n\nSetTraffic\x12*.tiation.orchestrator.v1.SetTrafficRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"p\xda\x41\x0cname,traffic\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02-\"(/v1/{name=tenants/*/agents/*}:setTraffic:\x01*\x12\xcf\x01\n\rRollbackAgent\x12-.tiation.orchestrator.v1.RollbackAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"o\xda\x41\rname,revision\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/agents/*}:rollback:\x01*\x12\xbd\x01\n\nPauseAgent\x12*.tiation.orchestrator.v1.PauseAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"c\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/agents/*}:pause:\x01*\x12\xc0\x01\n\x0bResumeAgent\x12+.tiation.orchestrator.v1.ResumeAgentRequest\x1a\x1e.tiation.orchestrator.v1.Agent\"d\xda\x41\x04name\xca\xf3\x18$\n\x1aorchestrator.agents.update\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/agents/*}:resume:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,8 +62,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_AGENT'].fields_by_name['current_revision']._loaded_options = None
   _globals['_AGENT'].fields_by_name['current_revision']._serialized_options = b'\342A\001\003\372A#\n!orchestrator.tiation.dev/Revision'
+  _globals['_AGENT'].fields_by_name['queue']._loaded_options = None
+  _globals['_AGENT'].fields_by_name['queue']._serialized_options = b'\342A\001\001'
+  _globals['_AGENT'].fields_by_name['traffic']._loaded_options = None
+  _globals['_AGENT'].fields_by_name['traffic']._serialized_options = b'\342A\001\001\272H\005\222\001\002\020\020'
   _globals['_AGENT']._loaded_options = None
   _globals['_AGENT']._serialized_options = b'\352AP\n\036orchestrator.tiation.dev/Agent\022\037tenants/{tenant}/agents/{agent}*\006agents2\005agent'
+  _globals['_QUEUE'].fields_by_name['priority']._loaded_options = None
+  _globals['_QUEUE'].fields_by_name['priority']._serialized_options = b'\342A\001\001\272H\006\032\004\030\t(\000'
+  _globals['_QUEUE'].fields_by_name['max_priority']._loaded_options = None
+  _globals['_QUEUE'].fields_by_name['max_priority']._serialized_options = b'\342A\001\001\272H\006\032\004\030\t(\000'
+  _globals['_QUEUE'].fields_by_name['max_concurrency']._loaded_options = None
+  _globals['_QUEUE'].fields_by_name['max_concurrency']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_QUEUE'].fields_by_name['max_queued']._loaded_options = None
+  _globals['_QUEUE'].fields_by_name['max_queued']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_TRAFFICTARGET'].fields_by_name['revision']._loaded_options = None
+  _globals['_TRAFFICTARGET'].fields_by_name['revision']._serialized_options = b'\342A\001\002\272H\026r\0242\022^r[1-9][0-9]{0,8}$'
+  _globals['_TRAFFICTARGET'].fields_by_name['percent']._loaded_options = None
+  _globals['_TRAFFICTARGET'].fields_by_name['percent']._serialized_options = b'\342A\001\002\272H\006\032\004\030d(\000'
   _globals['_GETAGENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETAGENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A \n\036orchestrator.tiation.dev/Agent'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -96,6 +112,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAUSEAGENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A \n\036orchestrator.tiation.dev/Agent'
   _globals['_RESUMEAGENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_RESUMEAGENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A \n\036orchestrator.tiation.dev/Agent'
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A \n\036orchestrator.tiation.dev/Agent'
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['traffic']._loaded_options = None
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['traffic']._serialized_options = b'\342A\001\001\272H\005\222\001\002\020\020'
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_SETTRAFFICREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A \n\036orchestrator.tiation.dev/Agent'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['revision']._serialized_options = b'\342A\001\001\372A#\n!orchestrator.tiation.dev/Revision'
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ROLLBACKAGENTREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_AGENTSERVICE'].methods_by_name['GetAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['GetAgent']._serialized_options = b'\332A\004name\312\363\030!\n\027orchestrator.agents.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002\037\022\035/v1/{name=tenants/*/agents/*}'
   _globals['_AGENTSERVICE'].methods_by_name['ListAgents']._loaded_options = None
@@ -106,32 +134,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSERVICE'].methods_by_name['UpdateAgent']._serialized_options = b'\332A\021agent,update_mask\312\363\030*\n\032orchestrator.agents.update\022\nagent.name \001\322\363\030\002\010\002\202\323\344\223\002,2#/v1/{agent.name=tenants/*/agents/*}:\005agent'
   _globals['_AGENTSERVICE'].methods_by_name['DeleteAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['DeleteAgent']._serialized_options = b'\332A\004name\312\363\030$\n\032orchestrator.agents.delete\022\004name \001\322\363\030\002\010\002\202\323\344\223\002\037*\035/v1/{name=tenants/*/agents/*}'
+  _globals['_AGENTSERVICE'].methods_by_name['SetTraffic']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['SetTraffic']._serialized_options = b'\332A\014name,traffic\312\363\030$\n\032orchestrator.agents.update\022\004name \001\322\363\030\002\010\002\202\323\344\223\002-\"(/v1/{name=tenants/*/agents/*}:setTraffic:\001*'
+  _globals['_AGENTSERVICE'].methods_by_name['RollbackAgent']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['RollbackAgent']._serialized_options = b'\332A\rname,revision\312\363\030$\n\032orchestrator.agents.update\022\004name \001\322\363\030\002\010\002\202\323\344\223\002+\"&/v1/{name=tenants/*/agents/*}:rollback:\001*'
   _globals['_AGENTSERVICE'].methods_by_name['PauseAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['PauseAgent']._serialized_options = b'\332A\004name\312\363\030$\n\032orchestrator.agents.update\022\004name \001\322\363\030\002\010\002\202\323\344\223\002(\"#/v1/{name=tenants/*/agents/*}:pause:\001*'
   _globals['_AGENTSERVICE'].methods_by_name['ResumeAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['ResumeAgent']._serialized_options = b'\332A\004name\312\363\030$\n\032orchestrator.agents.update\022\004name \001\322\363\030\002\010\002\202\323\344\223\002)\"$/v1/{name=tenants/*/agents/*}:resume:\001*'
   _globals['_AGENT']._serialized_start=336
-  _globals['_AGENT']._serialized_end=967
-  _globals['_AGENT_LABELSENTRY']._serialized_start=782
-  _globals['_AGENT_LABELSENTRY']._serialized_end=827
-  _globals['_AGENT_STATE']._serialized_start=829
-  _globals['_AGENT_STATE']._serialized_end=882
-  _globals['_GETAGENTREQUEST']._serialized_start=969
-  _globals['_GETAGENTREQUEST']._serialized_end=1041
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1044
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1186
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1188
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1281
-  _globals['_CREATEAGENTREQUEST']._serialized_start=1284
-  _globals['_CREATEAGENTREQUEST']._serialized_end=1550
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=1553
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=1716
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1718
-  _globals['_DELETEAGENTREQUEST']._serialized_end=1813
-  _globals['_PAUSEAGENTREQUEST']._serialized_start=1815
-  _globals['_PAUSEAGENTREQUEST']._serialized_end=1889
-  _globals['_RESUMEAGENTREQUEST']._serialized_start=1891
-  _globals['_RESUMEAGENTREQUEST']._serialized_end=1966
-  _globals['_AGENTSERVICE']._serialized_start=1969
-  _globals['_AGENTSERVICE']._serialized_end=3349
+  _globals['_AGENT']._serialized_end=1091
+  _globals['_AGENT_LABELSENTRY']._serialized_start=906
+  _globals['_AGENT_LABELSENTRY']._serialized_end=951
+  _globals['_AGENT_STATE']._serialized_start=953
+  _globals['_AGENT_STATE']._serialized_end=1006
+  _globals['_QUEUE']._serialized_start=1094
+  _globals['_QUEUE']._serialized_end=1242
+  _globals['_TRAFFICTARGET']._serialized_start=1244
+  _globals['_TRAFFICTARGET']._serialized_end=1340
+  _globals['_GETAGENTREQUEST']._serialized_start=1342
+  _globals['_GETAGENTREQUEST']._serialized_end=1414
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1417
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1559
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1561
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1654
+  _globals['_CREATEAGENTREQUEST']._serialized_start=1657
+  _globals['_CREATEAGENTREQUEST']._serialized_end=1923
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=1926
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=2089
+  _globals['_DELETEAGENTREQUEST']._serialized_start=2091
+  _globals['_DELETEAGENTREQUEST']._serialized_end=2186
+  _globals['_PAUSEAGENTREQUEST']._serialized_start=2188
+  _globals['_PAUSEAGENTREQUEST']._serialized_end=2262
+  _globals['_RESUMEAGENTREQUEST']._serialized_start=2264
+  _globals['_RESUMEAGENTREQUEST']._serialized_end=2339
+  _globals['_SETTRAFFICREQUEST']._serialized_start=2342
+  _globals['_SETTRAFFICREQUEST']._serialized_end=2507
+  _globals['_ROLLBACKAGENTREQUEST']._serialized_start=2510
+  _globals['_ROLLBACKAGENTREQUEST']._serialized_end=2669
+  _globals['_AGENTSERVICE']._serialized_start=2672
+  _globals['_AGENTSERVICE']._serialized_end=4467
 # @@protoc_insertion_point(module_scope)

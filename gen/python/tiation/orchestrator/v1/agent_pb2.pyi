@@ -19,7 +19,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Agent(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "flow", "display_name", "state", "current_revision")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "flow", "display_name", "state", "current_revision", "queue", "traffic")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Agent.State]
@@ -45,6 +45,8 @@ class Agent(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     CURRENT_REVISION_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -55,7 +57,29 @@ class Agent(_message.Message):
     display_name: str
     state: Agent.State
     current_revision: str
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., flow: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Agent.State, str]] = ..., current_revision: _Optional[str] = ...) -> None: ...
+    queue: Queue
+    traffic: _containers.RepeatedCompositeFieldContainer[TrafficTarget]
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., flow: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Agent.State, str]] = ..., current_revision: _Optional[str] = ..., queue: _Optional[_Union[Queue, _Mapping]] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ...) -> None: ...
+
+class Queue(_message.Message):
+    __slots__ = ("priority", "max_priority", "max_concurrency", "max_queued")
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    priority: int
+    max_priority: int
+    max_concurrency: int
+    max_queued: int
+    def __init__(self, priority: _Optional[int] = ..., max_priority: _Optional[int] = ..., max_concurrency: _Optional[int] = ..., max_queued: _Optional[int] = ...) -> None: ...
+
+class TrafficTarget(_message.Message):
+    __slots__ = ("revision", "percent")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    percent: int
+    def __init__(self, revision: _Optional[str] = ..., percent: _Optional[int] = ...) -> None: ...
 
 class GetAgentRequest(_message.Message):
     __slots__ = ("name",)
@@ -124,3 +148,23 @@ class ResumeAgentRequest(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class SetTrafficRequest(_message.Message):
+    __slots__ = ("name", "traffic", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    traffic: _containers.RepeatedCompositeFieldContainer[TrafficTarget]
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class RollbackAgentRequest(_message.Message):
+    __slots__ = ("name", "revision", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    revision: str
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...

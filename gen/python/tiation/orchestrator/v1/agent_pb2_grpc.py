@@ -61,6 +61,16 @@ class AgentServiceStub:
                 request_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.SetTraffic = channel.unary_unary(
+                '/tiation.orchestrator.v1.AgentService/SetTraffic',
+                request_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.SetTrafficRequest.SerializeToString,
+                response_deserializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.FromString,
+                _registered_method=True)
+        self.RollbackAgent = channel.unary_unary(
+                '/tiation.orchestrator.v1.AgentService/RollbackAgent',
+                request_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.RollbackAgentRequest.SerializeToString,
+                response_deserializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.FromString,
+                _registered_method=True)
         self.PauseAgent = channel.unary_unary(
                 '/tiation.orchestrator.v1.AgentService/PauseAgent',
                 request_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.PauseAgentRequest.SerializeToString,
@@ -112,15 +122,29 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTraffic(self, request, context):
+        """Says which revisions new runs get; runs that exist keep theirs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackAgent(self, request, context):
+        """Sends all new runs to an earlier revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PauseAgent(self, request, context):
-        """Stops an agent from taking new runs.
+        """Holds an agent's new runs back: they are taken and wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeAgent(self, request, context):
-        """Lets a paused agent take runs again.
+        """Lets a paused agent begin runs again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,6 +177,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.DeleteAgent,
                     request_deserializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.DeleteAgentRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'SetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTraffic,
+                    request_deserializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.SetTrafficRequest.FromString,
+                    response_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.SerializeToString,
+            ),
+            'RollbackAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackAgent,
+                    request_deserializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.RollbackAgentRequest.FromString,
+                    response_serializer=tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.SerializeToString,
             ),
             'PauseAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseAgent,
@@ -301,6 +335,60 @@ class AgentService:
             '/tiation.orchestrator.v1.AgentService/DeleteAgent',
             tiation_dot_orchestrator_dot_v1_dot_agent__pb2.DeleteAgentRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.orchestrator.v1.AgentService/SetTraffic',
+            tiation_dot_orchestrator_dot_v1_dot_agent__pb2.SetTrafficRequest.SerializeToString,
+            tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.orchestrator.v1.AgentService/RollbackAgent',
+            tiation_dot_orchestrator_dot_v1_dot_agent__pb2.RollbackAgentRequest.SerializeToString,
+            tiation_dot_orchestrator_dot_v1_dot_agent__pb2.Agent.FromString,
             options,
             channel_credentials,
             insecure,

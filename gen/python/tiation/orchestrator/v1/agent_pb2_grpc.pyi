@@ -27,10 +27,14 @@ class AgentServiceStub:
     """Changes one agent."""
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteAgentRequest, _empty_pb2.Empty]
     """Deletes one agent."""
+    SetTraffic: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetTrafficRequest, _agent_pb2.Agent]
+    """Says which revisions new runs get; runs that exist keep theirs."""
+    RollbackAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.RollbackAgentRequest, _agent_pb2.Agent]
+    """Sends all new runs to an earlier revision."""
     PauseAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.PauseAgentRequest, _agent_pb2.Agent]
-    """Stops an agent from taking new runs."""
+    """Holds an agent's new runs back: they are taken and wait."""
     ResumeAgent: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResumeAgentRequest, _agent_pb2.Agent]
-    """Lets a paused agent take runs again."""
+    """Lets a paused agent begin runs again."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps a tenant's agents."""
@@ -76,12 +80,28 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes one agent."""
 
     @_abc_1.abstractmethod
+    def SetTraffic(
+        self,
+        request: _agent_pb2.SetTrafficRequest,
+        context: _aio.ServicerContext[_agent_pb2.SetTrafficRequest, _abc.Awaitable[_agent_pb2.Agent]],
+    ) -> _abc.Awaitable[_agent_pb2.Agent]:
+        """Says which revisions new runs get; runs that exist keep theirs."""
+
+    @_abc_1.abstractmethod
+    def RollbackAgent(
+        self,
+        request: _agent_pb2.RollbackAgentRequest,
+        context: _aio.ServicerContext[_agent_pb2.RollbackAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
+    ) -> _abc.Awaitable[_agent_pb2.Agent]:
+        """Sends all new runs to an earlier revision."""
+
+    @_abc_1.abstractmethod
     def PauseAgent(
         self,
         request: _agent_pb2.PauseAgentRequest,
         context: _aio.ServicerContext[_agent_pb2.PauseAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
-        """Stops an agent from taking new runs."""
+        """Holds an agent's new runs back: they are taken and wait."""
 
     @_abc_1.abstractmethod
     def ResumeAgent(
@@ -89,6 +109,6 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ResumeAgentRequest,
         context: _aio.ServicerContext[_agent_pb2.ResumeAgentRequest, _abc.Awaitable[_agent_pb2.Agent]],
     ) -> _abc.Awaitable[_agent_pb2.Agent]:
-        """Lets a paused agent take runs again."""
+        """Lets a paused agent begin runs again."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _aio.Server) -> None: ...

@@ -33,7 +33,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/orchestrator/v1/run.proto\x12\x17tiation.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xa5\x07\n\x03Run\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x46\n\x06labels\x18\x06 \x03(\x0b\x32(.tiation.orchestrator.v1.Run.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12,\n\x05input\x18\x07 \x01(\x0b\x32\x16.google.protobuf.ValueB\x05\xe2\x41\x02\x01\x05\x12,\n\x06output\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueB\x04\xe2\x41\x01\x03\x12\x37\n\x05state\x18\t \x01(\x0e\x32\".tiation.orchestrator.v1.Run.StateB\x04\xe2\x41\x01\x03\x12\x35\n\x05\x65rror\x18\n \x01(\x0b\x32 .tiation.orchestrator.v1.ProblemB\x04\xe2\x41\x01\x03\x12<\n\x08revision\x18\x0b \x01(\tB*\xe2\x41\x01\x03\xfa\x41#\n!orchestrator.tiation.dev/Revision\x12\x17\n\trequester\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05steps\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0b\n\x07WAITING\x10\x06\x12\x11\n\rWAITING_INPUT\x10\x07:X\xea\x41U\n\x1corchestrator.tiation.dev/Run\x12*tenants/{tenant}/agents/{agent}/runs/{run}*\x04runs2\x03run\"D\n\rGetRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\"\x8a\x01\n\x0fListRunsRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1corchestrator.tiation.dev/Run\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.tiation.orchestrator.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x07Problem\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\xc2\x04\n\x08RunEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32&.tiation.orchestrator.v1.RunEvent.Type\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12&\n\x06result\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12/\n\x05\x65rror\x18\x07 \x01(\x0b\x32 .tiation.orchestrator.v1.Problem\x12\x13\n\x0b\x64uration_ms\x18\x08 \x01(\x01\x12\x12\n\noccurrence\x18\t \x01(\x05\x12\r\n\x05scope\x18\n \x01(\t\"\x8d\x02\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRUN_CREATED\x10\x01\x12\x0f\n\x0bRUN_STARTED\x10\x02\x12\x10\n\x0cSTEP_STARTED\x10\x03\x12\x12\n\x0eSTEP_SUCCEEDED\x10\x04\x12\x0f\n\x0bSTEP_FAILED\x10\x05\x12\x14\n\x10\x43\x41NCEL_REQUESTED\x10\x06\x12\x11\n\rRUN_SUCCEEDED\x10\x07\x12\x0e\n\nRUN_FAILED\x10\x08\x12\x11\n\rRUN_CANCELLED\x10\t\x12\x10\n\x0cSTEP_WAITING\x10\n\x12\x13\n\x0fINPUT_REQUESTED\x10\x0b\x12\x12\n\x0eINPUT_RECEIVED\x10\x0c\x12\x0f\n\x0bRUN_WAITING\x10\r\"\xe9\x01\n\x10\x43reateRunRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1corchestrator.tiation.dev/Run\x12\x42\n\x06run_id\x18\x02 \x01(\tB2\xe2\x41\x01\x01\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x35\n\x03run\x18\x03 \x01(\x0b\x32\x1c.tiation.orchestrator.v1.RunB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"G\n\x10\x43\x61ncelRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\"r\n\x16StreamRunEventsRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\x12#\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\"n\n\x17StreamRunEventsResponse\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32!.tiation.orchestrator.v1.RunEvent\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status2\xe4\x07\n\nRunService\x12\xac\x01\n\x06GetRun\x12&.tiation.orchestrator.v1.GetRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"\\\xda\x41\x04name\xca\xf3\x18\x1f\n\x15orchestrator.runs.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=tenants/*/agents/*/runs/*}\x12\xc2\x01\n\x08ListRuns\x12(.tiation.orchestrator.v1.ListRunsRequest\x1a).tiation.orchestrator.v1.ListRunsResponse\"a\xda\x41\x06parent\xca\xf3\x18\"\n\x16orchestrator.runs.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=tenants/*/agents/*}/runs\x12\xc2\x01\n\tCreateRun\x12).tiation.orchestrator.v1.CreateRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"l\xda\x41\nparent,run\xca\xf3\x18$\n\x18orchestrator.runs.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02+\"$/v1/{parent=tenants/*/agents/*}/runs:\x03run\x12\xbf\x01\n\tCancelRun\x12).tiation.orchestrator.v1.CancelRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"i\xda\x41\x04name\xca\xf3\x18\"\n\x18orchestrator.runs.cancel\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=tenants/*/agents/*/runs/*}:cancel:\x01*\x12\xda\x01\n\x0fStreamRunEvents\x12/.tiation.orchestrator.v1.StreamRunEventsRequest\x1a\x30.tiation.orchestrator.v1.StreamRunEventsResponse\"b\xca\xf3\x18\x1f\n\x15orchestrator.runs.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/{name=tenants/*/agents/*/runs/*}:streamEvents0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/orchestrator/v1/run.proto\x12\x17tiation.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xd5\t\n\x03Run\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x46\n\x06labels\x18\x06 \x03(\x0b\x32(.tiation.orchestrator.v1.Run.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12,\n\x05input\x18\x07 \x01(\x0b\x32\x16.google.protobuf.ValueB\x05\xe2\x41\x02\x01\x05\x12,\n\x06output\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueB\x04\xe2\x41\x01\x03\x12\x37\n\x05state\x18\t \x01(\x0e\x32\".tiation.orchestrator.v1.Run.StateB\x04\xe2\x41\x01\x03\x12\x35\n\x05\x65rror\x18\n \x01(\x0b\x32 .tiation.orchestrator.v1.ProblemB\x04\xe2\x41\x01\x03\x12<\n\x08revision\x18\x0b \x01(\tB*\xe2\x41\x01\x03\xfa\x41#\n!orchestrator.tiation.dev/Revision\x12\x17\n\trequester\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05steps\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x12%\n\x08priority\x18\x1e \x01(\x05\x42\x0e\xe2\x41\x02\x01\x05\xbaH\x06\x1a\x04\x18\t(\x00H\x00\x88\x01\x01\x12\x15\n\x07\x61ttempt\x18\x1f \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x39\n\nsource_run\x18  \x01(\tB%\xe2\x41\x01\x03\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\x12\x1d\n\x0fsource_sequence\x18! \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x08schedule\x18\" \x01(\tB*\xe2\x41\x01\x03\xfa\x41#\n!orchestrator.tiation.dev/Schedule\x12\x38\n\x0escheduled_time\x18# \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0b\n\x07WAITING\x10\x06\x12\x11\n\rWAITING_INPUT\x10\x07\x12\x11\n\rDEAD_LETTERED\x10\x14:X\xea\x41U\n\x1corchestrator.tiation.dev/Run\x12*tenants/{tenant}/agents/{agent}/runs/{run}*\x04runs2\x03runB\x0b\n\t_priority\"D\n\rGetRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\"\xc7\x01\n\x0fListRunsRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1corchestrator.tiation.dev/Run\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\x06\x66ilter\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \x12\x1d\n\x08order_by\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.tiation.orchestrator.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x07Problem\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x8e\x05\n\x08RunEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32&.tiation.orchestrator.v1.RunEvent.Type\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12&\n\x06result\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12/\n\x05\x65rror\x18\x07 \x01(\x0b\x32 .tiation.orchestrator.v1.Problem\x12\x13\n\x0b\x64uration_ms\x18\x08 \x01(\x01\x12\x12\n\noccurrence\x18\t \x01(\x05\x12\r\n\x05scope\x18\n \x01(\t\x12\x11\n\tprincipal\x18\x14 \x01(\t\"\xc6\x02\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRUN_CREATED\x10\x01\x12\x0f\n\x0bRUN_STARTED\x10\x02\x12\x10\n\x0cSTEP_STARTED\x10\x03\x12\x12\n\x0eSTEP_SUCCEEDED\x10\x04\x12\x0f\n\x0bSTEP_FAILED\x10\x05\x12\x14\n\x10\x43\x41NCEL_REQUESTED\x10\x06\x12\x11\n\rRUN_SUCCEEDED\x10\x07\x12\x0e\n\nRUN_FAILED\x10\x08\x12\x11\n\rRUN_CANCELLED\x10\t\x12\x10\n\x0cSTEP_WAITING\x10\n\x12\x13\n\x0fINPUT_REQUESTED\x10\x0b\x12\x12\n\x0eINPUT_RECEIVED\x10\x0c\x12\x0f\n\x0bRUN_WAITING\x10\r\x12\x15\n\x11RUN_DEAD_LETTERED\x10\x14\x12\x10\n\x0cRUN_REDRIVEN\x10\x15\x12\x0e\n\nRUN_FORKED\x10\x16\"\xe9\x01\n\x10\x43reateRunRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1corchestrator.tiation.dev/Run\x12\x42\n\x06run_id\x18\x02 \x01(\tB2\xe2\x41\x01\x01\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x35\n\x03run\x18\x03 \x01(\x0b\x32\x1c.tiation.orchestrator.v1.RunB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"G\n\x10\x43\x61ncelRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\"\xdc\x03\n\x0e\x46orkRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\x12#\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12\x1a\n\x04step\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80 \x12\x42\n\x06run_id\x18\x04 \x01(\tB2\xe2\x41\x01\x01\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12#\n\nrequest_id\x18\x05 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12+\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueB\x04\xe2\x41\x01\x01\x12<\n\x08revision\x18\x07 \x01(\tB*\xe2\x41\x01\x01\xfa\x41#\n!orchestrator.tiation.dev/Revision\x12Q\n\x06labels\x18\x08 \x03(\x0b\x32\x33.tiation.orchestrator.v1.ForkRunRequest.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x11RedriveRunRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\"r\n\x16StreamRunEventsRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1corchestrator.tiation.dev/Run\x12#\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\"n\n\x17StreamRunEventsResponse\x12\x30\n\x05\x65vent\x18\x01 \x01(\x0b\x32!.tiation.orchestrator.v1.RunEvent\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status2\xf3\n\n\nRunService\x12\xac\x01\n\x06GetRun\x12&.tiation.orchestrator.v1.GetRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"\\\xda\x41\x04name\xca\xf3\x18\x1f\n\x15orchestrator.runs.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=tenants/*/agents/*/runs/*}\x12\xc2\x01\n\x08ListRuns\x12(.tiation.orchestrator.v1.ListRunsRequest\x1a).tiation.orchestrator.v1.ListRunsResponse\"a\xda\x41\x06parent\xca\xf3\x18\"\n\x16orchestrator.runs.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=tenants/*/agents/*}/runs\x12\xc2\x01\n\tCreateRun\x12).tiation.orchestrator.v1.CreateRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"l\xda\x41\nparent,run\xca\xf3\x18$\n\x18orchestrator.runs.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02+\"$/v1/{parent=tenants/*/agents/*}/runs:\x03run\x12\xbf\x01\n\tCancelRun\x12).tiation.orchestrator.v1.CancelRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"i\xda\x41\x04name\xca\xf3\x18\"\n\x18orchestrator.runs.cancel\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=tenants/*/agents/*/runs/*}:cancel:\x01*\x12\xc6\x01\n\x07\x46orkRun\x12\'.tiation.orchestrator.v1.ForkRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"t\xda\x41\x13name,after_sequence\xca\xf3\x18 \n\x16orchestrator.runs.fork\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02.\")/v1/{name=tenants/*/agents/*/runs/*}:fork:\x01*\x12\xc3\x01\n\nRedriveRun\x12*.tiation.orchestrator.v1.RedriveRunRequest\x1a\x1c.tiation.orchestrator.v1.Run\"k\xda\x41\x04name\xca\xf3\x18#\n\x19orchestrator.runs.redrive\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/agents/*/runs/*}:redrive:\x01*\x12\xda\x01\n\x0fStreamRunEvents\x12/.tiation.orchestrator.v1.StreamRunEventsRequest\x1a\x30.tiation.orchestrator.v1.StreamRunEventsResponse\"b\xca\xf3\x18\x1f\n\x15orchestrator.runs.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/{name=tenants/*/agents/*/runs/*}:streamEvents0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -72,6 +72,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN'].fields_by_name['end_time']._serialized_options = b'\342A\001\003'
   _globals['_RUN'].fields_by_name['steps']._loaded_options = None
   _globals['_RUN'].fields_by_name['steps']._serialized_options = b'\342A\001\003'
+  _globals['_RUN'].fields_by_name['priority']._loaded_options = None
+  _globals['_RUN'].fields_by_name['priority']._serialized_options = b'\342A\002\001\005\272H\006\032\004\030\t(\000'
+  _globals['_RUN'].fields_by_name['attempt']._loaded_options = None
+  _globals['_RUN'].fields_by_name['attempt']._serialized_options = b'\342A\001\003'
+  _globals['_RUN'].fields_by_name['source_run']._loaded_options = None
+  _globals['_RUN'].fields_by_name['source_run']._serialized_options = b'\342A\001\003\372A\036\n\034orchestrator.tiation.dev/Run'
+  _globals['_RUN'].fields_by_name['source_sequence']._loaded_options = None
+  _globals['_RUN'].fields_by_name['source_sequence']._serialized_options = b'\342A\001\003'
+  _globals['_RUN'].fields_by_name['schedule']._loaded_options = None
+  _globals['_RUN'].fields_by_name['schedule']._serialized_options = b'\342A\001\003\372A#\n!orchestrator.tiation.dev/Schedule'
+  _globals['_RUN'].fields_by_name['scheduled_time']._loaded_options = None
+  _globals['_RUN'].fields_by_name['scheduled_time']._serialized_options = b'\342A\001\003'
   _globals['_RUN']._loaded_options = None
   _globals['_RUN']._serialized_options = b'\352AU\n\034orchestrator.tiation.dev/Run\022*tenants/{tenant}/agents/{agent}/runs/{run}*\004runs2\003run'
   _globals['_GETRUNREQUEST'].fields_by_name['name']._loaded_options = None
@@ -82,6 +94,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
+  _globals['_LISTRUNSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTRUNSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001\272H\005r\003(\200 '
+  _globals['_LISTRUNSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTRUNSREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001\272H\004r\002\030@'
   _globals['_CREATERUNREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_CREATERUNREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\036\022\034orchestrator.tiation.dev/Run'
   _globals['_CREATERUNREQUEST'].fields_by_name['run_id']._loaded_options = None
@@ -92,6 +108,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\272H\010r\003\260\001\001\330\001\001'
   _globals['_CANCELRUNREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034orchestrator.tiation.dev/Run'
+  _globals['_FORKRUNREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_FORKRUNREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_FORKRUNREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034orchestrator.tiation.dev/Run'
+  _globals['_FORKRUNREQUEST'].fields_by_name['after_sequence']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
+  _globals['_FORKRUNREQUEST'].fields_by_name['step']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['step']._serialized_options = b'\342A\001\001\272H\005r\003\030\200 '
+  _globals['_FORKRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\001\272H+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\330\001\001'
+  _globals['_FORKRUNREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\272H\010r\003\260\001\001\330\001\001'
+  _globals['_FORKRUNREQUEST'].fields_by_name['input']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['input']._serialized_options = b'\342A\001\001'
+  _globals['_FORKRUNREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['revision']._serialized_options = b'\342A\001\001\372A#\n!orchestrator.tiation.dev/Revision'
+  _globals['_FORKRUNREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_FORKRUNREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001\272H\005\232\001\002\020@'
+  _globals['_REDRIVERUNREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REDRIVERUNREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034orchestrator.tiation.dev/Run'
   _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034orchestrator.tiation.dev/Run'
   _globals['_STREAMRUNEVENTSREQUEST'].fields_by_name['after_sequence']._loaded_options = None
@@ -104,34 +140,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['CreateRun']._serialized_options = b'\332A\nparent,run\312\363\030$\n\030orchestrator.runs.create\022\006parent \001\322\363\030\002\010\002\202\323\344\223\002+\"$/v1/{parent=tenants/*/agents/*}/runs:\003run'
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\332A\004name\312\363\030\"\n\030orchestrator.runs.cancel\022\004name \001\322\363\030\002\010\002\202\323\344\223\0020\"+/v1/{name=tenants/*/agents/*/runs/*}:cancel:\001*'
+  _globals['_RUNSERVICE'].methods_by_name['ForkRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['ForkRun']._serialized_options = b'\332A\023name,after_sequence\312\363\030 \n\026orchestrator.runs.fork\022\004name \001\322\363\030\002\010\002\202\323\344\223\002.\")/v1/{name=tenants/*/agents/*/runs/*}:fork:\001*'
+  _globals['_RUNSERVICE'].methods_by_name['RedriveRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['RedriveRun']._serialized_options = b'\332A\004name\312\363\030#\n\031orchestrator.runs.redrive\022\004name \001\322\363\030\002\010\002\202\323\344\223\0021\",/v1/{name=tenants/*/agents/*/runs/*}:redrive:\001*'
   _globals['_RUNSERVICE'].methods_by_name['StreamRunEvents']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['StreamRunEvents']._serialized_options = b'\312\363\030\037\n\025orchestrator.runs.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\0023\0221/v1/{name=tenants/*/agents/*/runs/*}:streamEvents'
   _globals['_RUN']._serialized_start=326
-  _globals['_RUN']._serialized_end=1259
-  _globals['_RUN_LABELSENTRY']._serialized_start=992
-  _globals['_RUN_LABELSENTRY']._serialized_end=1037
-  _globals['_RUN_STATE']._serialized_start=1040
-  _globals['_RUN_STATE']._serialized_end=1169
-  _globals['_GETRUNREQUEST']._serialized_start=1261
-  _globals['_GETRUNREQUEST']._serialized_end=1329
-  _globals['_LISTRUNSREQUEST']._serialized_start=1332
-  _globals['_LISTRUNSREQUEST']._serialized_end=1470
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1472
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1559
-  _globals['_PROBLEM']._serialized_start=1561
-  _globals['_PROBLEM']._serialized_end=1665
-  _globals['_RUNEVENT']._serialized_start=1668
-  _globals['_RUNEVENT']._serialized_end=2246
-  _globals['_RUNEVENT_TYPE']._serialized_start=1977
-  _globals['_RUNEVENT_TYPE']._serialized_end=2246
-  _globals['_CREATERUNREQUEST']._serialized_start=2249
-  _globals['_CREATERUNREQUEST']._serialized_end=2482
-  _globals['_CANCELRUNREQUEST']._serialized_start=2484
-  _globals['_CANCELRUNREQUEST']._serialized_end=2555
-  _globals['_STREAMRUNEVENTSREQUEST']._serialized_start=2557
-  _globals['_STREAMRUNEVENTSREQUEST']._serialized_end=2671
-  _globals['_STREAMRUNEVENTSRESPONSE']._serialized_start=2673
-  _globals['_STREAMRUNEVENTSRESPONSE']._serialized_end=2783
-  _globals['_RUNSERVICE']._serialized_start=2786
-  _globals['_RUNSERVICE']._serialized_end=3782
+  _globals['_RUN']._serialized_end=1563
+  _globals['_RUN_LABELSENTRY']._serialized_start=1264
+  _globals['_RUN_LABELSENTRY']._serialized_end=1309
+  _globals['_RUN_STATE']._serialized_start=1312
+  _globals['_RUN_STATE']._serialized_end=1460
+  _globals['_GETRUNREQUEST']._serialized_start=1565
+  _globals['_GETRUNREQUEST']._serialized_end=1633
+  _globals['_LISTRUNSREQUEST']._serialized_start=1636
+  _globals['_LISTRUNSREQUEST']._serialized_end=1835
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1837
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1924
+  _globals['_PROBLEM']._serialized_start=1926
+  _globals['_PROBLEM']._serialized_end=2030
+  _globals['_RUNEVENT']._serialized_start=2033
+  _globals['_RUNEVENT']._serialized_end=2687
+  _globals['_RUNEVENT_TYPE']._serialized_start=2361
+  _globals['_RUNEVENT_TYPE']._serialized_end=2687
+  _globals['_CREATERUNREQUEST']._serialized_start=2690
+  _globals['_CREATERUNREQUEST']._serialized_end=2923
+  _globals['_CANCELRUNREQUEST']._serialized_start=2925
+  _globals['_CANCELRUNREQUEST']._serialized_end=2996
+  _globals['_FORKRUNREQUEST']._serialized_start=2999
+  _globals['_FORKRUNREQUEST']._serialized_end=3475
+  _globals['_FORKRUNREQUEST_LABELSENTRY']._serialized_start=1264
+  _globals['_FORKRUNREQUEST_LABELSENTRY']._serialized_end=1309
+  _globals['_REDRIVERUNREQUEST']._serialized_start=3477
+  _globals['_REDRIVERUNREQUEST']._serialized_end=3549
+  _globals['_STREAMRUNEVENTSREQUEST']._serialized_start=3551
+  _globals['_STREAMRUNEVENTSREQUEST']._serialized_end=3665
+  _globals['_STREAMRUNEVENTSRESPONSE']._serialized_start=3667
+  _globals['_STREAMRUNEVENTSRESPONSE']._serialized_end=3777
+  _globals['_RUNSERVICE']._serialized_start=3780
+  _globals['_RUNSERVICE']._serialized_end=5175
 # @@protoc_insertion_point(module_scope)

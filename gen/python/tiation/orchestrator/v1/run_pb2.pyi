@@ -19,7 +19,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Run(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "input", "output", "state", "error", "revision", "requester", "start_time", "end_time", "steps")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "input", "output", "state", "error", "revision", "requester", "start_time", "end_time", "steps", "priority", "attempt", "source_run", "source_sequence", "schedule", "scheduled_time")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -30,6 +30,7 @@ class Run(_message.Message):
         CANCELLED: _ClassVar[Run.State]
         WAITING: _ClassVar[Run.State]
         WAITING_INPUT: _ClassVar[Run.State]
+        DEAD_LETTERED: _ClassVar[Run.State]
     STATE_UNSPECIFIED: Run.State
     QUEUED: Run.State
     RUNNING: Run.State
@@ -38,6 +39,7 @@ class Run(_message.Message):
     CANCELLED: Run.State
     WAITING: Run.State
     WAITING_INPUT: Run.State
+    DEAD_LETTERED: Run.State
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +62,12 @@ class Run(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_RUN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -75,7 +83,13 @@ class Run(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     steps: int
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., revision: _Optional[str] = ..., requester: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., steps: _Optional[int] = ...) -> None: ...
+    priority: int
+    attempt: int
+    source_run: str
+    source_sequence: int
+    schedule: str
+    scheduled_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., revision: _Optional[str] = ..., requester: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., steps: _Optional[int] = ..., priority: _Optional[int] = ..., attempt: _Optional[int] = ..., source_run: _Optional[str] = ..., source_sequence: _Optional[int] = ..., schedule: _Optional[str] = ..., scheduled_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetRunRequest(_message.Message):
     __slots__ = ("name",)
@@ -84,14 +98,18 @@ class GetRunRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token")
+    __slots__ = ("parent", "page_size", "page_token", "filter", "order_by")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    filter: str
+    order_by: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ...) -> None: ...
 
 class ListRunsResponse(_message.Message):
     __slots__ = ("runs", "next_page_token")
@@ -118,7 +136,7 @@ class Problem(_message.Message):
     def __init__(self, type: _Optional[str] = ..., status: _Optional[int] = ..., title: _Optional[str] = ..., detail: _Optional[str] = ..., instance: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RunEvent(_message.Message):
-    __slots__ = ("sequence", "event_time", "type", "step", "attempt", "result", "error", "duration_ms", "occurrence", "scope")
+    __slots__ = ("sequence", "event_time", "type", "step", "attempt", "result", "error", "duration_ms", "occurrence", "scope", "principal")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[RunEvent.Type]
@@ -135,6 +153,9 @@ class RunEvent(_message.Message):
         INPUT_REQUESTED: _ClassVar[RunEvent.Type]
         INPUT_RECEIVED: _ClassVar[RunEvent.Type]
         RUN_WAITING: _ClassVar[RunEvent.Type]
+        RUN_DEAD_LETTERED: _ClassVar[RunEvent.Type]
+        RUN_REDRIVEN: _ClassVar[RunEvent.Type]
+        RUN_FORKED: _ClassVar[RunEvent.Type]
     TYPE_UNSPECIFIED: RunEvent.Type
     RUN_CREATED: RunEvent.Type
     RUN_STARTED: RunEvent.Type
@@ -149,6 +170,9 @@ class RunEvent(_message.Message):
     INPUT_REQUESTED: RunEvent.Type
     INPUT_RECEIVED: RunEvent.Type
     RUN_WAITING: RunEvent.Type
+    RUN_DEAD_LETTERED: RunEvent.Type
+    RUN_REDRIVEN: RunEvent.Type
+    RUN_FORKED: RunEvent.Type
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +183,7 @@ class RunEvent(_message.Message):
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     OCCURRENCE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     event_time: _timestamp_pb2.Timestamp
     type: RunEvent.Type
@@ -169,7 +194,8 @@ class RunEvent(_message.Message):
     duration_ms: float
     occurrence: int
     scope: str
-    def __init__(self, sequence: _Optional[int] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., type: _Optional[_Union[RunEvent.Type, str]] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., result: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., duration_ms: _Optional[float] = ..., occurrence: _Optional[int] = ..., scope: _Optional[str] = ...) -> None: ...
+    principal: str
+    def __init__(self, sequence: _Optional[int] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., type: _Optional[_Union[RunEvent.Type, str]] = ..., step: _Optional[str] = ..., attempt: _Optional[int] = ..., result: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., error: _Optional[_Union[Problem, _Mapping]] = ..., duration_ms: _Optional[float] = ..., occurrence: _Optional[int] = ..., scope: _Optional[str] = ..., principal: _Optional[str] = ...) -> None: ...
 
 class CreateRunRequest(_message.Message):
     __slots__ = ("parent", "run_id", "run", "request_id")
@@ -184,6 +210,39 @@ class CreateRunRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ..., run_id: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CancelRunRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ForkRunRequest(_message.Message):
+    __slots__ = ("name", "after_sequence", "step", "run_id", "request_id", "input", "revision", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    after_sequence: int
+    step: str
+    run_id: str
+    request_id: str
+    input: _struct_pb2.Value
+    revision: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., step: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., revision: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class RedriveRunRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str

@@ -55,6 +55,16 @@ class RunServiceStub:
                 request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
+        self.ForkRun = channel.unary_unary(
+                '/tiation.orchestrator.v1.RunService/ForkRun',
+                request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.ForkRunRequest.SerializeToString,
+                response_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
+        self.RedriveRun = channel.unary_unary(
+                '/tiation.orchestrator.v1.RunService/RedriveRun',
+                request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.RedriveRunRequest.SerializeToString,
+                response_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
         self.StreamRunEvents = channel.unary_stream(
                 '/tiation.orchestrator.v1.RunService/StreamRunEvents',
                 request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsRequest.SerializeToString,
@@ -74,7 +84,7 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists them, by name.
+        """Lists them, by name unless `order_by` says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +99,23 @@ class RunServiceServicer:
 
     def CancelRun(self, request, context):
         """Asks a run to end. A step under way is not interrupted in the middle of an effect; a run that has ended stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkRun(self, request, context):
+        """Makes a new run of the same agent that begins with a copy of this run's first events and goes on from there: what
+        they committed is not done again. Steps after them have the new run's own effect keys. The caller is the new run's
+        requester.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveRun(self, request, context):
+        """Tries a run that is FAILED or DEAD_LETTERED again from the step that failed: the same run under the same effect keys,
+        on behalf of the same requester. Of several callers at once one succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +149,16 @@ def add_RunServiceServicer_to_server(servicer, server):
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
+                    response_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'ForkRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkRun,
+                    request_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.ForkRunRequest.FromString,
+                    response_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'RedriveRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveRun,
+                    request_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.RedriveRunRequest.FromString,
                     response_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'StreamRunEvents': grpc.unary_stream_rpc_method_handler(
@@ -238,6 +275,60 @@ class RunService:
             target,
             '/tiation.orchestrator.v1.RunService/CancelRun',
             tiation_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.orchestrator.v1.RunService/ForkRun',
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.ForkRunRequest.SerializeToString,
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.orchestrator.v1.RunService/RedriveRun',
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.RedriveRunRequest.SerializeToString,
             tiation_dot_orchestrator_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,

@@ -19,11 +19,20 @@ class RunServiceStub:
     GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.Run]
     """Returns one run."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]
-    """Lists them, by name."""
+    """Lists them, by name unless `order_by` says otherwise."""
     CreateRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CreateRunRequest, _run_pb2.Run]
     """Starts a run and returns as soon as it is durable. Without `run_id` one is given."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.Run]
     """Asks a run to end. A step under way is not interrupted in the middle of an effect; a run that has ended stays as it is."""
+    ForkRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ForkRunRequest, _run_pb2.Run]
+    """Makes a new run of the same agent that begins with a copy of this run's first events and goes on from there: what
+    they committed is not done again. Steps after them have the new run's own effect keys. The caller is the new run's
+    requester.
+    """
+    RedriveRun: _aio.UnaryUnaryMultiCallable[_run_pb2.RedriveRunRequest, _run_pb2.Run]
+    """Tries a run that is FAILED or DEAD_LETTERED again from the step that failed: the same run under the same effect keys,
+    on behalf of the same requester. Of several callers at once one succeeds.
+    """
     StreamRunEvents: _aio.UnaryStreamMultiCallable[_run_pb2.StreamRunEventsRequest, _run_pb2.StreamRunEventsResponse]
     """Streams a run's events in order, from the first or from `after_sequence` on, until the run has ended."""
 
@@ -44,7 +53,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ListRunsRequest,
         context: _aio.ServicerContext[_run_pb2.ListRunsRequest, _abc.Awaitable[_run_pb2.ListRunsResponse]],
     ) -> _abc.Awaitable[_run_pb2.ListRunsResponse]:
-        """Lists them, by name."""
+        """Lists them, by name unless `order_by` says otherwise."""
 
     @_abc_1.abstractmethod
     def CreateRun(
@@ -61,6 +70,27 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_run_pb2.CancelRunRequest, _abc.Awaitable[_run_pb2.Run]],
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """Asks a run to end. A step under way is not interrupted in the middle of an effect; a run that has ended stays as it is."""
+
+    @_abc_1.abstractmethod
+    def ForkRun(
+        self,
+        request: _run_pb2.ForkRunRequest,
+        context: _aio.ServicerContext[_run_pb2.ForkRunRequest, _abc.Awaitable[_run_pb2.Run]],
+    ) -> _abc.Awaitable[_run_pb2.Run]:
+        """Makes a new run of the same agent that begins with a copy of this run's first events and goes on from there: what
+        they committed is not done again. Steps after them have the new run's own effect keys. The caller is the new run's
+        requester.
+        """
+
+    @_abc_1.abstractmethod
+    def RedriveRun(
+        self,
+        request: _run_pb2.RedriveRunRequest,
+        context: _aio.ServicerContext[_run_pb2.RedriveRunRequest, _abc.Awaitable[_run_pb2.Run]],
+    ) -> _abc.Awaitable[_run_pb2.Run]:
+        """Tries a run that is FAILED or DEAD_LETTERED again from the step that failed: the same run under the same effect keys,
+        on behalf of the same requester. Of several callers at once one succeeds.
+        """
 
     @_abc_1.abstractmethod
     def StreamRunEvents(

@@ -1,4 +1,7 @@
-"""The SQL of runs and events: every write to a run carries its lease's epoch, every event its sequence."""
+"""The SQL of a run's life: every write to a run carries its lease's epoch, every event its sequence.
+
+How runs wait, are found and are begun again is `orchestrator.store.runs`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    or_,
     select,
     table,
     update,
@@ -25,15 +27,14 @@ from sqlalchemy import (
 
 from mesh.db import announce
 from mesh.identity import Requester
-from mesh.pagination import Page
 from mesh.resource import parent_of, tenant_of
 from orchestrator.adapters.approval_rows import ApprovalRows
 from orchestrator.adapters.aside_rows import AsideRows
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
-from orchestrator.runs import PUT_ASIDE, Event, NewEvent, Run, RunLease, StepResult
+from orchestrator.runs import PUT_ASIDE, Event, NewEvent, Run, RunLease, Source, StepResult, rank_of
 
-__all__ = ["RunStore"]
+__all__ = ["JournalStore"]
 
 _runs = table(
     "runs",
@@ -42,7 +43,8 @@ _runs = table(
         for name in (
             "name", "tenant", "agent", "uid", "revision", "state", "input", "requester", "labels", "output", "problem",
             "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
-            "epoch", "lease_expires", "request_id", "request_digest", "wake_time",
+            "epoch", "lease_expires", "request_id", "request_digest", "wake_time", "priority", "rank", "attempt",
+            "crashes", "crashed_steps", "source_run", "source_sequence", "schedule", "scheduled_time",
         )
     ),
 )  # fmt: skip
@@ -55,6 +57,7 @@ _events = table(
 )
 _LIVE = _runs.c.state.in_(("QUEUED", "RUNNING"))
 _UNENDED = _runs.c.state.in_(("QUEUED", "RUNNING", *PUT_ASIDE))
+_INSERT_RUN = insert(_runs)
 _INSERT_EVENT = insert(_events)
 _ADVANCE = (
     update(_runs)
@@ -84,11 +87,16 @@ class _Payload(msgspec.Struct, frozen=True, omit_defaults=True):
     scope: str = ""
 
 
-class RunStore(AsideRows, ApprovalRows):
+class JournalStore(AsideRows, ApprovalRows):
     """Statements on a connection; each method runs inside the caller's transaction."""
 
     def add(self, connection: Connection, run: Run, request_id: str, digest: str) -> None:
         """Keep a new run, with RUN_CREATED as its first event."""
+        self._insert(connection, run, request_id, digest)
+        self._journal(connection, run.name, 0, [NewEvent("RUN_CREATED")], run.create_time.isoformat())
+
+    @staticmethod
+    def _insert(connection: Connection, run: Run, request_id: str, digest: str) -> None:
         now = run.create_time.isoformat()
         values = {
             "name": run.name,
@@ -102,15 +110,23 @@ class RunStore(AsideRows, ApprovalRows):
             "labels": _text(run.labels),
             "create_time": now,
             "update_time": now,
-            "sequence": 1,
-            "steps": 0,
+            "sequence": run.sequence,
+            "steps": run.steps,
             "cancel_requested": False,
             "epoch": 0,
             "request_id": request_id or None,
             "request_digest": digest,
+            "priority": run.priority,
+            "rank": rank_of(run.create_time, run.priority),
+            "attempt": run.attempt,
+            "crashes": 0,
+            "crashed_steps": 0,
+            "source_run": run.source.run if run.source else None,
+            "source_sequence": run.source.sequence if run.source else None,
+            "schedule": run.schedule or None,
+            "scheduled_time": run.scheduled_time.isoformat() if run.scheduled_time else None,
         }
-        connection.execute(insert(_runs).values(values))
-        self._journal(connection, run.name, 0, [NewEvent("RUN_CREATED")], now)
+        connection.execute(_INSERT_RUN, values)
 
     def get(self, connection: Connection, name: str) -> Run | None:
         """One run."""
@@ -127,11 +143,6 @@ class RunStore(AsideRows, ApprovalRows):
         """The digest of the request that created the run."""
         return str(connection.execute(select(_runs.c.request_digest).where(*_named(name))).scalar_one())
 
-    def page(self, connection: Connection, agent: str, page: Page) -> list[Run]:
-        """One run more than the page holds, by name."""
-        statement = select(_runs).where(*_of(agent), _runs.c.name > (page.cursor or ""))
-        return [_run(row) for row in connection.execute(statement.order_by(_runs.c.name).limit(page.limit + 1))]
-
     def live(self, connection: Connection, agent: str) -> int:
         """How many runs of an agent have not ended."""
         return int(connection.execute(select(func.count()).where(*_of(agent), _UNENDED)).scalar_one())
@@ -147,42 +158,6 @@ class RunStore(AsideRows, ApprovalRows):
         if row is None:
             return None
         return row.state, row.sequence, self.events(connection, name, after, limit)
-
-    def claim(
-        self,
-        connection: Connection,
-        owner: str,
-        now: datetime,
-        until: datetime,
-        limit: int,
-        but: Collection[str] = (),
-    ) -> list[RunLease]:
-        """Take up to so many runs that are live and held by nobody, oldest first; each starts a new epoch."""
-        free = or_(_runs.c.lease_expires.is_(None), _runs.c.lease_expires < now.isoformat())
-        found = select(_runs).where(_LIVE, free, _runs.c.name.not_in(but)).order_by(_runs.c.create_time).limit(limit)
-        if connection.dialect.name == "postgresql":
-            found = found.with_for_update(skip_locked=True)
-        leases = []
-        for row in connection.execute(found).all():
-            taken = (
-                update(_runs)
-                .where(_runs.c.name == row.name, _runs.c.epoch == row.epoch, _LIVE)
-                .values(
-                    owner=owner,
-                    epoch=row.epoch + 1,
-                    lease_expires=until.isoformat(),
-                    state="RUNNING",
-                    start_time=row.start_time or now.isoformat(),
-                )
-                .returning(_runs)
-            )
-            held = connection.execute(taken).one_or_none()
-            if held is None:
-                continue
-            lease = RunLease(_run(held), owner, held.epoch)
-            self.append(connection, lease, [NewEvent("RUN_STARTED", attempt=held.epoch)], now)
-            leases.append(lease)
-        return leases
 
     def append(self, connection: Connection, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
         """Journal events of a run that is still held; returns whether somebody has asked to cancel it.
@@ -238,10 +213,10 @@ class RunStore(AsideRows, ApprovalRows):
     def request_cancel(self, connection: Connection, name: str, now: datetime) -> Run | None:
         """Note that a run is to end. One that nobody works on ends at once; one that has ended stays as it is."""
         asked = (*_named(name), _UNENDED, _runs.c.cancel_requested == false())
-        if self._move(connection, name, asked, "CANCEL_REQUESTED", now, {"cancel_requested": True}):
+        if self._move(connection, name, asked, NewEvent("CANCEL_REQUESTED"), now, {"cancel_requested": True}):
             waiting = (*_named(name), _runs.c.state.in_(("QUEUED", *PUT_ASIDE)))
             ended = {"state": "CANCELLED", "end_time": now.isoformat()}
-            self._move(connection, name, waiting, "RUN_CANCELLED", now, ended)
+            self._move(connection, name, waiting, NewEvent("RUN_CANCELLED"), now, ended)
         return self.get(connection, name)
 
     def _move(
@@ -249,7 +224,7 @@ class RunStore(AsideRows, ApprovalRows):
         connection: Connection,
         name: str,
         where: Sequence[ColumnElement[bool]],
-        kind: str,
+        event: NewEvent,
         now: datetime,
         values: dict[str, Any],
     ) -> bool:
@@ -258,7 +233,7 @@ class RunStore(AsideRows, ApprovalRows):
         row = connection.execute(update(_runs).where(*where).values(moved).returning(_runs.c.sequence)).one_or_none()
         if row is None:
             return False
-        self._journal(connection, name, row.sequence - 1, [NewEvent(kind)], now.isoformat())
+        self._journal(connection, name, row.sequence - 1, [event], now.isoformat())
         return True
 
     def _advance(
@@ -341,6 +316,11 @@ def _run(row: Row[Any]) -> Run:
         end_time=_moment(row.end_time),
         cancel_requested=bool(row.cancel_requested),
         labels=msgspec.json.decode(row.labels),
+        priority=row.priority,
+        attempt=row.attempt,
+        source=Source(row.source_run, row.source_sequence) if row.source_run else None,
+        schedule=row.schedule or "",
+        scheduled_time=_moment(row.scheduled_time),
     )
 
 
