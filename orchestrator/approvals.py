@@ -94,9 +94,10 @@ class Approval:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def approval_id(run_uid: str, key: StepKey) -> str:
-    """The id of what a step of a run asks: the same however often the run is gone on with."""
-    return hashlib.sha256(f"{run_uid}|{key.scope}|{key.pointer}|{key.occurrence}".encode()).hexdigest()[:20]
+def approval_id(run_uid: str, key: StepKey, attempt: int) -> str:
+    """The id of what a step of a run asks: the same however often the run is gone on with, another after a redrive."""
+    asked = f"{run_uid}|{key.scope}|{key.pointer}|{key.occurrence}|{attempt}"
+    return hashlib.sha256(asked.encode()).hexdigest()[:20]
 
 
 def check_may_answer(approval: Approval, caller: Caller, holds_role: Callable[[str], bool]) -> None:

@@ -52,9 +52,9 @@ def _without_begun(kept: list[NewEvent | None], kinds: tuple[str, ...]) -> list[
 
 
 def _is_verdict(event: NewEvent | None) -> bool:
-    return event is not None and (
-        event.kind == "STEP_FAILED" or (_has_ended(event) and event.step.endswith(("#catch", "#retry")))
-    )
+    if event is None or event.kind == "STEP_FAILED":
+        return event is not None
+    return _has_ended(event) and event.step.endswith(("#catch", "#retry"))
 
 
 def _has_ended(event: NewEvent) -> bool:
