@@ -203,7 +203,7 @@ class RunStore(JournalStore):
         priority = select(_runs.c.priority).where(*_named(name)).scalar_subquery()
         values = {
             "state": "QUEUED", "problem": None, "output": None, "end_time": None, "cancel_requested": False,
-            "crashes": 0, "attempt": _runs.c.attempt + 1,
+            "crashes": 0, "wake_time": None, "attempt": _runs.c.attempt + 1,
             "rank": literal(rank_of(now, 0), BigInteger) - (rank_of(now, 0) - rank_of(now, 1)) * priority,
         }  # fmt: skip
         event = NewEvent("RUN_REDRIVEN", value={"principal": principal, "undone_from": undone_from})
