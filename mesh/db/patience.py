@@ -20,6 +20,8 @@ T = TypeVar("T")
 _LOST_S = 3.0
 """How long after the first sign that a database is gone its return is waited for; PostgreSQL restarts in less."""
 _CONFLICTS = 20
+_CONFLICTS_S = 10.0
+"""Conflicts are worth so many tries in so much time: those that end by a timeout take long each."""
 _FIRST_PAUSE_S = 0.02
 _MAX_PAUSE_S = 0.5
 
@@ -41,13 +43,14 @@ class Patience:
 
         `work` must have kept nothing when it raises a `DBAPIError`.
         """
-        conflicts, pause_s, first = 0, _FIRST_PAUSE_S, True
+        conflicts, pause_s, first, began = 0, _FIRST_PAUSE_S, True, time.monotonic()
         while True:
             try:
                 result = work()
             except DBAPIError as error:
                 fault = fault_of(error)
-                if fault is Fault.CONFLICT and conflicts < _CONFLICTS:
+                in_time = conflicts < _CONFLICTS and time.monotonic() - began < _CONFLICTS_S
+                if fault is Fault.CONFLICT and in_time:
                     conflicts += 1
                 elif fault is Fault.LOST and self._may_return(error):
                     if first:  # a connection from the pool that a restart has ended: a new one may do

@@ -17,10 +17,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from tests.fakes.ports import free_ports
@@ -104,14 +105,10 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL it, as a machine that fails would."""
         assert self.process is not None
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        ).stdout.split()
-        for pid in (self.process.pid, *map(int, children)):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        server = psutil.Process(self.process.pid)
+        for each in (server, *server.children()):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         self.process.wait()
 
     def stop(self) -> None:
