@@ -22,6 +22,7 @@ __all__ = [
     "EngineSettings",
     "GatewaySettings",
     "IntegrationSettings",
+    "LimitSettings",
     "OrchestratorSettings",
     "SecuritySettings",
     "Settings",
@@ -97,6 +98,17 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
     sql_drivers: tuple[str, ...] = ("sqlite",)
 
 
+class LimitSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What may be asked for where neither the principal nor its tenant says; 0 means no limit."""
+
+    requests_per_second: int = 0
+    burst: int = 0
+    concurrent_calls: int = 0
+    tenant_requests_per_second: int = 0
+    tenant_burst: int = 0
+    tenant_concurrent_calls: int = 0
+
+
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
@@ -116,6 +128,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     integration: IntegrationSettings = IntegrationSettings()
+    limits: LimitSettings = LimitSettings()
     services: Mapping[str, Endpoint] = {}
 
 

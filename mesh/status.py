@@ -29,7 +29,7 @@ class RemoteError(TiationError):
 
 
 def status_of(error: TiationError, domain: str) -> status_pb2.Status:
-    """The error with exactly one ErrorInfo, and BadRequest or RetryInfo where they say more.
+    """The error with exactly one ErrorInfo, and BadRequest, QuotaFailure or RetryInfo where they say more.
 
     Args:
         error: what went wrong.
@@ -44,6 +44,15 @@ def status_of(error: TiationError, domain: str) -> status_pb2.Status:
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
                     for v in error.violations
+                ]
+            )
+        )
+    if error.quota:
+        details.append(
+            error_details_pb2.QuotaFailure(
+                violations=[
+                    error_details_pb2.QuotaFailure.Violation(subject=used.subject, description=used.description)
+                    for used in error.quota
                 ]
             )
         )

@@ -84,7 +84,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         fault = fault_of(given)
         if fault:
             raise InputTooLargeError(f"run.input {fault}")
-        requester = Requester(caller.tenant, caller.subject, role=caller.role)
+        requester = Requester(caller.tenant, caller.subject, role=caller.role, uid=caller.uid)
         kept = await self._database.write(
             lambda transaction: self._keep(transaction, request, given, requester, creation)
         )
