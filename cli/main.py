@@ -27,6 +27,12 @@ _COMMANDS = {
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
+    "principals": "cli.commands.principals:principals",
+    "groups": "cli.commands.groups:groups",
+    "roles": "cli.commands.roles:roles",
+    "bindings": "cli.commands.bindings:bindings",
+    "keys": "cli.commands.keys:keys",
+    "access": "cli.commands.access:access",
     "records": "cli.commands.records:records",
     "completion": "cli.commands.completion:completion",
 }

@@ -1,8 +1,8 @@
 """The decision: may this principal do that, on this resource? Compiled from a snapshot, decided in memory.
 
 A principal may do what a role allows that is bound to it, or to a group that it belongs to, on the resource or on
-anything above it, unless a binding denies it there. How policies reach a service lives in `mesh.policy_holder`; how they
-are made is security's; what they consist of is `mesh.snapshot`'s.
+anything above it, unless a binding denies it there. How policies reach a service lives in `mesh.policy_holder`; how
+they are made is security's; what they consist of is `mesh.snapshot`'s.
 """
 
 from __future__ import annotations
