@@ -47,9 +47,7 @@ async def test_groups_in_a_circle_too_deep_or_with_strangers_are_refused(securit
         for stranger in ("nobody", "groups/none"):
             await refused(here.members("g0", add=[stranger]), grpc.StatusCode.INVALID_ARGUMENT)
         foreign = group_pb2.AddMembersRequest(name=full("groups", "g0"), members=["tenants/system/principals/operator"])
-        await refused(
-            here.groups.AddMembers(foreign, metadata=[here.operator]), grpc.StatusCode.FAILED_PRECONDITION
-        )
+        await refused(here.groups.AddMembers(foreign, metadata=[here.operator]), grpc.StatusCode.FAILED_PRECONDITION)
         malformed = group_pb2.AddMembersRequest(name=full("groups", "g0"), members=["ada"])
         await refused(here.groups.AddMembers(malformed, metadata=[here.operator]), grpc.StatusCode.INVALID_ARGUMENT)
 

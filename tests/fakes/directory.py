@@ -1,4 +1,4 @@
-"""What tests of access say and do: principals with keys, roles and bindings in a few words, as the operator makes them."""
+"""What tests of access do in a few words: principals with keys, groups, roles, bindings, as the operator makes them."""
 
 from __future__ import annotations
 
