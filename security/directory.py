@@ -188,7 +188,8 @@ class Directory(Catalogue):
     def _revoke(self, transaction: Transaction, key: Entry[ApiKey], end: datetime | None) -> None:
         """Refuse the tokens of a key from its new end on; where no token lives so long there is nothing to refuse."""
         now = self._now().timestamp()
-        at = end.timestamp() if end is not None and end.timestamp() < now + TOKEN_LIFE_S else 0.0
+        ends = end is not None and end.timestamp() < now + TOKEN_LIFE_S
+        at = max(end.timestamp(), now) if end is not None and ends else 0.0
         if at or self._policy.revocation(transaction, key.uid):
             self._policy.revoke(transaction, key.uid, at)
             self._policy.new_policy_revision(transaction, Change(REVOCATION, key.uid))

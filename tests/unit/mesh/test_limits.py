@@ -36,7 +36,7 @@ class Clock:
         return self.now
 
 
-def call(who: str = "ada", token_id: str = "t", tenant: str = "acme") -> Call:
+def call(who: str = "ada", *, token_id: str = "t", tenant: str = "acme") -> Call:
     """A call of somebody."""
     made = Call(None, None, {}, "u", 0, 0)
     made.caller = Caller(tenant, f"tenants/{tenant}/principals/{who}", "peer", token_id=token_id)
