@@ -153,26 +153,29 @@ async def test_a_stream_ends_with_what_allowed_it_and_its_last_message_says_so(t
 
     monkeypatch.setattr(Executor, "start", _nothing)  # runs stay queued, and so their streams stay open
     monkeypatch.setattr(Executor, "wake", lambda self: None)
-    async with platform(tmp_path, ("security", "engine", "integration", "orchestrator")) as made:
-        async with directory(made) as here, made.channel("orchestrator") as channel:
-            agents = agent_pb2_grpc.AgentServiceStub(channel)
-            flow = agent_pb2.Agent(flow=SET_FLOW)
-            agent = await agents.CreateAgent(
-                agent_pb2.CreateAgentRequest(parent=HOME, agent_id="waits", agent=flow), metadata=[here.operator]
-            )
-            ada = await here.user("ada", "operator")
-            await within(2.0, lambda: agents.GetAgent(agent_pb2.GetAgentRequest(name=agent.name), metadata=[ada]))
-            runs = run_pb2_grpc.RunServiceStub(channel)
-            run = await runs.CreateRun(run_pb2.CreateRunRequest(parent=agent.name, run=run_pb2.Run()), metadata=[ada])
-            stream = runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=run.name), metadata=[ada])
-            first = await stream.read()
-            assert first.event.sequence == 1
-            await here.unbind("ada-operator")
-            async with asyncio.timeout(1.0):
-                last = await stream.read()
-            assert last.error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
-            assert "orchestrator.runs" in last.error.message
-            assert await stream.code() is grpc.StatusCode.PERMISSION_DENIED
+    async with (
+        platform(tmp_path, ("security", "engine", "integration", "orchestrator")) as made,
+        directory(made) as here,
+        made.channel("orchestrator") as channel,
+    ):
+        agents = agent_pb2_grpc.AgentServiceStub(channel)
+        flow = agent_pb2.Agent(flow=SET_FLOW)
+        agent = await agents.CreateAgent(
+            agent_pb2.CreateAgentRequest(parent=HOME, agent_id="waits", agent=flow), metadata=[here.operator]
+        )
+        ada = await here.user("ada", "operator")
+        await within(2.0, lambda: agents.GetAgent(agent_pb2.GetAgentRequest(name=agent.name), metadata=[ada]))
+        runs = run_pb2_grpc.RunServiceStub(channel)
+        run = await runs.CreateRun(run_pb2.CreateRunRequest(parent=agent.name, run=run_pb2.Run()), metadata=[ada])
+        stream = runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=run.name), metadata=[ada])
+        first = await stream.read()
+        assert first.event.sequence == 1
+        await here.unbind("ada-operator")
+        async with asyncio.timeout(1.0):
+            last = await stream.read()
+        assert last.error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
+        assert "orchestrator.runs" in last.error.message
+        assert await stream.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def _nothing(self) -> None:

@@ -36,10 +36,10 @@ class Clock:
         return self.now
 
 
-def call(who: str = "ada", *, token_id: str = "t", tenant: str = "acme") -> Call:
-    """A call of somebody."""
+def call(who: str = "ada", *, for_run: bool = False, tenant: str = "acme") -> Call:
+    """A call of somebody with a token, or of a run for them."""
     made = Call(None, None, {}, "u", 0, 0)
-    made.caller = Caller(tenant, f"tenants/{tenant}/principals/{who}", "peer", token_id=token_id)
+    made.caller = Caller(tenant, f"tenants/{tenant}/principals/{who}", "peer", token_id="" if for_run else "t")
     return made
 
 
@@ -62,7 +62,7 @@ def test_calls_at_the_same_time_are_limited_and_let_go():
 def test_a_runs_own_calls_and_a_services_are_not_counted():
     stage = LimitStage(lambda: Of(Limits(1, 1, 1), Limits(1, 1, 1)), NONE, NONE)
     for _ in range(10):
-        stage.enter(call(token_id=""))
+        stage.enter(call(for_run=True))
     stage.enter(call())
     with pytest.raises(RateLimitedError):
         stage.enter(call())
