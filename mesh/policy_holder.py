@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc.aio
 import structlog
+from joserfc.errors import JoseError
 from tiation.security.v1 import policy_pb2, policy_pb2_grpc
 
 from mesh.channel import Channels
@@ -68,6 +69,11 @@ class PolicyHolder:
         """Revision of the policy that is held; 0 while there is none."""
         return self._policy.revision if self._policy else 0
 
+    @property
+    def since(self) -> int:
+        """The revision to ask for changes of; 0 to ask for the whole policy."""
+        return 0 if self._lost else self.revision
+
     def policy(self, *, for_write: bool = False) -> Policy:
         """The policy that holds.
 
@@ -101,12 +107,11 @@ class PolicyHolder:
             while True:
                 try:
                     stub = channels.stub(policy_pb2_grpc.PolicyServiceStub, "security")
-                    since = 0 if self._lost else self.revision
-                    request = policy_pb2.StreamPolicyRequest(since_revision=since, deltas=True)
+                    request = policy_pb2.StreamPolicyRequest(since_revision=self.since, deltas=True)
                     stream = stub.StreamPolicy(request)
                     async for answer in stream:
                         pause_s = 0.05
-                        if not self._take(answer):
+                        if not self.take(answer):
                             stream.cancel()
                             break
                 except grpc.aio.AioRpcError as error:
@@ -118,7 +123,7 @@ class PolicyHolder:
             with suppress(asyncio.CancelledError):
                 await keeping
 
-    def _take(self, answer: policy_pb2.StreamPolicyResponse) -> bool:
+    def take(self, answer: policy_pb2.StreamPolicyResponse) -> bool:
         """Take in what security sends; false where it does not fit to what is held, and all must be asked for."""
         if answer.HasField("snapshot"):
             self._hold(read_snapshot(answer.snapshot))
@@ -161,11 +166,11 @@ class PolicyHolder:
             kept = Snapshot.from_json(self._path.read_bytes())
             self._hold(kept)
             self._lost = bool(kept.principals) and not kept.accounts  # an earlier release kept it and knew less
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
             self._log.warning("kept policy not usable; waiting for security", error=str(error))
 
     def _hold(self, snapshot: Snapshot) -> None:
-        self._policy = Policy(snapshot)
         self._verifier = TokenVerifier(snapshot.jwks, issuer=self._issuer)
+        self._policy = Policy(snapshot)
         self._grown.set()
         self.ready.set()
