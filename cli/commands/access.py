@@ -48,7 +48,7 @@ def explain(principal: str, permission: str, resource: str, home: Home, tenant: 
     if output == "json":
         print_json(as_json(found))
         return
-    click.echo(f"{'allowed' if found.allowed else 'not allowed'}: {found.reason}")
+    click.echo(found.reason if found.HasField("rule") else f"not allowed: {found.reason}")
     for rule in found.near_misses:
         by = f" through {' in '.join(rule.group_path)}" if rule.group_path else ""
         click.echo(f"  {rule.binding}: {rule.role} on {rule.resource}{by}, {rule.lacks}")
