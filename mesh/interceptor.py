@@ -212,6 +212,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _close(self, call: Call, failure: TiationError | None) -> None:
         """Keep the record, then let the answer go; without a record there is no answer but an error."""
+        self._stages.limits.leave(call)
         if call.method.recorded:
             try:
                 self._stages.recorder.keep(call)
@@ -220,7 +221,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 failure = error
                 call.code, call.reason = int(error.code), error.reason
         call.open = False
-        self._stages.limits.leave(call)
         self._stages.metrics.close(call)
         if failure is not None:
             status = status_of(failure, self._domain)
