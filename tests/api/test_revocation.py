@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import grpc
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 from tiation.security.v1 import api_key_pb2, principal_pb2, tenant_pb2
 
+from security.bootstrap import signing_key
 from tests.fakes.answers import reason_of, refused, within
 from tests.fakes.directory import HOME, Directory, directory, full
 from tests.fakes.platform import Platform, platform
@@ -104,6 +106,20 @@ async def test_the_token_of_a_deleted_principal_is_nothing_to_another_one_of_its
         fresh = await here.user("ada", "viewer")
         await within(1.0, lambda: here.tenants.GetTenant(GET, metadata=[fresh]))
         await refused(here.tenants.GetTenant(GET, metadata=[token]), grpc.StatusCode.UNAUTHENTICATED, "TOKEN_REVOKED")
+
+
+async def test_a_token_names_the_very_principal_that_it_is_of(security: Platform):
+    key = signing_key(security.home, security.settings)
+    now = int(time.time())
+    async with directory(security) as here:
+        ada = await here.principal("ada")
+        await here.bind("ada-views", "viewer", principal="ada")
+        claims = {"tenant": "default", "subject": ada.name, "role": "", "token_id": "t", "begin": now, "end": now + 60}
+        own, other = (
+            ("authorization", f"Bearer {key.token(**claims, uid=uid)}") for uid in (ada.uid, "of-another-one")
+        )
+        await within(1.0, lambda: here.tenants.GetTenant(GET, metadata=[own]))
+        await refused(here.tenants.GetTenant(GET, metadata=[other]), grpc.StatusCode.UNAUTHENTICATED, "TOKEN_REVOKED")
 
 
 async def test_what_a_binding_or_a_group_gave_ends_with_it(security: Platform):
