@@ -43,6 +43,7 @@ class _Word(msgspec.Struct, frozen=True):
     act: str = ""
     run: str = ""
     role: str = ""
+    uid: str = ""
 
 
 def sign(key_pem: bytes, requester: Requester, *, issuer: str, audience: str, now: float) -> str:
@@ -57,7 +58,7 @@ def sign(key_pem: bytes, requester: Requester, *, issuer: str, audience: str, no
     """
     word = _Word(
         issuer, audience, now + LIFE_S, requester.tenant, requester.subject, requester.actor, requester.run,
-        requester.role,
+        requester.role, requester.uid,
     )  # fmt: skip
     return jws.serialize_compact(_HEADER, msgspec.json.encode(word), _private(key_pem), algorithms=["ES256"])
 
@@ -82,7 +83,7 @@ def verify(signed: str, certificate_pem: bytes, *, issuer: str, audience: str, n
         raise WordInvalidError("the assertion was made for another service", peer=issuer, audience=word.aud)
     if not now - _SKEW_S < word.exp < now + LIFE_S + _SKEW_S:
         raise WordInvalidError("the assertion has expired", peer=issuer)
-    return Requester(word.tenant, word.sub, word.act, word.run, word.role)
+    return Requester(word.tenant, word.sub, word.act, word.run, word.role, word.uid)
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 from tiation.mesh.v1 import call_record_pb2, options_pb2
 
+from mesh.errors import TiationError
 from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
 from mesh.tracing import TraceContext
@@ -40,6 +41,9 @@ class Call:
         parent_span: the span above it; empty where the trace begins here.
         stage_us: microseconds by stage.
         usage: what it used up, by unit; see `note_usage`.
+        counted: whose limits it counts against while it is under way; `mesh.stages.limits` knows them.
+        ended: why it must not go on, told to a stream that was cut off.
+        target: what the policy was asked about; empty where it was not.
         kept: true once a record of it is durable.
         open: false once the answer has been handed over.
     """
@@ -55,12 +59,15 @@ class Call:
     peer: str = ""
     caller: Caller | None = None
     resource: str = ""
+    target: str = ""
     decision: str = ""
     policy_revision: int = 0
     code: int = 0
     reason: str = ""
     request_bytes: int = 0
     response_bytes: int = 0
+    counted: tuple[Any, ...] = ()
+    ended: TiationError | None = None
     kept: bool = False
     open: bool = True
     stage_us: dict[str, int] = field(default_factory=dict)

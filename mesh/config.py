@@ -23,6 +23,7 @@ __all__ = [
     "EngineSettings",
     "GatewaySettings",
     "IntegrationSettings",
+    "LimitSettings",
     "OrchestratorSettings",
     "SecuritySettings",
     "Settings",
@@ -128,6 +129,17 @@ class TracingSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
 
 
+class LimitSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What may be asked for where neither the principal nor its tenant says; 0 means no limit."""
+
+    requests_per_second: int = 0
+    burst: int = 0
+    concurrent_calls: int = 0
+    tenant_requests_per_second: int = 0
+    tenant_burst: int = 0
+    tenant_concurrent_calls: int = 0
+
+
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
@@ -150,6 +162,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     integration: IntegrationSettings = IntegrationSettings()
     tracing: TracingSettings = TracingSettings()
+    limits: LimitSettings = LimitSettings()
     services: Mapping[str, Endpoint] = {}
 
     def __repr__(self) -> str:

@@ -11,13 +11,16 @@ from importlib import import_module
 from google.protobuf import descriptor_pool
 from tiation.mesh.v1 import options_pb2
 
-__all__ = ["CONTRACTS", "proto_services", "public_services"]
+from mesh.foreign import FOREIGN
+
+__all__ = ["CONTRACTS", "permissions", "proto_services", "public_services"]
 
 CONTRACTS: Mapping[str, tuple[str, ...]] = {
     "security": tuple(
         f"tiation/security/v1/{resource}.proto"
         for resource in (
-            "tenant", "principal", "api_key", "role", "binding", "record", "token", "policy", "workload",
+            "tenant", "principal", "group", "api_key", "role", "binding", "access", "record", "token", "policy",
+            "workload",
         )
     ),
     "engine": (
@@ -46,6 +49,18 @@ def public_services() -> list[str]:
     """The full names of those that have something for users."""
     pool = descriptor_pool.Default()
     return [name for name in proto_services() if _is_public(pool.FindServiceByName(name))]
+
+
+def permissions() -> set[str]:
+    """Every permission that some method needs, whoever serves it; loads every contract."""
+    pool = descriptor_pool.Default()
+    found = {
+        method.GetOptions().Extensions[options_pb2.access].permission  # type: ignore[index]
+        for name in proto_services()
+        for method in pool.FindServiceByName(name).methods
+    }
+    found |= {method.permission for methods in FOREIGN.values() for method in methods.values()}
+    return found - {""}
 
 
 def _is_public(service: object) -> bool:

@@ -71,6 +71,22 @@ class EntryStore:
         statement = select(_entries).where(_entries.c.kind == kind.__name__, _entries.c.delete_time.is_(None))
         return [_entry(kind, row) for row in connection.execute(statement.order_by(_entries.c.name))]
 
+    def in_tenant(self, connection: Connection, kind: type[Body], tenant: str, holding: str = "") -> list[Entry[Body]]:
+        """Every entry of a kind in one tenant, by name.
+
+        Args:
+            connection: the transaction.
+            kind: of what.
+            tenant: its id.
+            holding: only those whose fields hold this resource's name in full somewhere; empty for all.
+        """
+        statement = select(_entries).where(
+            _entries.c.kind == kind.__name__, _entries.c.tenant == tenant, _entries.c.delete_time.is_(None)
+        )
+        if holding:
+            statement = statement.where(_entries.c.body.contains(f'"{holding}"', autoescape=True))
+        return [_entry(kind, row) for row in connection.execute(statement.order_by(_entries.c.name))]
+
     def add(self, connection: Connection, entry: Entry[Body], *, request_id: str = "", digest: str = "") -> None:
         """Keep a new entry."""
         values = _values(entry) | {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
-__all__ = ["Code", "FieldViolation", "InvalidError", "TiationError"]
+__all__ = ["Code", "FieldViolation", "InvalidError", "QuotaViolation", "TiationError"]
 
 
 class Code(IntEnum):
@@ -42,6 +42,14 @@ class FieldViolation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """A limit that is used up: whose it is, and what it allows."""
+
+    subject: str
+    description: str
+
+
 class TiationError(Exception):
     """An error with one cause, safe to show to the caller.
 
@@ -52,6 +60,7 @@ class TiationError(Exception):
         message: what went wrong and what to do about it.
         violations: fields of the request that caused it.
         retry_after_s: seconds after which a retry may succeed; None when a retry alone does not help.
+        quota: limits that it used up.
         metadata: the dynamic parts of the message.
     """
 
@@ -65,12 +74,14 @@ class TiationError(Exception):
         *,
         violations: tuple[FieldViolation, ...] = (),
         retry_after_s: float | None = None,
+        quota: tuple[QuotaViolation, ...] = (),
         **metadata: object,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.violations = violations
         self.retry_after_s = retry_after_s
+        self.quota = quota
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
 
@@ -82,5 +93,9 @@ class InvalidError(TiationError):
 
     def __init__(self, field: str, message: str, **metadata: object) -> None:
         super().__init__(
-            f"{field}: {message}", violations=(FieldViolation(field, message),), retry_after_s=None, **metadata
+            f"{field}: {message}",
+            violations=(FieldViolation(field, message),),
+            retry_after_s=None,
+            quota=(),
+            **metadata,
         )

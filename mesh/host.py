@@ -19,10 +19,11 @@ import uvloop
 from tiation.security.v1 import workload_pb2, workload_pb2_grpc
 
 from mesh.channel import Channels
-from mesh.config import Settings, load_settings, process_name
+from mesh.config import LimitSettings, Settings, load_settings, process_name
 from mesh.db import Database, await_database, open_database
 from mesh.errors import TiationError
 from mesh.interceptor import Stages
+from mesh.live import LastingCalls
 from mesh.migrate import migrate
 from mesh.page_key import page_key
 from mesh.pagination import Pages
@@ -31,9 +32,11 @@ from mesh.record import Recorder, Relay
 from mesh.sandbox import SandboxPool
 from mesh.server import MeshServer
 from mesh.service import Mesh, Service
+from mesh.snapshot import Limits
 from mesh.spool import Spool
 from mesh.stages.access import AccessStage
 from mesh.stages.identity import IdentityStage
+from mesh.stages.limits import LimitStage
 from mesh.stages.metrics import CallMetrics
 from mesh.stages.trace import TraceStage
 from mesh.stages.validation import ValidationStage
@@ -143,13 +146,17 @@ class Host:
         pages = Pages(await page_key(database))
         mesh = Mesh(settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer, holder)
         built = await self._build(mesh)
+        access = AccessStage(holder)
+        lasting = LastingCalls(access.again)
         stages = Stages(
             TraceStage(tracer),
             CallMetrics(registry),
             recorder,
             IdentityStage(service, settings.trust_domain, holder),
-            AccessStage(holder),
+            _limit_stage(settings.limits, holder),
+            access,
             ValidationStage(),
+            lasting,
         )
         server = MeshServer(built.servicers, stages, svid, built.reflected)
         await server.listen(endpoint.address)
@@ -158,6 +165,7 @@ class Host:
         self._stack.push_async_callback(self._drain, server, built, relay)
         self._own(holder.follow(channels))
         self._own(relay.run())
+        self._own(lasting.run())
         self._own(svid.renew_forever(_renewal(channels)))
         await holder.ready.wait()
         await built.start()
@@ -209,6 +217,13 @@ class Host:
 
         task.add_done_callback(ended)
         self._stack.push_async_callback(cancel)
+
+
+def _limit_stage(settings: LimitSettings, holder: PolicyHolder) -> LimitStage:
+    """The limits, with what the settings say of those of whom the policy says nothing."""
+    each = Limits(settings.requests_per_second, settings.burst, settings.concurrent_calls)
+    total = Limits(settings.tenant_requests_per_second, settings.tenant_burst, settings.tenant_concurrent_calls)
+    return LimitStage(holder.policy, each, total)
 
 
 def _renewal(channels: Channels) -> Callable[[bytes], Awaitable[tuple[str, str]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 
 __all__ = ["SYSTEM_TENANT", "Caller", "Requester", "current_caller", "set_caller", "spiffe_id", "workload_of"]
 
@@ -25,6 +26,9 @@ class Caller:
         peer: the SPIFFE ID at the other end of the connection.
         role: only what this role allows, where the token says so; empty means everything the subject has.
         token_id: identifier of the token; empty for assertions and services.
+        uid: which principal of the subject's name; empty where that is not known.
+        key: uid of the API key behind the token; empty for assertions and services.
+        issued: when the token was issued, seconds since the epoch; `inf` for assertions and services.
     """
 
     tenant: str
@@ -34,6 +38,14 @@ class Caller:
     run: str = ""
     role: str = ""
     token_id: str = ""
+    uid: str = ""
+    key: str = ""
+    issued: float = inf
+
+    @property
+    def is_user(self) -> bool:
+        """True where somebody asks with a token of their own, not a service for itself or for a run."""
+        return bool(self.token_id)
 
     @property
     def is_service(self) -> bool:
@@ -51,6 +63,7 @@ class Requester:
         actor: the agent that acts for it.
         run: the run's name.
         role: only what this role allows; empty means everything the subject has.
+        uid: which principal of the subject's name; empty where that is not known.
     """
 
     tenant: str
@@ -58,6 +71,7 @@ class Requester:
     actor: str = ""
     run: str = ""
     role: str = ""
+    uid: str = ""
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,6 +22,7 @@ from google.protobuf.message import Message
 from mesh.call import Call, Context, current_call
 from mesh.errors import TiationError
 from mesh.identity import set_caller
+from mesh.live import LastingCalls
 from mesh.methods import Method
 from mesh.record import Recorder
 from mesh.stages.access import AccessStage
@@ -29,6 +31,7 @@ from mesh.stages.codec import decode, encode, serialized
 from mesh.stages.deadline import open_deadline
 from mesh.stages.errors import MalformedRequestError, failure_of
 from mesh.stages.identity import IdentityStage
+from mesh.stages.limits import LimitStage
 from mesh.stages.metrics import CallMetrics
 from mesh.stages.trace import TraceStage
 from mesh.stages.validation import ValidationStage
@@ -47,8 +50,10 @@ class Stages:
     metrics: CallMetrics
     recorder: Recorder
     identity: IdentityStage
+    limits: LimitStage
     access: AccessStage
     validation: ValidationStage
+    lasting: LastingCalls
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -106,7 +111,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 request = await self._request(call, incoming)
                 mark = time.perf_counter_ns()
                 async with asyncio.timeout(limit_s):
-                    made = await behavior(request, context)
+                    if method.streams_in:
+                        with self._stages.lasting.watch(call):
+                            made = await behavior(request, context)
+                    else:
+                        made = await behavior(request, context)
                 call.stage_us["handler"] = (time.perf_counter_ns() - mark) // 1000
                 if made is not None:
                     headers, answer = caching_headers(call, made), encode(call, made)
@@ -129,15 +138,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._admit(call)
                 answers = behavior(await self._request(call, incoming), context)
-                if hasattr(answers, "__aiter__"):
-                    async for answer in answers:
-                        data = encode(call, answer)
-                        call.response_bytes += len(data)
-                        yield data
-                else:
-                    await answers  # a servicer that writes to the context itself
+                with self._stages.lasting.watch(call) as lasting:
+                    if hasattr(answers, "__aiter__"):
+                        async for answer in answers:
+                            data = encode(call, answer)
+                            call.response_bytes += len(data)
+                            lasting.inside = False
+                            yield data
+                            lasting.go_on()
+                    else:
+                        await answers  # a servicer that writes to the context itself
             except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
                 failure = await self._fail(call, error)
+            if failure is not None and failure is call.ended and (last := _last_word(method, failure, self._domain)):
+                yield encode(call, last)
             await self._close(call, failure)
 
         return serve
@@ -157,6 +171,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stages.identity.run(call)
         call.stage_us["identity"] = (time.perf_counter_ns() - mark) // 1000
         set_caller(call.caller)
+        self._stages.limits.enter(call)
         return limit_s
 
     async def _request(self, call: Call, incoming: Any) -> Any:  # noqa: ANN401 -- a message or a stream of them
@@ -190,6 +205,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _fail(self, call: Call, error: BaseException) -> TiationError | None:
         """Note why a call fails; None where the servicer has already told the caller."""
+        if call.ended is not None and isinstance(error, asyncio.CancelledError):
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()  # it was we who cancelled it, and there is something left to say
+            error = call.ended
         if isinstance(error, grpc.aio.AbortError):
             call.code, call.reason = _code_of(call.context), "ABORTED_BY_SERVICER"
             return None
@@ -199,6 +218,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _close(self, call: Call, failure: TiationError | None) -> None:
         """Keep the record, then let the answer go; without a record there is no answer but an error."""
+        self._stages.limits.leave(call)
         if call.method.recorded:
             try:
                 self._stages.recorder.keep(call)
@@ -211,11 +231,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stages.trace.close(call)
         if failure is not None:
             status = status_of(failure, self._domain)
-            await call.context.abort(
-                GRPC_CODES[int(failure.code)], status.message, ((DETAILS_KEY, status.SerializeToString()),)
-            )
+            told: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+            if failure.retry_after_s is not None:
+                told.append(("retry-after", str(max(1, ceil(failure.retry_after_s)))))  # what HTTP clients look for
+            await call.context.abort(GRPC_CODES[int(failure.code)], status.message, tuple(told))
         elif call.code:
             await call.context.abort(GRPC_CODES[call.code], call.context.details() or "")
+
+
+def _last_word(method: Method, failure: TiationError, domain: str) -> Message | None:
+    """What a stream's last message says of its end, for those who never see its status; None where it has no place."""
+    field = method.answer.DESCRIPTOR.fields_by_name.get("error")
+    if field is None or field.message_type is None or field.message_type.full_name != "google.rpc.Status":
+        return None
+    return method.answer(error=status_of(failure, domain))
 
 
 def _code_of(context: Any) -> int:  # noqa: ANN401 -- grpc's own

@@ -67,6 +67,7 @@ class Method:
     Attributes:
         name: `tiation.engine.v1.ModelService/GetModel`.
         request: the request's message class.
+        answer: the answer's message class.
         streams_in: true where the client sends a stream.
         streams_out: true where the service answers with a stream.
         permission: what the caller must be allowed; empty where none is needed.
@@ -83,6 +84,7 @@ class Method:
 
     name: str
     request: type[Message]
+    answer: type[Message]
     streams_in: bool
     streams_out: bool
     permission: str
@@ -146,6 +148,7 @@ def resource_patterns() -> dict[str, str]:
 def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) -> Method:
     """Read one method's options, or its line in the table of foreign services."""
     request = message_factory.GetMessageClass(method.input_type)
+    answer = message_factory.GetMessageClass(method.output_type)
     changes = "update_mask" in method.input_type.fields_by_name  # what is not changed need not be sent
     named = tuple(
         replace(field, required=field.required and not changes) for field in _named_fields(method.input_type, patterns)
@@ -156,6 +159,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
         return Method(
             name=f"{service}/{method.name}",
             request=request,
+            answer=answer,
             permission=foreign.permission,
             resource=None,
             template=foreign.template,
@@ -176,6 +180,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
     return Method(
         name=f"{service}/{method.name}",
         request=request,
+        answer=answer,
         permission=access.permission,
         resource=_find(access.resource, named) if access.resource else None,
         template="",

@@ -9,21 +9,27 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc.aio
 import structlog
+from joserfc.errors import JoseError
 from tiation.security.v1 import policy_pb2, policy_pb2_grpc
 
 from mesh.channel import Channels
 from mesh.errors import Code, TiationError
-from mesh.policy import Binding, Policy, Role, Snapshot
+from mesh.policy import Policy
+from mesh.policy_messages import read_delta, read_snapshot
+from mesh.snapshot import Snapshot
 from mesh.svid import write_private
 from mesh.tokens import Claims, TokenVerifier
 
 __all__ = ["PolicyHolder", "PolicyStaleError"]
 
 _MAX_PAUSE_S = 2.0
+_KEEP_SHARE = 10.0
+"""A large policy takes a while to write: after each time ten times as long belongs to calls."""
 
 
 class PolicyStaleError(TiationError):
@@ -50,8 +56,10 @@ class PolicyHolder:
         self._clock = clock
         self._heard = clock()
         self._policy: Policy | None = None
+        self._lost = False  # true where what is held does not do as the base of a change
         self._verifier: TokenVerifier | None = None
         self._log = structlog.get_logger("mesh.policy")
+        self._grown = asyncio.Event()
         self.ready = asyncio.Event()
         if path.exists():
             self._restore()
@@ -60,6 +68,11 @@ class PolicyHolder:
     def revision(self) -> int:
         """Revision of the policy that is held; 0 while there is none."""
         return self._policy.revision if self._policy else 0
+
+    @property
+    def since(self) -> int:
+        """The revision to ask for changes of; 0 to ask for the whole policy."""
+        return 0 if self._lost else self.revision
 
     def policy(self, *, for_write: bool = False) -> Policy:
         """The policy that holds.
@@ -88,45 +101,76 @@ class PolicyHolder:
 
     async def follow(self, channels: Channels) -> None:
         """Follow security's stream for ever; when it breaks, ask again from the revision that is held."""
+        keeping = asyncio.create_task(self._keep())
         pause_s = 0.05
-        while True:
-            try:
-                stub = channels.stub(policy_pb2_grpc.PolicyServiceStub, "security")
-                request = policy_pb2.StreamPolicyRequest(since_revision=self.revision)
-                async for answer in stub.StreamPolicy(request):
-                    pause_s = 0.05
-                    await self._take(answer)
-            except grpc.aio.AioRpcError as error:
-                self._log.warning("policy stream broke", error=error.details(), code=error.code().name)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
-            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+        try:
+            while True:
+                try:
+                    stub = channels.stub(policy_pb2_grpc.PolicyServiceStub, "security")
+                    request = policy_pb2.StreamPolicyRequest(since_revision=self.since, deltas=True)
+                    stream = stub.StreamPolicy(request)
+                    async for answer in stream:
+                        pause_s = 0.05
+                        if not self.take(answer):
+                            stream.cancel()
+                            break
+                except grpc.aio.AioRpcError as error:
+                    self._log.warning("policy stream broke", error=error.details(), code=error.code().name)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
+                pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
 
-    async def _take(self, answer: policy_pb2.StreamPolicyResponse) -> None:
+    def take(self, answer: policy_pb2.StreamPolicyResponse) -> bool:
+        """Take in what security sends; false where it does not fit to what is held, and all must be asked for."""
         if answer.HasField("snapshot"):
-            snapshot = _snapshot(answer.snapshot)
-            self._hold(snapshot)
-            await asyncio.to_thread(write_private, self._path, snapshot.to_json())
-            self._log.info("policy received", revision=snapshot.revision)
+            self._hold(read_snapshot(answer.snapshot))
+            self._lost = False
+            self._log.info("policy received", revision=self.revision)
+        elif answer.HasField("delta"):
+            delta = read_delta(answer.delta)
+            if self._policy is None or delta.base != self.revision:
+                self._log.warning("policy change passed over", base=delta.base, held=self.revision)
+                self._lost = True
+                return False
+            self._policy.apply(delta)
+            if delta.changed.jwks:
+                self._verifier = TokenVerifier(delta.changed.jwks, issuer=self._issuer)
+            self._log.info("policy changed", revision=self.revision)
+            self._grown.set()
         self._heard = self._clock()
+        return True
+
+    async def _keep(self) -> None:
+        """Keep the policy on disk; while changes come fast, the newest after a while."""
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            if self._policy is None:
+                continue
+            began = self._clock()
+            snapshot = self._policy.snapshot()
+            try:
+                await asyncio.to_thread(self._write, snapshot)
+            except OSError as error:
+                self._log.warning("policy not kept", error=str(error))
+            await asyncio.sleep(min(_MAX_PAUSE_S, _KEEP_SHARE * (self._clock() - began)))
+
+    def _write(self, snapshot: Snapshot) -> None:
+        write_private(self._path, snapshot.to_json().decode())
 
     def _restore(self) -> None:
         try:
-            self._hold(Snapshot.from_json(self._path.read_text()))
-        except (OSError, ValueError) as error:
+            kept = Snapshot.from_json(self._path.read_bytes())
+            self._hold(kept)
+            self._lost = bool(kept.principals) and not kept.accounts  # an earlier release kept it and knew less
+        except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
             self._log.warning("kept policy not usable; waiting for security", error=str(error))
 
     def _hold(self, snapshot: Snapshot) -> None:
-        self._policy = Policy(snapshot)
         self._verifier = TokenVerifier(snapshot.jwks, issuer=self._issuer)
+        self._policy = Policy(snapshot)
+        self._grown.set()
         self.ready.set()
-
-
-def _snapshot(message: policy_pb2.PolicySnapshot) -> Snapshot:
-    return Snapshot(
-        revision=message.revision,
-        jwks=message.jwks,
-        tenants=tuple(message.tenants),
-        roles=tuple(Role(role.name, tuple(role.permissions)) for role in message.roles),
-        bindings=tuple(Binding(b.name, b.principal, b.role, b.resource) for b in message.bindings),
-        principals=tuple(message.principals),
-    )

@@ -56,6 +56,15 @@ def status_of(error: TiationError, domain: str) -> status_pb2.Status:
                 ]
             )
         )
+    if error.quota:
+        details.append(
+            error_details_pb2.QuotaFailure(
+                violations=[
+                    error_details_pb2.QuotaFailure.Violation(subject=used.subject, description=used.description)
+                    for used in error.quota
+                ]
+            )
+        )
     if error.retry_after_s is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(int(error.retry_after_s * 1000))

@@ -25,6 +25,7 @@ __all__ = [
     "TokenExpiredError",
     "TokenInvalidError",
     "TokenMissingError",
+    "TokenRevokedError",
     "TokenVerifier",
 ]
 
@@ -63,6 +64,12 @@ class TokenAudienceError(TokenError):
     reason = "TOKEN_AUDIENCE"
 
 
+class TokenRevokedError(TokenError):
+    """The token was good and has been taken back: its key, its principal, or the principal itself is gone."""
+
+    reason = "TOKEN_REVOKED"
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a token says.
@@ -74,6 +81,9 @@ class Claims:
         token_id: identifier of the token.
         begin: when it begins to hold, seconds since the epoch.
         end: when it ends.
+        uid: which principal of that name; empty where the token does not say.
+        key: uid of the API key that it was exchanged for.
+        issued: when, seconds since the epoch.
     """
 
     tenant: str
@@ -82,6 +92,9 @@ class Claims:
     token_id: str
     begin: float
     end: float
+    uid: str = ""
+    key: str = ""
+    issued: float = 0.0
 
 
 class TokenVerifier:
@@ -139,6 +152,9 @@ def _read(payload: Mapping[str, Any]) -> Claims:
             token_id=str(payload.get("jti", "")),
             begin=float(payload.get("nbf", 0)),
             end=float(payload["exp"]),
+            uid=str(payload.get("uid", "")),
+            key=str(payload.get("key", "")),
+            issued=float(payload.get("iat", 0)),
         )
     except (KeyError, TypeError, ValueError):
         raise TokenInvalidError("the access token lacks a claim") from None

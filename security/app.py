@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tiation.security.v1 import (
+    access_pb2_grpc,
     api_key_pb2_grpc,
     binding_pb2_grpc,
+    group_pb2_grpc,
     policy_pb2_grpc,
     principal_pb2_grpc,
     record_pb2_grpc,
@@ -14,9 +16,10 @@ from tiation.security.v1 import (
     workload_pb2_grpc,
 )
 
-from mesh.contracts import public_services
+from mesh.contracts import permissions, public_services
 from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
+from security.access import Access
 from security.api_keys import Pepper, parse_key
 from security.bootstrap import (
     OPERATOR_KEY,
@@ -26,12 +29,15 @@ from security.bootstrap import (
     mesh_authority,
     signing_key,
 )
-from security.directory import Directory
+from security.directory import Directory, Feed
 from security.exchange import ApiKeyExchange
 from security.feed import PolicyFeed
+from security.permissions import PermissionBook
 from security.seed import seed
+from security.servicers.access import AccessServicer
 from security.servicers.api_keys import ApiKeyServicer
 from security.servicers.bindings import BindingServicer
+from security.servicers.groups import GroupServicer
 from security.servicers.policy import PolicyServicer
 from security.servicers.principals import PrincipalServicer
 from security.servicers.records import RecordServicer
@@ -56,7 +62,8 @@ async def build(mesh: Mesh) -> Service:
     rows, policy = EntryStore(), PolicyStore()
     await mesh.database.write(lambda transaction: seed(transaction, rows, policy, operator_key, pepper))
     feed = PolicyFeed(mesh.database, rows, policy, lambda: signing.jwks)
-    directory = Directory(mesh.database, rows, policy, feed.changed)
+    book = PermissionBook(permissions())
+    directory = Directory(mesh.database, rows, policy, Feed(feed.changed, feed.policy), book)
     exchange = ApiKeyExchange(directory, signing, pepper)
     authority = mesh_authority(home, settings)
     security = settings.security
@@ -68,6 +75,8 @@ async def build(mesh: Mesh) -> Service:
         servicers=(
             (tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantServicer(directory, mesh.pages)),
             (principal_pb2_grpc.add_PrincipalServiceServicer_to_server, PrincipalServicer(directory, mesh.pages)),
+            (group_pb2_grpc.add_GroupServiceServicer_to_server, GroupServicer(directory, mesh.pages)),
+            (access_pb2_grpc.add_AccessServiceServicer_to_server, AccessServicer(Access(feed.policy, book))),
             (api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server, ApiKeyServicer(directory, mesh.pages, pepper)),
             (role_pb2_grpc.add_RoleServiceServicer_to_server, RoleServicer(directory, mesh.pages)),
             (binding_pb2_grpc.add_BindingServiceServicer_to_server, BindingServicer(directory, mesh.pages)),

@@ -1,30 +1,59 @@
-"""The directory: tenants, principals, API keys, roles and bindings, and the rules between them.
+"""The directory: tenants, principals, groups, API keys, roles and bindings, and the rules between them.
 
-What they add up to is `security.feed`.
+What they add up to is `security.contents`; who may give what to whom is `security.grants`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from mesh.catalogue import Catalogue
 from mesh.db import Database, Transaction
-from mesh.entries import Entry
+from mesh.entries import Body, Creation, Entry
 from mesh.entry_store import EntryStore
-from mesh.errors import InvalidError
-from mesh.identity import SYSTEM_TENANT
-from mesh.policy import PLATFORM
+from mesh.identity import SYSTEM_TENANT, current_caller
+from mesh.policy import TOKEN_LIFE_S, Policy
 from mesh.resource import tenant_of
-from security.entries import ApiKey, Binding, Principal, Role, Tenant
+from security import rules
+from security.changes import REVOCATION, Change
+from security.entries import ApiKey, Binding, Group, Principal, Role, Tenant
 from security.errors import BuiltInError
+from security.grants import Grantor
+from security.permissions import PermissionBook
 from security.ports import PolicyRows
 
-__all__ = ["BUILT_IN_TENANTS", "Directory"]
+__all__ = ["BUILT_IN", "Directory", "Feed"]
 
-BUILT_IN_TENANTS = frozenset({"tenants/default", f"tenants/{SYSTEM_TENANT}"})
-_IN_POLICY = (Tenant, Principal, Binding, Role)
+BUILT_IN = frozenset(
+    {
+        "tenants/default",
+        f"tenants/{SYSTEM_TENANT}",
+        f"tenants/{SYSTEM_TENANT}/principals/operator",
+        f"tenants/{SYSTEM_TENANT}/bindings/operator",
+    }
+)
+"""Without these a platform could not be operated any more."""
+
+_IN_POLICY = (Tenant, Principal, Group, Binding, Role)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What the directory asks of the policy feed.
+
+    Attributes:
+        changed: told after every change that the policy has to follow.
+        policy: the policy as it is now.
+    """
+
+    changed: Callable[[], None]
+    policy: Callable[[], Awaitable[Policy]]
 
 
 class Directory(Catalogue):
@@ -34,7 +63,8 @@ class Directory(Catalogue):
         database: security's own database.
         rows: its statements.
         policy: counts the policy's changes.
-        changed: told after every change that the policy has to follow.
+        feed: follows them.
+        book: knows the permissions that exist.
         now: the wall clock, UTC.
     """
 
@@ -43,58 +73,147 @@ class Directory(Catalogue):
         database: Database,
         rows: EntryStore,
         policy: PolicyRows,
-        changed: Callable[[], None],
+        feed: Feed,
+        book: PermissionBook,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__(database, rows, now)
         self._policy = policy
-        self._changed = changed
+        self._feed = feed
+        self._book = book
+        self._grantor: Grantor | None = None
+
+    async def create(
+        self, name: str, body: Body, labels: Mapping[str, str], creation: Creation, *, validate_only: bool = False
+    ) -> Entry[Body]:
+        """As `Catalogue.create`, by the current caller, who gives away only what they have."""
+        bound = await self._by_caller()
+        return await Catalogue.create(bound, name, body, labels, creation, validate_only=validate_only)
+
+    async def update(
+        self,
+        kind: type[Body],
+        name: str,
+        etag: str,
+        change: Callable[[Entry[Body]], Entry[Body]],
+        *,
+        validate_only: bool = False,
+    ) -> Entry[Body]:
+        """As `Catalogue.update`, by the current caller, who gives away only what they have."""
+        bound = await self._by_caller()
+        return await Catalogue.update(
+            bound, kind, name, etag, lambda entry: self._followed(entry, change(entry)), validate_only=validate_only
+        )
+
+    async def delete(self, kind: type[Body], name: str, etag: str, *, forever: bool = False) -> None:
+        """As `Catalogue.delete`, by the current caller, who lifts only denials of what they have."""
+        await Catalogue.delete(await self._by_caller(), kind, name, etag, forever=forever)
+
+    async def change_members(self, group: str, change: Callable[[set[str]], Iterable[str]]) -> Entry[Group]:
+        """Change who belongs to a group, from whatever it is now."""
+
+        def changed(entry: Entry[Group]) -> Entry[Group]:
+            members = tuple(sorted(change(set(entry.body.members))))
+            return replace(entry, body=msgspec.structs.replace(entry.body, members=members))
+
+        return await self.update(Group, group, "", changed)
 
     def check(self, transaction: Transaction, entry: Entry[Any]) -> None:
-        """Refuse what refers to something that is not there."""
-        body, tenant = entry.body, f"{PLATFORM}/{tenant_of(entry.name)}"
-        if isinstance(body, (ApiKey, Binding)):
-            self._check_principal(transaction, body.principal, tenant)
-        if isinstance(body, ApiKey) and entry.revision == 1 and body.expire_time and body.expire_time <= self._now():
-            raise InvalidError("api_key.expire_time", "must lie in the future")
-        if not isinstance(body, Binding):
-            return
-        if self._rows.get(transaction, Role, body.role) is None or tenant_of(body.role) not in (
-            SYSTEM_TENANT,
-            tenant_of(entry.name),
-        ):
-            raise InvalidError("binding.role", f"there is no role {body.role}; list them with ListRoles")
-        below = body.resource == tenant or body.resource.startswith(tenant + "/")
-        if not below and not (body.resource == PLATFORM and tenant_of(entry.name) == SYSTEM_TENANT):
-            raise InvalidError("binding.resource", f"must be {tenant} or lie below it")
-
-    def _check_principal(self, transaction: Transaction, principal: str, tenant: str) -> None:
-        if not principal.startswith(tenant + "/") or self._rows.get(transaction, Principal, principal) is None:
-            raise InvalidError("principal", f"there is no {principal} in {tenant}", principal=principal)
+        """Refuse what refers to something that is not there, and what gives away too much."""
+        assert self._grantor is not None  # noqa: S101 -- only `create` and `update` come here
+        body, world = entry.body, rules.World(transaction, self._rows, self._grantor, self._now())
+        if isinstance(body, Tenant):
+            rules.check_tenant(world, entry)
+        elif isinstance(body, Principal):
+            if entry.name in BUILT_IN and body.disabled:
+                raise BuiltInError(entry.name, "disabled")
+        elif isinstance(body, Group):
+            rules.check_group(world, entry)
+        elif isinstance(body, ApiKey):
+            rules.check_key(world, entry)
+        elif isinstance(body, Role):
+            for pattern in body.permissions:
+                self._book.check_pattern(pattern, "role.permissions")
+            rules.check_role(world, entry)
+        elif isinstance(body, Binding):
+            rules.check_binding(world, entry)
 
     def wrote(self, transaction: Transaction, entry: Entry[Any]) -> None:
-        """Count a change of the policy."""
-        if isinstance(entry.body, _IN_POLICY):
-            self._policy.new_policy_revision(transaction)
+        """Count a change of the policy, and of what an API key's tokens are worth."""
+        self._count(transaction, entry)
+        if isinstance(entry.body, ApiKey) and entry.revision > 1:
+            self._revoke(transaction, entry, entry.body.expire_time)
 
     def deleting(self, transaction: Transaction, entry: Entry[Any]) -> None:
-        """Keep what ships with the platform; delete what cannot be without a principal."""
-        if entry.name in BUILT_IN_TENANTS:
+        """Keep what ships with the platform; delete what cannot be without what goes."""
+        assert self._grantor is not None  # noqa: S101 -- only `delete` comes here
+        body, world = entry.body, rules.World(transaction, self._rows, self._grantor, self._now())
+        if entry.name in BUILT_IN:
             raise BuiltInError(entry.name)
-        if isinstance(entry.body, Principal):
+        if isinstance(body, Role):
+            rules.check_role_unused(world, entry)
+        elif isinstance(body, Binding):
+            rules.check_unbinding(world, entry)
+        elif isinstance(body, Group):
+            rules.check_group_going(world, entry)
+        elif isinstance(body, ApiKey):
+            self._revoke(transaction, entry, self._now())
+        if isinstance(body, (Principal, Group)):
             self._bury_belongings(transaction, entry.name)
-        self.wrote(transaction, entry)
+        self._count(transaction, entry)
 
     def committed(self, kind: type) -> None:
         """Tell those who make the policy."""
-        if issubclass(kind, _IN_POLICY):
-            self._changed()
+        if issubclass(kind, (*_IN_POLICY, ApiKey)):
+            self._feed.changed()
 
-    def _bury_belongings(self, transaction: Transaction, principal: str) -> None:
-        """Delete the bindings and keys of a principal that goes."""
-        for binding in self._rows.every(transaction, Binding):
-            if binding.body.principal == principal:
+    async def _by_caller(self) -> Directory:
+        """The directory in the hands of the current caller."""
+        bound = copy.copy(self)
+        bound._grantor = Grantor(current_caller(), await self._feed.policy())  # noqa: SLF001 -- of its own class
+        return bound
+
+    def _followed(self, before: Entry[Body], after: Entry[Body]) -> Entry[Body]:
+        """A change with what follows from it: whoever is disabled loses the tokens that were issued."""
+        was, body = before.body, after.body
+        if isinstance(was, Principal) and isinstance(body, Principal) and body.disabled and not was.disabled:
+            return replace(after, body=msgspec.structs.replace(body, revoke_time=self._now()))
+        return after
+
+    def _count(self, transaction: Transaction, entry: Entry[Any]) -> None:
+        """Count a change of the policy, if the entry is part of it."""
+        if isinstance(entry.body, _IN_POLICY):
+            self._policy.new_policy_revision(transaction, Change(type(entry.body).__name__, entry.name))
+
+    def _revoke(self, transaction: Transaction, key: Entry[ApiKey], end: datetime | None) -> None:
+        """Refuse the tokens of a key from its new end on; where no token lives so long there is nothing to refuse."""
+        now = self._now().timestamp()
+        ends = end is not None and end.timestamp() < now + TOKEN_LIFE_S
+        at = max(end.timestamp(), now) if end is not None and ends else 0.0
+        if at or self._policy.revocation(transaction, key.uid):
+            self._policy.revoke(transaction, key.uid, at)
+            self._policy.new_policy_revision(transaction, Change(REVOCATION, key.uid))
+        self._policy.forget_revocations(transaction, now - 2 * TOKEN_LIFE_S)
+
+    def _bury_belongings(self, transaction: Transaction, who: str) -> None:
+        """Delete the bindings and keys of a principal or group that goes, and take it out of its groups."""
+        tenant = tenant_of(who)
+        for binding in self._rows.in_tenant(transaction, Binding, tenant, who):
+            if binding.body.who == who:
                 self._rows.bury(transaction, Binding, binding.name, forever=False)
-        for key in self._rows.every(transaction, ApiKey):
-            if key.body.principal == principal:
+                self._count(transaction, binding)
+        for key in self._rows.in_tenant(transaction, ApiKey, tenant, who):
+            if key.body.principal == who:
                 self._rows.bury(transaction, ApiKey, key.name, forever=False)
+                self._revoke(transaction, key, self._now())
+        for group in self._rows.in_tenant(transaction, Group, tenant, who):
+            if who in group.body.members:
+                left = tuple(member for member in group.body.members if member != who)
+                changed = replace(
+                    group,
+                    revision=group.revision + 1,
+                    update_time=self._now(),
+                    body=msgspec.structs.replace(group.body, members=left),
+                )
+                self._rows.replace(transaction, changed, group.revision)
+                self._count(transaction, changed)

@@ -1,4 +1,4 @@
-"""What security keeps: tenants, principals, API keys, roles, bindings, each with its own fields.
+"""What security keeps: tenants, principals, groups, API keys, roles, bindings, each with its own fields.
 
 The fields that every resource has are `mesh.entries`'; rules between them live in `security.directory`.
 """
@@ -9,13 +9,20 @@ from datetime import datetime
 
 import msgspec
 
-__all__ = ["ApiKey", "Binding", "Principal", "Role", "Tenant"]
+from mesh.snapshot import Condition, Limits
+
+__all__ = ["ALLOW", "DENY", "ApiKey", "Binding", "Group", "Principal", "Role", "Tenant"]
+
+ALLOW, DENY = 1, 2
+"""Numbers of `Binding.Effect` in the contract; 0 means ALLOW."""
 
 
 class Tenant(msgspec.Struct, frozen=True):
     """An organisation."""
 
     display_name: str = ""
+    limits: Limits | None = None
+    principal_limits: Limits | None = None
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -24,6 +31,15 @@ class Principal(msgspec.Struct, frozen=True):
     kind: int = 0
     display_name: str = ""
     disabled: bool = False
+    limits: Limits | None = None
+    revoke_time: datetime | None = None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Principals and groups that are given roles together, by name, sorted."""
+
+    display_name: str = ""
+    members: tuple[str, ...] = ()
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -44,8 +60,18 @@ class Role(msgspec.Struct, frozen=True):
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """A principal's role on a resource and on everything below it."""
+    """A role of a principal or of a group on a resource and on everything below it, given or denied."""
 
     principal: str
     role: str
     resource: str
+    group: str = ""
+    effect: int = 0
+    start_time: datetime | None = None
+    expire_time: datetime | None = None
+    condition: Condition | None = None
+
+    @property
+    def who(self) -> str:
+        """The principal or group that it names."""
+        return self.principal or self.group

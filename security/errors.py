@@ -7,8 +7,11 @@ from mesh.errors import Code, TiationError
 __all__ = [
     "ApiKeyInvalidError",
     "BuiltInError",
+    "GrantTooLargeError",
+    "GroupCircleError",
     "RecordForgedError",
     "RequestInvalidError",
+    "RoleInUseError",
     "SecurityError",
 ]
 
@@ -25,8 +28,29 @@ class BuiltInError(SecurityError):
     code = Code.FAILED_PRECONDITION
     reason = "RESOURCE_BUILT_IN"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} belongs to the platform and cannot be deleted", resource=name)
+    def __init__(self, name: str, what: str = "deleted") -> None:
+        super().__init__(f"{name} belongs to the platform and cannot be {what}", resource=name)
+
+
+class GrantTooLargeError(SecurityError):
+    """Somebody gives away more than they have."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "GRANT_TOO_LARGE"
+
+
+class RoleInUseError(SecurityError):
+    """The role is bound."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ROLE_IN_USE"
+
+
+class GroupCircleError(SecurityError):
+    """Groups would contain each other, or nest too deep."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "GROUP_NESTING"
 
 
 class ApiKeyInvalidError(SecurityError):

@@ -19,6 +19,8 @@ from security.signing import SigningKey
 
 __all__ = ["ApiKeyExchange", "IssuedToken"]
 
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
@@ -82,9 +84,18 @@ class ApiKeyExchange:
             raise ApiKeyInvalidError
         if role:
             await self._check_role(role, tenant)
-        begin, end = int(now.timestamp()), int((now + timedelta(seconds=ttl_s)).timestamp())
+        last = min(now + timedelta(seconds=ttl_s), entry.body.expire_time or _FOR_EVER)  # no token outlives its key
+        begin, end = int(now.timestamp()), int(last.timestamp())
         token = self._signing.token(
-            tenant=tenant, subject=principal.name, role=role, token_id=str(uuid.uuid4()), begin=begin, end=end
+            tenant=tenant,
+            subject=principal.name,
+            role=role,
+            token_id=str(uuid.uuid4()),
+            begin=begin,
+            end=end,
+            issued=now.timestamp(),
+            uid=principal.uid,
+            key=entry.uid,
         )
         return IssuedToken(token, datetime.fromtimestamp(end, UTC), principal.name)
 

@@ -7,19 +7,35 @@ from typing import Protocol
 
 from mesh.db import Transaction
 from mesh.pagination import Page
+from security.changes import Change
 from security.records import RecordFilter, StoredRecord
 
 __all__ = ["PolicyRows", "RecordRows"]
 
 
 class PolicyRows(Protocol):
-    """The policy's revision; `security.store.directory` says what each method does."""
+    """The policy's revision and its changes; `security.store.policy` says what each method does."""
 
     def policy_revision(self, connection: Transaction) -> int:
         """The policy's revision."""
 
-    def new_policy_revision(self, connection: Transaction) -> None:
+    def new_policy_revision(self, connection: Transaction, change: Change) -> None:
         """Count a change of the policy."""
+
+    def changes(self, connection: Transaction, after: int) -> Sequence[Change] | None:
+        """What changed after a revision."""
+
+    def revoke(self, connection: Transaction, uid: str, at: float) -> None:
+        """Refuse a key's tokens from a time on."""
+
+    def revocations(self, connection: Transaction, since: float) -> dict[str, float]:
+        """The keys that were taken back after a time."""
+
+    def revocation(self, connection: Transaction, uid: str) -> float:
+        """From when on a key's tokens are refused."""
+
+    def forget_revocations(self, connection: Transaction, before: float) -> None:
+        """Forget keys that were taken back long ago."""
 
 
 class RecordRows(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from mesh.db import Transaction
 from mesh.entries import Body, Entry
@@ -11,6 +11,7 @@ from mesh.entry_store import EntryStore
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from security.api_keys import KeyText, Pepper
+from security.changes import REVOCATION, Change
 from security.entries import ApiKey, Binding, Principal, Role, Tenant
 from security.ports import PolicyRows
 
@@ -25,6 +26,7 @@ _PROGRAM = 2
 _LOOK = (
     *(f"{service}.*.{verb}" for service in ("engine", "orchestrator", "integration") for verb in ("get", "list")),
     *(f"security.{kind}.{verb}" for kind in ("roles", "tenants") for verb in ("get", "list")),
+    "security.access.test",
 )
 _RUN = (
     "engine.models.infer", "engine.models.load", "engine.decisions.decide", "orchestrator.runs.*",
@@ -40,14 +42,17 @@ _ROLES = {
     "operator": Role(
         "Operator", "Runs agents and keeps them running; changes nothing that was built.", (*_LOOK, *_RUN)
     ),
-    "auditor": Role("Auditor", "Reads everything, the records included.", ("*.*.get", "*.*.list")),
+    "auditor": Role(
+        "Auditor",
+        "Reads everything, the records included, and asks who may do what.",
+        ("*.*.get", "*.*.list", "security.access.*"),
+    ),
     "viewer": Role("Viewer", "Reads agents, runs, models, decisions and connections.", _LOOK),
 }
 
 
 def seed(transaction: Transaction, rows: EntryStore, policy: PolicyRows, operator_key: KeyText, pepper: Pepper) -> None:
     """Add whatever of it is missing; bring roles and the operator's key up to date."""
-    before = policy.policy_revision(transaction)
     wanted: list[tuple[str, Tenant | Principal | ApiKey | Role | Binding]] = [
         (_SYSTEM, Tenant("The platform")),
         (f"{PLATFORM}/default", Tenant("Default")),
@@ -59,9 +64,11 @@ def seed(transaction: Transaction, rows: EntryStore, policy: PolicyRows, operato
             ApiKey(_OPERATOR, pepper.digest(operator_key), "operator.key in the platform's home"),
         ),
     ]
-    changed = [_put(transaction, rows, name, body) for name, body in wanted]
-    if any(changed) or not before:
-        policy.new_policy_revision(transaction)
+    for name, body in wanted:
+        if isinstance(body, ApiKey):
+            _put_key(transaction, rows, policy, name, body)
+        elif _put(transaction, rows, name, body):
+            policy.new_policy_revision(transaction, Change(type(body).__name__, name))
 
 
 def _put(transaction: Transaction, rows: EntryStore, name: str, body: Body) -> bool:
@@ -71,7 +78,20 @@ def _put(transaction: Transaction, rows: EntryStore, name: str, body: Body) -> b
     if current is None:
         rows.add(transaction, Entry(name, str(uuid5(NAMESPACE_URL, name)), 1, now, now, body))
         return True
-    if current.body == body or not isinstance(body, (Role, ApiKey)):
+    if current.body == body or not isinstance(body, Role):
         return False
     entry = Entry(name, current.uid, current.revision + 1, current.create_time, now, body, current.labels)
     return rows.replace(transaction, entry, current.revision)
+
+
+def _put_key(transaction: Transaction, rows: EntryStore, policy: PolicyRows, name: str, body: ApiKey) -> None:
+    """Keep the operator's key; where it is another one than before, the old one's tokens are refused from now on."""
+    current = rows.get(transaction, ApiKey, name)
+    if current is not None and current.body == body:
+        return
+    now = datetime.now(UTC)
+    if current is not None:
+        rows.bury(transaction, ApiKey, name, forever=False)
+        policy.revoke(transaction, current.uid, now.timestamp())
+        policy.new_policy_revision(transaction, Change(REVOCATION, current.uid))
+    rows.add(transaction, Entry(name, str(uuid4()), 1, now, now, body))

@@ -48,7 +48,19 @@ class SigningKey:
         public = {**self.key.as_dict(private=False), "kid": self.key_id, "use": "sig", "alg": "ES256"}
         return msgspec.json.encode({"keys": [public]}).decode()
 
-    def token(self, *, tenant: str, subject: str, role: str, token_id: str, begin: int, end: int) -> str:
+    def token(
+        self,
+        *,
+        tenant: str,
+        subject: str,
+        role: str,
+        token_id: str,
+        begin: int,
+        end: int,
+        issued: float | None = None,
+        uid: str = "",
+        key: str = "",
+    ) -> str:
         """A signed token.
 
         Args:
@@ -58,6 +70,9 @@ class SigningKey:
             token_id: unique among tokens.
             begin: seconds since the epoch.
             end: seconds since the epoch.
+            issued: when, to the millisecond, so that a revocation tells tokens of one second apart; None for `begin`.
+            uid: which principal of that name.
+            key: uid of the API key that it is exchanged for.
         """
         claims: dict[str, object] = {
             "iss": self.issuer,
@@ -65,11 +80,10 @@ class SigningKey:
             "sub": subject,
             "tenant": tenant,
             "jti": token_id,
-            "iat": begin,
+            "iat": begin if issued is None else round(issued, 3),
             "nbf": begin,
             "exp": end,
         }
-        if role:
-            claims["role"] = role
+        claims |= {name: value for name, value in (("role", role), ("uid", uid), ("key", key)) if value}
         header = {"alg": "ES256", "typ": "JWT", "kid": self.key_id}
         return jws.serialize_compact(header, msgspec.json.encode(claims), self.key, algorithms=["ES256"])

@@ -5,17 +5,23 @@ The decision itself is `mesh.policy`'s; this stage finds the resource and holds 
 
 from __future__ import annotations
 
+import time
+
 from google.protobuf.message import Message
 
 from mesh.call import Call
 from mesh.errors import Code, InvalidError, TiationError
-from mesh.identity import SYSTEM_TENANT
+from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
-from mesh.policy import PLATFORM, is_shared
+from mesh.policy import PLATFORM, Decision, Policy, is_shared
 from mesh.policy_holder import PolicyHolder
 from mesh.resource import fits, tenant_of
+from mesh.tokens import TokenRevokedError
 
-__all__ = ["AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
+__all__ = ["EXPLAIN", "AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
+
+EXPLAIN = "security.access.explain"
+"""Who has this permission is told by which rule a call was denied."""
 
 
 class PermissionDeniedError(TiationError):
@@ -49,6 +55,7 @@ class AccessStage:
             InvalidError: the resource's name is malformed.
             ResourceNotFoundError: the resource is another tenant's.
             PermissionDeniedError: the policy says no.
+            TokenRevokedError: the caller's token was taken back.
             PolicyStaleError: there is no policy to ask, or it is too old for a write.
         """
         method, caller = call.method, call.caller
@@ -64,17 +71,49 @@ class AccessStage:
         of_platform = method.platform or (caller.tenant == SYSTEM_TENANT and method.is_of_tenants)
         if tenant != caller.tenant and not shared and not of_platform:
             raise ResourceNotFoundError("there is no such resource, or it is not yours to see")
-        target = PLATFORM if of_platform else call.resource
-        decision = policy.decide(caller.subject, caller.role, method.permission, target, caller.tenant)
-        call.decision = decision.by
+        self._decide(call, caller, policy, PLATFORM if of_platform else call.resource)
+
+    def again(self, call: Call) -> None:
+        """Ask again about a call that was let pass, by the policy that holds now.
+
+        Raises:
+            PermissionDeniedError: the policy says no by now.
+            TokenRevokedError: the caller's token was taken back meanwhile.
+        """
+        caller = call.caller
+        if caller is None or not call.target:
+            return
+        self._decide(call, caller, self._holder.policy(), call.target)
+
+    def _decide(self, call: Call, caller: Caller, policy: Policy, target: str) -> None:
+        now = time.time()
+        revoked = policy.token_refusal(caller.subject, caller.uid, caller.key, caller.issued, now)
+        if revoked:
+            call.decision = revoked
+            raise TokenRevokedError(f"{revoked}; get a new one", subject=caller.subject)
+        permission = call.method.permission
+        decision = policy.decide(caller.subject, caller.role, permission, target, caller.tenant, now)
+        call.decision, call.target = decision.by, target
         if not decision.allowed:
-            raise PermissionDeniedError(
-                f"{caller.subject} lacks {method.permission} on {target}",
-                permission=method.permission,
-                resource=target,
-                subject=caller.subject,
-                decision=call.uid,
-            )
+            raise _denied(call, caller, policy, decision, target)
+
+
+def _denied(call: Call, caller: Caller, policy: Policy, decision: Decision, target: str) -> PermissionDeniedError:
+    """The refusal: with the call's uid, by which the record is found, and with the rule for those who may know it."""
+    permission, shown, more = call.method.permission, "", ""
+    home = f"{PLATFORM}/{caller.tenant}"
+    if policy.decide(caller.subject, caller.role, EXPLAIN, home, caller.tenant).allowed:
+        shown, more = decision.by, f" ({decision.by})"
+    denied = PermissionDeniedError(
+        f"{caller.subject} lacks {permission} on {target}{more}",
+        permission=permission,
+        resource=target,
+        subject=caller.subject,
+        decision=call.uid,
+    )
+    if shown:
+        denied.metadata["rule"] = shown
+    return denied
 
 
 def _resource(method: Method, request: Message, tenant: str) -> str:

@@ -98,6 +98,7 @@ class IdentityStage:
             actor=requester.actor,
             run=requester.run,
             role=requester.role,
+            uid=requester.uid,
             peer=call.peer,
         )
 
@@ -111,5 +112,8 @@ class IdentityStage:
             subject=claims.subject,
             role=claims.role,
             token_id=claims.token_id,
+            uid=claims.uid,
+            key=claims.key,
+            issued=claims.issued,
             peer=call.peer,
         )

@@ -76,7 +76,7 @@ class GrpcCalls:
         self._channels = channels
         self._models = models
         asked = run.requester
-        self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role)
+        self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role, asked.uid)
 
     async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         """Call `infer`, `decide`, `connect`, `http` or `grpc`."""

@@ -183,7 +183,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
 def _requester() -> Requester:
     caller = current_caller()
-    return Requester(caller.tenant, caller.subject, role=caller.role)
+    return Requester(caller.tenant, caller.subject, role=caller.role, uid=caller.uid)
 
 
 def run_message(run: Run) -> pb.Run:

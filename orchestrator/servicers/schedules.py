@@ -181,7 +181,7 @@ def _read(message: pb.Schedule) -> Schedule:
     catch_up = pb.Schedule.CatchUpPolicy.Name(message.catch_up_policy or pb.Schedule.LAST)
     return Schedule(
         agent=message.agent,
-        requester=Requester(caller.tenant, caller.subject, role=caller.role),
+        requester=Requester(caller.tenant, caller.subject, role=caller.role, uid=caller.uid),
         cron=message.cron.strip(),
         interval=message.interval.seconds,
         timezone=message.timezone or "UTC",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from tiation.security.v1 import policy_pb2 as pb
 from tiation.security.v1 import policy_pb2_grpc
 
 from mesh.call import Context
-from mesh.policy import Snapshot
+from mesh.policy_messages import delta_message, snapshot_message
 from security.feed import PolicyFeed
 
 __all__ = ["PolicyServicer"]
@@ -25,31 +27,26 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     def __init__(self, feed: PolicyFeed, heartbeat_s: float) -> None:
         self._feed = feed
         self._heartbeat_s = heartbeat_s
+        self._whole = pb.PolicySnapshot()
 
     async def StreamPolicy(self, request: pb.StreamPolicyRequest, _: Context) -> AsyncIterator[pb.StreamPolicyResponse]:
         """The policy, whenever it changes, and heartbeats in between."""
         held = request.since_revision
         while not self._feed.closed:
-            snapshot = await self._feed.snapshot()
-            if snapshot.revision == held:
+            news = self._feed.news()
+            policy = await self._feed.policy()
+            deltas = self._feed.deltas_since(held) if request.deltas and held else None
+            if held == policy.revision:
                 yield pb.StreamPolicyResponse(revision=held)
+            elif deltas is None:
+                if self._whole.revision != policy.revision:
+                    self._whole = snapshot_message(policy.snapshot())
+                held = self._whole.revision
+                yield pb.StreamPolicyResponse(revision=held, snapshot=self._whole)
             else:
-                held = snapshot.revision
-                yield pb.StreamPolicyResponse(revision=held, snapshot=_message(snapshot))
-            await self._feed.news(self._heartbeat_s)
-
-
-def _message(snapshot: Snapshot) -> pb.PolicySnapshot:
-    message = pb.PolicySnapshot(
-        revision=snapshot.revision,
-        jwks=snapshot.jwks,
-        tenants=snapshot.tenants,
-        principals=snapshot.principals,
-        roles=[pb.PolicyRole(name=role.name, permissions=role.permissions) for role in snapshot.roles],
-        bindings=[
-            pb.PolicyBinding(name=b.name, principal=b.principal, role=b.role, resource=b.resource)
-            for b in snapshot.bindings
-        ],
-    )
-    message.create_time.GetCurrentTime()
-    return message
+                for delta in deltas:
+                    held = delta.changed.revision
+                    yield pb.StreamPolicyResponse(revision=held, delta=delta_message(delta))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_s):
+                    await news.wait()

@@ -8,7 +8,8 @@ from tiation.security.v1 import principal_pb2_grpc
 
 from mesh.call import Context
 from mesh.pagination import Pages
-from mesh.shelf import Shelf
+from mesh.policy_messages import limits_message, read_limits
+from mesh.shelf import Shelf, timestamp
 from security.directory import Directory
 from security.entries import Principal
 
@@ -24,8 +25,9 @@ class PrincipalServicer(principal_pb2_grpc.PrincipalServiceServicer):
     """
 
     def __init__(self, directory: Directory, pages: Pages) -> None:
+        changeable = ("kind", "display_name", "disabled", "limits", "labels")
         self._shelf = Shelf[Principal, pb.Principal](
-            directory, pages, Principal, "principals", _show, _read, ("kind", "display_name", "disabled", "labels")
+            directory, pages, Principal, "principals", _show, _read, changeable
         )
 
     async def GetPrincipal(self, request: pb.GetPrincipalRequest, _: Context) -> pb.Principal:
@@ -53,8 +55,17 @@ class PrincipalServicer(principal_pb2_grpc.PrincipalServiceServicer):
 
 
 def _show(body: Principal) -> pb.Principal:
-    return pb.Principal(kind=pb.Principal.Kind.Name(body.kind), display_name=body.display_name, disabled=body.disabled)
+    message = pb.Principal(
+        kind=pb.Principal.Kind.Name(body.kind),
+        display_name=body.display_name,
+        disabled=body.disabled,
+        limits=limits_message(body.limits),
+    )
+    if body.revoke_time is not None:
+        message.revoke_time.CopyFrom(timestamp(body.revoke_time))
+    return message
 
 
 def _read(message: pb.Principal) -> Principal:
-    return Principal(kind=message.kind, display_name=message.display_name, disabled=message.disabled)
+    limits = read_limits(message.limits) if message.HasField("limits") else None
+    return Principal(message.kind, message.display_name, message.disabled, limits)

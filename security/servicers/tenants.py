@@ -10,12 +10,15 @@ from mesh.call import Context
 from mesh.identity import SYSTEM_TENANT, current_caller
 from mesh.pagination import Pages
 from mesh.policy import PLATFORM
+from mesh.policy_messages import limits_message, read_limits
 from mesh.resource import tenant_of
 from mesh.shelf import Shelf
 from security.directory import Directory
 from security.entries import Tenant
 
 __all__ = ["TenantServicer"]
+
+_CHANGEABLE = ("display_name", "limits", "principal_limits", "labels")
 
 
 class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
@@ -27,7 +30,7 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
     """
 
     def __init__(self, directory: Directory, pages: Pages) -> None:
-        self._shelf = Shelf[Tenant, pb.Tenant](directory, pages, Tenant, "", _show, _read, ("display_name", "labels"))
+        self._shelf = Shelf[Tenant, pb.Tenant](directory, pages, Tenant, "", _show, _read, _CHANGEABLE)
 
     async def GetTenant(self, request: pb.GetTenantRequest, _: Context) -> pb.Tenant:
         """One tenant."""
@@ -57,8 +60,16 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
 
 
 def _show(body: Tenant) -> pb.Tenant:
-    return pb.Tenant(display_name=body.display_name)
+    return pb.Tenant(
+        display_name=body.display_name,
+        limits=limits_message(body.limits),
+        principal_limits=limits_message(body.principal_limits),
+    )
 
 
 def _read(message: pb.Tenant) -> Tenant:
-    return Tenant(display_name=message.display_name)
+    return Tenant(
+        message.display_name,
+        read_limits(message.limits) if message.HasField("limits") else None,
+        read_limits(message.principal_limits) if message.HasField("principal_limits") else None,
+    )

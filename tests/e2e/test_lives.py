@@ -18,6 +18,8 @@ from tiation.security.v1 import (
     api_key_pb2_grpc,
     binding_pb2,
     binding_pb2_grpc,
+    group_pb2,
+    group_pb2_grpc,
     principal_pb2,
     principal_pb2_grpc,
     record_pb2,
@@ -102,7 +104,19 @@ LIVES = {
     ),
     "binding": Life(
         binding_pb2, binding_pb2_grpc, "binding", "bindings",
-        {"principal": "tenants/default/principals/holder", "role": "tenants/system/roles/viewer"}, {},
+        {
+            "principal": "tenants/default/principals/holder", "role": "tenants/system/roles/viewer",
+            "condition": {"timeWindows": [{"days": ["MONDAY"], "start": "08:00", "end": "17:30"}]},
+        },
+        {"expireTime": "2100-01-01T00:00:00Z"},
+    ),
+    "group": Life(
+        group_pb2, group_pb2_grpc, "group", "groups", {"members": ["tenants/default/principals/holder"]},
+        {"displayName": "Two"},
+    ),
+    "role": Life(
+        role_pb2, role_pb2_grpc, "role", "roles", {"title": "One", "permissions": ["engine.*.get"]},
+        {"title": "Two", "permissions": ["engine.models.get"]},
     ),
     "decision": Life(
         decision_pb2, decision_pb2_grpc, "decision", "decisions",

@@ -45,11 +45,11 @@ async def within(seconds: float, attempt) -> None:
 
 
 async def denied_within(seconds: float, attempt) -> None:
-    """A call that must be denied before the time is over."""
+    """A call that must be denied, or whose token must be refused, before the time is over."""
     async with asyncio.timeout(seconds):
         while True:
             try:
                 await attempt()
             except grpc.aio.AioRpcError as error:
-                assert error.code() == grpc.StatusCode.PERMISSION_DENIED
+                assert error.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
                 return

@@ -25,6 +25,12 @@ GROUPS = {
     "models": ("push", "list", "get", "classify"),
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),
+    "principals": ("create", "apply", "list", "get", "delete", "disable", "enable"),
+    "groups": ("create", "apply", "list", "get", "delete", "add", "remove"),
+    "roles": ("create", "apply", "list", "get", "delete"),
+    "bindings": ("create", "apply", "list", "get", "delete"),
+    "keys": ("create", "list", "get", "delete"),
+    "access": ("explain", "check"),
     "records": ("list",),
 }
 LEAVES = [(name,) for name in EVERY] + [(group, name) for group, names in GROUPS.items() for name in names]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.policy import PLATFORM, Binding, Policy, Role, Snapshot
+from mesh.policy import PLATFORM, Policy
+from mesh.snapshot import Binding, Role, Snapshot
 
 ADA = "tenants/acme/principals/ada"
 BOB = "tenants/acme/principals/bob"

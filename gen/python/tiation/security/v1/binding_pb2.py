@@ -28,11 +28,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/security/v1/binding.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\x95\x04\n\x07\x42inding\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x46\n\x06labels\x18\x06 \x03(\x0b\x32(.tiation.security.v1.Binding.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12;\n\tprincipal\x18\x07 \x01(\tB(\xe2\x41\x02\x02\x05\xfa\x41 \n\x1esecurity.tiation.dev/Principal\x12\x31\n\x04role\x18\x08 \x01(\tB#\xe2\x41\x02\x02\x05\xfa\x41\x1b\n\x19security.tiation.dev/Role\x12\x1f\n\x08resource\x18\t \x01(\tB\r\xe2\x41\x02\x01\x05\xbaH\x05r\x03\x18\x80\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:Y\xea\x41V\n\x1csecurity.tiation.dev/Binding\x12#tenants/{tenant}/bindings/{binding}*\x08\x62indings2\x07\x62inding\"H\n\x11GetBindingRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1csecurity.tiation.dev/Binding\"\x8e\x01\n\x13ListBindingsRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1csecurity.tiation.dev/Binding\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"_\n\x14ListBindingsResponse\x12.\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x1c.tiation.security.v1.Binding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xef\x01\n\x14\x43reateBindingRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1csecurity.tiation.dev/Binding\x12@\n\nbinding_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1c.tiation.security.v1.BindingB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"_\n\x14\x44\x65leteBindingRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1csecurity.tiation.dev/Binding\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\x8a\x06\n\x0e\x42indingService\x12\xab\x01\n\nGetBinding\x12&.tiation.security.v1.GetBindingRequest\x1a\x1c.tiation.security.v1.Binding\"W\xda\x41\x04name\xca\xf3\x18\x1f\n\x15security.bindings.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/bindings/*}\x12\xc1\x01\n\x0cListBindings\x12(.tiation.security.v1.ListBindingsRequest\x1a).tiation.security.v1.ListBindingsResponse\"\\\xda\x41\x06parent\xca\xf3\x18\"\n\x16security.bindings.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=tenants/*}/bindings\x12\xd4\x01\n\rCreateBinding\x12).tiation.security.v1.CreateBindingRequest\x1a\x1c.tiation.security.v1.Binding\"z\xda\x41\x19parent,binding,binding_id\xca\xf3\x18$\n\x18security.bindings.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02*\"\x1f/v1/{parent=tenants/*}/bindings:\x07\x62inding\x12\xae\x01\n\rDeleteBinding\x12).tiation.security.v1.DeleteBindingRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18\"\n\x18security.bindings.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02!*\x1f/v1/{name=tenants/*/bindings/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tiation/security/v1/binding.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xeb\x06\n\x07\x42inding\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x46\n\x06labels\x18\x06 \x03(\x0b\x32(.tiation.security.v1.Binding.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12;\n\tprincipal\x18\x07 \x01(\tB(\xe2\x41\x02\x01\x05\xfa\x41 \n\x1esecurity.tiation.dev/Principal\x12\x31\n\x04role\x18\x08 \x01(\tB#\xe2\x41\x02\x02\x05\xfa\x41\x1b\n\x19security.tiation.dev/Role\x12\x1f\n\x08resource\x18\t \x01(\tB\r\xe2\x41\x02\x01\x05\xbaH\x05r\x03\x18\x80\x04\x12\x33\n\x05group\x18\n \x01(\tB$\xe2\x41\x02\x01\x05\xfa\x41\x1c\n\x1asecurity.tiation.dev/Group\x12\x42\n\x06\x65\x66\x66\x65\x63t\x18\x0b \x01(\x0e\x32#.tiation.security.v1.Binding.EffectB\r\xe2\x41\x02\x01\x05\xbaH\x05\x82\x01\x02\x10\x01\x12\x34\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x37\n\tcondition\x18\x0e \x01(\x0b\x32\x1e.tiation.security.v1.ConditionB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"5\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\t\n\x05\x41LLOW\x10\x01\x12\x08\n\x04\x44\x45NY\x10\x02:Y\xea\x41V\n\x1csecurity.tiation.dev/Binding\x12#tenants/{tenant}/bindings/{binding}*\x08\x62indings2\x07\x62inding\"w\n\tCondition\x12\x43\n\x0ctime_windows\x18\x01 \x03(\x0b\x32\x1f.tiation.security.v1.TimeWindowB\x0c\xe2\x41\x01\x01\xbaH\x05\x92\x01\x02\x10\x10\x12%\n\x0fresource_prefix\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\"\xf2\x02\n\nTimeWindow\x12J\n\x04\x64\x61ys\x18\x01 \x03(\x0e\x32#.tiation.security.v1.TimeWindow.DayB\x17\xe2\x41\x01\x01\xbaH\x10\x92\x01\r\x10\x07\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12<\n\x05start\x18\x02 \x01(\tB-\xe2\x41\x01\x01\xbaH&r!2\x1f^([01][0-9]|2[0-3]):[0-5][0-9]$\xd8\x01\x01\x12\x42\n\x03\x65nd\x18\x03 \x01(\tB5\xe2\x41\x01\x01\xbaH.r)2\'^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$\xd8\x01\x01\x12\x1e\n\ttime_zone\x18\x04 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\"v\n\x03\x44\x61y\x12\x13\n\x0f\x44\x41Y_UNSPECIFIED\x10\x00\x12\n\n\x06MONDAY\x10\x01\x12\x0b\n\x07TUESDAY\x10\x02\x12\r\n\tWEDNESDAY\x10\x03\x12\x0c\n\x08THURSDAY\x10\x04\x12\n\n\x06\x46RIDAY\x10\x05\x12\x0c\n\x08SATURDAY\x10\x06\x12\n\n\x06SUNDAY\x10\x07\"H\n\x11GetBindingRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1csecurity.tiation.dev/Binding\"\x8e\x01\n\x13ListBindingsRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1csecurity.tiation.dev/Binding\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"_\n\x14ListBindingsResponse\x12.\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x1c.tiation.security.v1.Binding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xef\x01\n\x14\x43reateBindingRequest\x12\x35\n\x06parent\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\x12\x1csecurity.tiation.dev/Binding\x12@\n\nbinding_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1c.tiation.security.v1.BindingB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x88\x01\n\x14UpdateBindingRequest\x12\x39\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1c.tiation.security.v1.BindingB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"_\n\x14\x44\x65leteBindingRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xfa\x41\x1e\n\x1csecurity.tiation.dev/Binding\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\xea\x07\n\x0e\x42indingService\x12\xab\x01\n\nGetBinding\x12&.tiation.security.v1.GetBindingRequest\x1a\x1c.tiation.security.v1.Binding\"W\xda\x41\x04name\xca\xf3\x18\x1f\n\x15security.bindings.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/bindings/*}\x12\xc1\x01\n\x0cListBindings\x12(.tiation.security.v1.ListBindingsRequest\x1a).tiation.security.v1.ListBindingsResponse\"\\\xda\x41\x06parent\xca\xf3\x18\"\n\x16security.bindings.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=tenants/*}/bindings\x12\xd4\x01\n\rCreateBinding\x12).tiation.security.v1.CreateBindingRequest\x1a\x1c.tiation.security.v1.Binding\"z\xda\x41\x19parent,binding,binding_id\xca\xf3\x18$\n\x18security.bindings.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02*\"\x1f/v1/{parent=tenants/*}/bindings:\x07\x62inding\x12\xdd\x01\n\rUpdateBinding\x12).tiation.security.v1.UpdateBindingRequest\x1a\x1c.tiation.security.v1.Binding\"\x82\x01\xda\x41\x13\x62inding,update_mask\xca\xf3\x18*\n\x18security.bindings.update\x12\x0c\x62inding.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x32\x32\'/v1/{binding.name=tenants/*/bindings/*}:\x07\x62inding\x12\xae\x01\n\rDeleteBinding\x12).tiation.security.v1.DeleteBindingRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18\"\n\x18security.bindings.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02!*\x1f/v1/{name=tenants/*/bindings/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,13 +55,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BINDING'].fields_by_name['labels']._loaded_options = None
   _globals['_BINDING'].fields_by_name['labels']._serialized_options = b'\342A\001\001\272H\005\232\001\002\020@'
   _globals['_BINDING'].fields_by_name['principal']._loaded_options = None
-  _globals['_BINDING'].fields_by_name['principal']._serialized_options = b'\342A\002\002\005\372A \n\036security.tiation.dev/Principal'
+  _globals['_BINDING'].fields_by_name['principal']._serialized_options = b'\342A\002\001\005\372A \n\036security.tiation.dev/Principal'
   _globals['_BINDING'].fields_by_name['role']._loaded_options = None
   _globals['_BINDING'].fields_by_name['role']._serialized_options = b'\342A\002\002\005\372A\033\n\031security.tiation.dev/Role'
   _globals['_BINDING'].fields_by_name['resource']._loaded_options = None
   _globals['_BINDING'].fields_by_name['resource']._serialized_options = b'\342A\002\001\005\272H\005r\003\030\200\004'
+  _globals['_BINDING'].fields_by_name['group']._loaded_options = None
+  _globals['_BINDING'].fields_by_name['group']._serialized_options = b'\342A\002\001\005\372A\034\n\032security.tiation.dev/Group'
+  _globals['_BINDING'].fields_by_name['effect']._loaded_options = None
+  _globals['_BINDING'].fields_by_name['effect']._serialized_options = b'\342A\002\001\005\272H\005\202\001\002\020\001'
+  _globals['_BINDING'].fields_by_name['start_time']._loaded_options = None
+  _globals['_BINDING'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_BINDING'].fields_by_name['expire_time']._loaded_options = None
+  _globals['_BINDING'].fields_by_name['expire_time']._serialized_options = b'\342A\001\001'
+  _globals['_BINDING'].fields_by_name['condition']._loaded_options = None
+  _globals['_BINDING'].fields_by_name['condition']._serialized_options = b'\342A\001\001'
   _globals['_BINDING']._loaded_options = None
   _globals['_BINDING']._serialized_options = b'\352AV\n\034security.tiation.dev/Binding\022#tenants/{tenant}/bindings/{binding}*\010bindings2\007binding'
+  _globals['_CONDITION'].fields_by_name['time_windows']._loaded_options = None
+  _globals['_CONDITION'].fields_by_name['time_windows']._serialized_options = b'\342A\001\001\272H\005\222\001\002\020\020'
+  _globals['_CONDITION'].fields_by_name['resource_prefix']._loaded_options = None
+  _globals['_CONDITION'].fields_by_name['resource_prefix']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\004'
+  _globals['_TIMEWINDOW'].fields_by_name['days']._loaded_options = None
+  _globals['_TIMEWINDOW'].fields_by_name['days']._serialized_options = b'\342A\001\001\272H\020\222\001\r\020\007\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_TIMEWINDOW'].fields_by_name['start']._loaded_options = None
+  _globals['_TIMEWINDOW'].fields_by_name['start']._serialized_options = b'\342A\001\001\272H&r!2\037^([01][0-9]|2[0-3]):[0-5][0-9]$\330\001\001'
+  _globals['_TIMEWINDOW'].fields_by_name['end']._loaded_options = None
+  _globals['_TIMEWINDOW'].fields_by_name['end']._serialized_options = b'\342A\001\001\272H.r)2\'^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$\330\001\001'
+  _globals['_TIMEWINDOW'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_TIMEWINDOW'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001\272H\004r\002\030@'
   _globals['_GETBINDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETBINDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034security.tiation.dev/Binding'
   _globals['_LISTBINDINGSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -77,6 +100,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEBINDINGREQUEST'].fields_by_name['binding']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATEBINDINGREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEBINDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPDATEBINDINGREQUEST'].fields_by_name['binding']._loaded_options = None
+  _globals['_UPDATEBINDINGREQUEST'].fields_by_name['binding']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_UPDATEBINDINGREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEBINDINGREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_DELETEBINDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEBINDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\036\n\034security.tiation.dev/Binding'
   _globals['_DELETEBINDINGREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -87,22 +114,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BINDINGSERVICE'].methods_by_name['ListBindings']._serialized_options = b'\332A\006parent\312\363\030\"\n\026security.bindings.list\022\006parent \001\322\363\030\002\010\001\202\323\344\223\002!\022\037/v1/{parent=tenants/*}/bindings'
   _globals['_BINDINGSERVICE'].methods_by_name['CreateBinding']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['CreateBinding']._serialized_options = b'\332A\031parent,binding,binding_id\312\363\030$\n\030security.bindings.create\022\006parent \001\322\363\030\002\010\002\202\323\344\223\002*\"\037/v1/{parent=tenants/*}/bindings:\007binding'
+  _globals['_BINDINGSERVICE'].methods_by_name['UpdateBinding']._loaded_options = None
+  _globals['_BINDINGSERVICE'].methods_by_name['UpdateBinding']._serialized_options = b'\332A\023binding,update_mask\312\363\030*\n\030security.bindings.update\022\014binding.name \001\322\363\030\002\010\002\202\323\344\223\00222\'/v1/{binding.name=tenants/*/bindings/*}:\007binding'
   _globals['_BINDINGSERVICE'].methods_by_name['DeleteBinding']._loaded_options = None
   _globals['_BINDINGSERVICE'].methods_by_name['DeleteBinding']._serialized_options = b'\332A\004name\312\363\030\"\n\030security.bindings.delete\022\004name \001\322\363\030\002\010\002\202\323\344\223\002!*\037/v1/{name=tenants/*/bindings/*}'
-  _globals['_BINDING']._serialized_start=296
-  _globals['_BINDING']._serialized_end=829
-  _globals['_BINDING_LABELSENTRY']._serialized_start=693
-  _globals['_BINDING_LABELSENTRY']._serialized_end=738
-  _globals['_GETBINDINGREQUEST']._serialized_start=831
-  _globals['_GETBINDINGREQUEST']._serialized_end=903
-  _globals['_LISTBINDINGSREQUEST']._serialized_start=906
-  _globals['_LISTBINDINGSREQUEST']._serialized_end=1048
-  _globals['_LISTBINDINGSRESPONSE']._serialized_start=1050
-  _globals['_LISTBINDINGSRESPONSE']._serialized_end=1145
-  _globals['_CREATEBINDINGREQUEST']._serialized_start=1148
-  _globals['_CREATEBINDINGREQUEST']._serialized_end=1387
-  _globals['_DELETEBINDINGREQUEST']._serialized_start=1389
-  _globals['_DELETEBINDINGREQUEST']._serialized_end=1484
-  _globals['_BINDINGSERVICE']._serialized_start=1487
-  _globals['_BINDINGSERVICE']._serialized_end=2265
+  _globals['_BINDING']._serialized_start=330
+  _globals['_BINDING']._serialized_end=1205
+  _globals['_BINDING_LABELSENTRY']._serialized_start=1014
+  _globals['_BINDING_LABELSENTRY']._serialized_end=1059
+  _globals['_BINDING_EFFECT']._serialized_start=1061
+  _globals['_BINDING_EFFECT']._serialized_end=1114
+  _globals['_CONDITION']._serialized_start=1207
+  _globals['_CONDITION']._serialized_end=1326
+  _globals['_TIMEWINDOW']._serialized_start=1329
+  _globals['_TIMEWINDOW']._serialized_end=1699
+  _globals['_TIMEWINDOW_DAY']._serialized_start=1581
+  _globals['_TIMEWINDOW_DAY']._serialized_end=1699
+  _globals['_GETBINDINGREQUEST']._serialized_start=1701
+  _globals['_GETBINDINGREQUEST']._serialized_end=1773
+  _globals['_LISTBINDINGSREQUEST']._serialized_start=1776
+  _globals['_LISTBINDINGSREQUEST']._serialized_end=1918
+  _globals['_LISTBINDINGSRESPONSE']._serialized_start=1920
+  _globals['_LISTBINDINGSRESPONSE']._serialized_end=2015
+  _globals['_CREATEBINDINGREQUEST']._serialized_start=2018
+  _globals['_CREATEBINDINGREQUEST']._serialized_end=2257
+  _globals['_UPDATEBINDINGREQUEST']._serialized_start=2260
+  _globals['_UPDATEBINDINGREQUEST']._serialized_end=2396
+  _globals['_DELETEBINDINGREQUEST']._serialized_start=2398
+  _globals['_DELETEBINDINGREQUEST']._serialized_end=2493
+  _globals['_BINDINGSERVICE']._serialized_start=2496
+  _globals['_BINDINGSERVICE']._serialized_end=3498
 # @@protoc_insertion_point(module_scope)

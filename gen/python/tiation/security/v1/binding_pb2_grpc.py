@@ -51,6 +51,11 @@ class BindingServiceStub:
                 request_serializer=tiation_dot_security_dot_v1_dot_binding__pb2.CreateBindingRequest.SerializeToString,
                 response_deserializer=tiation_dot_security_dot_v1_dot_binding__pb2.Binding.FromString,
                 _registered_method=True)
+        self.UpdateBinding = channel.unary_unary(
+                '/tiation.security.v1.BindingService/UpdateBinding',
+                request_serializer=tiation_dot_security_dot_v1_dot_binding__pb2.UpdateBindingRequest.SerializeToString,
+                response_deserializer=tiation_dot_security_dot_v1_dot_binding__pb2.Binding.FromString,
+                _registered_method=True)
         self.DeleteBinding = channel.unary_unary(
                 '/tiation.security.v1.BindingService/DeleteBinding',
                 request_serializer=tiation_dot_security_dot_v1_dot_binding__pb2.DeleteBindingRequest.SerializeToString,
@@ -83,6 +88,13 @@ class BindingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateBinding(self, request, context):
+        """Changes when and under which condition a binding holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteBinding(self, request, context):
         """Deletes one binding.
         """
@@ -106,6 +118,11 @@ def add_BindingServiceServicer_to_server(servicer, server):
             'CreateBinding': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateBinding,
                     request_deserializer=tiation_dot_security_dot_v1_dot_binding__pb2.CreateBindingRequest.FromString,
+                    response_serializer=tiation_dot_security_dot_v1_dot_binding__pb2.Binding.SerializeToString,
+            ),
+            'UpdateBinding': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateBinding,
+                    request_deserializer=tiation_dot_security_dot_v1_dot_binding__pb2.UpdateBindingRequest.FromString,
                     response_serializer=tiation_dot_security_dot_v1_dot_binding__pb2.Binding.SerializeToString,
             ),
             'DeleteBinding': grpc.unary_unary_rpc_method_handler(
@@ -195,6 +212,33 @@ class BindingService:
             target,
             '/tiation.security.v1.BindingService/CreateBinding',
             tiation_dot_security_dot_v1_dot_binding__pb2.CreateBindingRequest.SerializeToString,
+            tiation_dot_security_dot_v1_dot_binding__pb2.Binding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateBinding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.security.v1.BindingService/UpdateBinding',
+            tiation_dot_security_dot_v1_dot_binding__pb2.UpdateBindingRequest.SerializeToString,
             tiation_dot_security_dot_v1_dot_binding__pb2.Binding.FromString,
             options,
             channel_credentials,

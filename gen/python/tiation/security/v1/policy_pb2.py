@@ -25,9 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
+from tiation.security.v1 import binding_pb2 as tiation_dot_security_dot_v1_dot_binding__pb2
+from tiation.security.v1 import limits_pb2 as tiation_dot_security_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/policy.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"6\n\x13StreamPolicyRequest\x12\x1f\n\x0esince_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"_\n\x14StreamPolicyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x35\n\x08snapshot\x18\x02 \x01(\x0b\x32#.tiation.security.v1.PolicySnapshot\"\xec\x01\n\x0ePolicySnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04jwks\x18\x03 \x01(\t\x12\x0f\n\x07tenants\x18\x04 \x03(\t\x12.\n\x05roles\x18\x05 \x03(\x0b\x32\x1f.tiation.security.v1.PolicyRole\x12\x34\n\x08\x62indings\x18\x06 \x03(\x0b\x32\".tiation.security.v1.PolicyBinding\x12\x12\n\nprincipals\x18\x07 \x03(\t\"/\n\nPolicyRole\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\"P\n\rPolicyBinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t2\xbe\x01\n\rPolicyService\x12\xac\x01\n\x0cStreamPolicy\x12(.tiation.security.v1.StreamPolicyRequest\x1a).tiation.security.v1.StreamPolicyResponse\"E\xca\xf3\x18;\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x04\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/policy.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\x1a!tiation/security/v1/binding.proto\x1a tiation/security/v1/limits.proto\"F\n\x13StreamPolicyRequest\x12\x1f\n\x0esince_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0e\n\x06\x64\x65ltas\x18\x02 \x01(\x08\"\x90\x01\n\x14StreamPolicyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x35\n\x08snapshot\x18\x02 \x01(\x0b\x32#.tiation.security.v1.PolicySnapshot\x12/\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32 .tiation.security.v1.PolicyDelta\"k\n\x0bPolicyDelta\x12\x15\n\rbase_revision\x18\x01 \x01(\x03\x12\x34\n\x07\x63hanged\x18\x02 \x01(\x0b\x32#.tiation.security.v1.PolicySnapshot\x12\x0f\n\x07removed\x18\x03 \x03(\t\"\xc2\x03\n\x0ePolicySnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04jwks\x18\x03 \x01(\t\x12\x0f\n\x07tenants\x18\x04 \x03(\t\x12.\n\x05roles\x18\x05 \x03(\x0b\x32\x1f.tiation.security.v1.PolicyRole\x12\x34\n\x08\x62indings\x18\x06 \x03(\x0b\x32\".tiation.security.v1.PolicyBinding\x12\x12\n\nprincipals\x18\x07 \x03(\t\x12\x30\n\x06groups\x18\x08 \x03(\x0b\x32 .tiation.security.v1.PolicyGroup\x12\x34\n\x08\x61\x63\x63ounts\x18\t \x03(\x0b\x32\".tiation.security.v1.PolicyAccount\x12\x30\n\x06quotas\x18\n \x03(\x0b\x32 .tiation.security.v1.PolicyQuota\x12:\n\x0brevocations\x18\x0b \x03(\x0b\x32%.tiation.security.v1.PolicyRevocation\"/\n\nPolicyRole\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\"\x82\x02\n\rPolicyBinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0e\n\x06member\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\x08\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tcondition\x18\t \x01(\x0b\x32\x1e.tiation.security.v1.Condition\",\n\x0bPolicyGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\"\x88\x01\n\rPolicyAccount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12/\n\x0brevoke_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06limits\x18\x04 \x01(\x0b\x32\x1b.tiation.security.v1.Limits\"r\n\x0bPolicyQuota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05total\x18\x02 \x01(\x0b\x32\x1b.tiation.security.v1.Limits\x12)\n\x04\x65\x61\x63h\x18\x03 \x01(\x0b\x32\x1b.tiation.security.v1.Limits\"P\n\x10PolicyRevocation\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12/\n\x0brevoke_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbe\x01\n\rPolicyService\x12\xac\x01\n\x0cStreamPolicy\x12(.tiation.security.v1.StreamPolicyRequest\x1a).tiation.security.v1.StreamPolicyResponse\"E\xca\xf3\x18;\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMPOLICYREQUEST'].fields_by_name['since_revision']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_POLICYSERVICE'].methods_by_name['StreamPolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['StreamPolicy']._serialized_options = b'\312\363\030;\032\010security\032\006engine\032\014orchestrator\032\013integration\032\nsupervisor \002\322\363\030\002\010\004'
-  _globals['_STREAMPOLICYREQUEST']._serialized_start=150
-  _globals['_STREAMPOLICYREQUEST']._serialized_end=204
-  _globals['_STREAMPOLICYRESPONSE']._serialized_start=206
-  _globals['_STREAMPOLICYRESPONSE']._serialized_end=301
-  _globals['_POLICYSNAPSHOT']._serialized_start=304
-  _globals['_POLICYSNAPSHOT']._serialized_end=540
-  _globals['_POLICYROLE']._serialized_start=542
-  _globals['_POLICYROLE']._serialized_end=589
-  _globals['_POLICYBINDING']._serialized_start=591
-  _globals['_POLICYBINDING']._serialized_end=671
-  _globals['_POLICYSERVICE']._serialized_start=674
-  _globals['_POLICYSERVICE']._serialized_end=864
+  _globals['_STREAMPOLICYREQUEST']._serialized_start=219
+  _globals['_STREAMPOLICYREQUEST']._serialized_end=289
+  _globals['_STREAMPOLICYRESPONSE']._serialized_start=292
+  _globals['_STREAMPOLICYRESPONSE']._serialized_end=436
+  _globals['_POLICYDELTA']._serialized_start=438
+  _globals['_POLICYDELTA']._serialized_end=545
+  _globals['_POLICYSNAPSHOT']._serialized_start=548
+  _globals['_POLICYSNAPSHOT']._serialized_end=998
+  _globals['_POLICYROLE']._serialized_start=1000
+  _globals['_POLICYROLE']._serialized_end=1047
+  _globals['_POLICYBINDING']._serialized_start=1050
+  _globals['_POLICYBINDING']._serialized_end=1308
+  _globals['_POLICYGROUP']._serialized_start=1310
+  _globals['_POLICYGROUP']._serialized_end=1354
+  _globals['_POLICYACCOUNT']._serialized_start=1357
+  _globals['_POLICYACCOUNT']._serialized_end=1493
+  _globals['_POLICYQUOTA']._serialized_start=1495
+  _globals['_POLICYQUOTA']._serialized_end=1609
+  _globals['_POLICYREVOCATION']._serialized_start=1611
+  _globals['_POLICYREVOCATION']._serialized_end=1691
+  _globals['_POLICYSERVICE']._serialized_start=1694
+  _globals['_POLICYSERVICE']._serialized_end=1884
 # @@protoc_insertion_point(module_scope)

@@ -47,8 +47,8 @@ class PolicyServiceServicer:
     """
 
     def StreamPolicy(self, request, context):
-        """Sends the whole policy at once if it is newer than `since_revision`, then every newer one, and in between a
-        heartbeat every few seconds that says the last one still holds.
+        """Sends the policy at once if it is newer than `since_revision`, whole or as what has changed since, then every change,
+        and in between a heartbeat every few seconds that says the last one still holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

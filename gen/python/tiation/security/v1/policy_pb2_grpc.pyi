@@ -17,8 +17,8 @@ class PolicyServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamPolicy: _aio.UnaryStreamMultiCallable[_policy_pb2.StreamPolicyRequest, _policy_pb2.StreamPolicyResponse]
-    """Sends the whole policy at once if it is newer than `since_revision`, then every newer one, and in between a
-    heartbeat every few seconds that says the last one still holds.
+    """Sends the policy at once if it is newer than `since_revision`, whole or as what has changed since, then every change,
+    and in between a heartbeat every few seconds that says the last one still holds.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -30,8 +30,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.StreamPolicyRequest,
         context: _aio.ServicerContext[_policy_pb2.StreamPolicyRequest, _abc.AsyncIterator[_policy_pb2.StreamPolicyResponse]],
     ) -> _abc.AsyncIterator[_policy_pb2.StreamPolicyResponse]:
-        """Sends the whole policy at once if it is newer than `since_revision`, then every newer one, and in between a
-        heartbeat every few seconds that says the last one still holds.
+        """Sends the policy at once if it is newer than `since_revision`, whole or as what has changed since, then every change,
+        and in between a heartbeat every few seconds that says the last one still holds.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _aio.Server) -> None: ...

@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tiation.mesh.v1 import options_pb2 as _options_pb2
+from tiation.security.v1 import limits_pb2 as _limits_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -19,7 +20,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Principal(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "kind", "display_name", "disabled")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "kind", "display_name", "disabled", "limits", "revoke_time")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Principal.Kind]
@@ -44,6 +45,8 @@ class Principal(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DISABLED_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -53,7 +56,9 @@ class Principal(_message.Message):
     kind: Principal.Kind
     display_name: str
     disabled: bool
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., kind: _Optional[_Union[Principal.Kind, str]] = ..., display_name: _Optional[str] = ..., disabled: _Optional[bool] = ...) -> None: ...
+    limits: _limits_pb2.Limits
+    revoke_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., kind: _Optional[_Union[Principal.Kind, str]] = ..., display_name: _Optional[str] = ..., disabled: _Optional[bool] = ..., limits: _Optional[_Union[_limits_pb2.Limits, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetPrincipalRequest(_message.Message):
     __slots__ = ("name",)

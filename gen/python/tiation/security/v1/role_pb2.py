@@ -27,11 +27,13 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etiation/security/v1/role.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xba\x03\n\x04Role\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x43\n\x06labels\x18\x06 \x03(\x0b\x32%.tiation.security.v1.Role.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x13\n\x05title\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bpermissions\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:J\xea\x41G\n\x19security.tiation.dev/Role\x12\x1dtenants/{tenant}/roles/{role}*\x05roles2\x04role\"B\n\x0eGetRoleRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\n\x19security.tiation.dev/Role\"\x88\x01\n\x10ListRolesRequest\x12\x32\n\x06parent\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\x12\x19security.tiation.dev/Role\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"V\n\x11ListRolesResponse\x12(\n\x05roles\x18\x01 \x03(\x0b\x32\x19.tiation.security.v1.Role\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe1\x02\n\x0bRoleService\x12\x9c\x01\n\x07GetRole\x12#.tiation.security.v1.GetRoleRequest\x1a\x19.tiation.security.v1.Role\"Q\xda\x41\x04name\xca\xf3\x18\x1c\n\x12security.roles.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=tenants/*/roles/*}\x12\xb2\x01\n\tListRoles\x12%.tiation.security.v1.ListRolesRequest\x1a&.tiation.security.v1.ListRolesResponse\"V\xda\x41\x06parent\xca\xf3\x18\x1f\n\x13security.roles.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=tenants/*}/rolesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etiation/security/v1/role.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xde\x03\n\x04Role\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x43\n\x06labels\x18\x06 \x03(\x0b\x32%.tiation.security.v1.Role.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1b\n\x05title\x18\x07 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12!\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\x12-\n\x0bpermissions\x18\t \x03(\tB\x18\xe2\x41\x01\x01\xbaH\x11\x92\x01\x0e\x10\xf4\x03\x18\x01\"\x07r\x05\x10\x01\x18\x80\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:J\xea\x41G\n\x19security.tiation.dev/Role\x12\x1dtenants/{tenant}/roles/{role}*\x05roles2\x04role\"B\n\x0eGetRoleRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\n\x19security.tiation.dev/Role\"\x88\x01\n\x10ListRolesRequest\x12\x32\n\x06parent\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\x12\x19security.tiation.dev/Role\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"V\n\x11ListRolesResponse\x12(\n\x05roles\x18\x01 \x03(\x0b\x32\x19.tiation.security.v1.Role\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe0\x01\n\x11\x43reateRoleRequest\x12\x32\n\x06parent\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\x12\x19security.tiation.dev/Role\x12=\n\x07role_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x33\n\x04role\x18\x03 \x01(\x0b\x32\x19.tiation.security.v1.RoleB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x7f\n\x11UpdateRoleRequest\x12\x33\n\x04role\x18\x01 \x01(\x0b\x32\x19.tiation.security.v1.RoleB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"Y\n\x11\x44\x65leteRoleRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xfa\x41\x1b\n\x19security.tiation.dev/Role\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\x89\x07\n\x0bRoleService\x12\x9c\x01\n\x07GetRole\x12#.tiation.security.v1.GetRoleRequest\x1a\x19.tiation.security.v1.Role\"Q\xda\x41\x04name\xca\xf3\x18\x1c\n\x12security.roles.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=tenants/*/roles/*}\x12\xb2\x01\n\tListRoles\x12%.tiation.security.v1.ListRolesRequest\x1a&.tiation.security.v1.ListRolesResponse\"V\xda\x41\x06parent\xca\xf3\x18\x1f\n\x13security.roles.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=tenants/*}/roles\x12\xbc\x01\n\nCreateRole\x12&.tiation.security.v1.CreateRoleRequest\x1a\x19.tiation.security.v1.Role\"k\xda\x41\x13parent,role,role_id\xca\xf3\x18!\n\x15security.roles.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02$\"\x1c/v1/{parent=tenants/*}/roles:\x04role\x12\xc1\x01\n\nUpdateRole\x12&.tiation.security.v1.UpdateRoleRequest\x1a\x19.tiation.security.v1.Role\"p\xda\x41\x10role,update_mask\xca\xf3\x18$\n\x15security.roles.update\x12\trole.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02)2!/v1/{role.name=tenants/*/roles/*}:\x04role\x12\xa2\x01\n\nDeleteRole\x12&.tiation.security.v1.DeleteRoleRequest\x1a\x16.google.protobuf.Empty\"T\xda\x41\x04name\xca\xf3\x18\x1f\n\x15security.roles.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/{name=tenants/*/roles/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,11 +55,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLE'].fields_by_name['labels']._loaded_options = None
   _globals['_ROLE'].fields_by_name['labels']._serialized_options = b'\342A\001\001\272H\005\232\001\002\020@'
   _globals['_ROLE'].fields_by_name['title']._loaded_options = None
-  _globals['_ROLE'].fields_by_name['title']._serialized_options = b'\342A\001\003'
+  _globals['_ROLE'].fields_by_name['title']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
   _globals['_ROLE'].fields_by_name['description']._loaded_options = None
-  _globals['_ROLE'].fields_by_name['description']._serialized_options = b'\342A\001\003'
+  _globals['_ROLE'].fields_by_name['description']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
   _globals['_ROLE'].fields_by_name['permissions']._loaded_options = None
-  _globals['_ROLE'].fields_by_name['permissions']._serialized_options = b'\342A\001\003'
+  _globals['_ROLE'].fields_by_name['permissions']._serialized_options = b'\342A\001\001\272H\021\222\001\016\020\364\003\030\001\"\007r\005\020\001\030\200\001'
   _globals['_ROLE']._loaded_options = None
   _globals['_ROLE']._serialized_options = b'\352AG\n\031security.tiation.dev/Role\022\035tenants/{tenant}/roles/{role}*\005roles2\004role'
   _globals['_GETROLEREQUEST'].fields_by_name['name']._loaded_options = None
@@ -68,20 +70,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTROLESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
   _globals['_LISTROLESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTROLESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
+  _globals['_CREATEROLEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATEROLEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\033\022\031security.tiation.dev/Role'
+  _globals['_CREATEROLEREQUEST'].fields_by_name['role_id']._loaded_options = None
+  _globals['_CREATEROLEREQUEST'].fields_by_name['role_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_CREATEROLEREQUEST'].fields_by_name['role']._loaded_options = None
+  _globals['_CREATEROLEREQUEST'].fields_by_name['role']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_CREATEROLEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEROLEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPDATEROLEREQUEST'].fields_by_name['role']._loaded_options = None
+  _globals['_UPDATEROLEREQUEST'].fields_by_name['role']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_UPDATEROLEREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEROLEREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEROLEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEROLEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\033\n\031security.tiation.dev/Role'
+  _globals['_DELETEROLEREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEROLEREQUEST'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_ROLESERVICE'].methods_by_name['GetRole']._loaded_options = None
   _globals['_ROLESERVICE'].methods_by_name['GetRole']._serialized_options = b'\332A\004name\312\363\030\034\n\022security.roles.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002\036\022\034/v1/{name=tenants/*/roles/*}'
   _globals['_ROLESERVICE'].methods_by_name['ListRoles']._loaded_options = None
   _globals['_ROLESERVICE'].methods_by_name['ListRoles']._serialized_options = b'\332A\006parent\312\363\030\037\n\023security.roles.list\022\006parent \001\322\363\030\002\010\001\202\323\344\223\002\036\022\034/v1/{parent=tenants/*}/roles'
-  _globals['_ROLE']._serialized_start=264
-  _globals['_ROLE']._serialized_end=706
-  _globals['_ROLE_LABELSENTRY']._serialized_start=585
-  _globals['_ROLE_LABELSENTRY']._serialized_end=630
-  _globals['_GETROLEREQUEST']._serialized_start=708
-  _globals['_GETROLEREQUEST']._serialized_end=774
-  _globals['_LISTROLESREQUEST']._serialized_start=777
-  _globals['_LISTROLESREQUEST']._serialized_end=913
-  _globals['_LISTROLESRESPONSE']._serialized_start=915
-  _globals['_LISTROLESRESPONSE']._serialized_end=1001
-  _globals['_ROLESERVICE']._serialized_start=1004
-  _globals['_ROLESERVICE']._serialized_end=1357
+  _globals['_ROLESERVICE'].methods_by_name['CreateRole']._loaded_options = None
+  _globals['_ROLESERVICE'].methods_by_name['CreateRole']._serialized_options = b'\332A\023parent,role,role_id\312\363\030!\n\025security.roles.create\022\006parent \001\322\363\030\002\010\002\202\323\344\223\002$\"\034/v1/{parent=tenants/*}/roles:\004role'
+  _globals['_ROLESERVICE'].methods_by_name['UpdateRole']._loaded_options = None
+  _globals['_ROLESERVICE'].methods_by_name['UpdateRole']._serialized_options = b'\332A\020role,update_mask\312\363\030$\n\025security.roles.update\022\trole.name \001\322\363\030\002\010\002\202\323\344\223\002)2!/v1/{role.name=tenants/*/roles/*}:\004role'
+  _globals['_ROLESERVICE'].methods_by_name['DeleteRole']._loaded_options = None
+  _globals['_ROLESERVICE'].methods_by_name['DeleteRole']._serialized_options = b'\332A\004name\312\363\030\037\n\025security.roles.delete\022\004name \001\322\363\030\002\010\002\202\323\344\223\002\036*\034/v1/{name=tenants/*/roles/*}'
+  _globals['_ROLE']._serialized_start=327
+  _globals['_ROLE']._serialized_end=805
+  _globals['_ROLE_LABELSENTRY']._serialized_start=684
+  _globals['_ROLE_LABELSENTRY']._serialized_end=729
+  _globals['_GETROLEREQUEST']._serialized_start=807
+  _globals['_GETROLEREQUEST']._serialized_end=873
+  _globals['_LISTROLESREQUEST']._serialized_start=876
+  _globals['_LISTROLESREQUEST']._serialized_end=1012
+  _globals['_LISTROLESRESPONSE']._serialized_start=1014
+  _globals['_LISTROLESRESPONSE']._serialized_end=1100
+  _globals['_CREATEROLEREQUEST']._serialized_start=1103
+  _globals['_CREATEROLEREQUEST']._serialized_end=1327
+  _globals['_UPDATEROLEREQUEST']._serialized_start=1329
+  _globals['_UPDATEROLEREQUEST']._serialized_end=1456
+  _globals['_DELETEROLEREQUEST']._serialized_start=1458
+  _globals['_DELETEROLEREQUEST']._serialized_end=1547
+  _globals['_ROLESERVICE']._serialized_start=1550
+  _globals['_ROLESERVICE']._serialized_end=2455
 # @@protoc_insertion_point(module_scope)

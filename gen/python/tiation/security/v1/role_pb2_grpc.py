@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from tiation.security.v1 import role_pb2 as tiation_dot_security_dot_v1_dot_role__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
@@ -26,7 +27,8 @@ if _version_not_supported:
 
 
 class RoleServiceStub:
-    """Knows the roles. The ones that ship with the platform live in `tenants/system` and may be bound everywhere.
+    """Keeps the roles. The ones that ship with the platform live in `tenants/system`, may be bound everywhere and are never
+    changed; a tenant adds its own.
     """
 
     def __init__(self, channel):
@@ -45,10 +47,26 @@ class RoleServiceStub:
                 request_serializer=tiation_dot_security_dot_v1_dot_role__pb2.ListRolesRequest.SerializeToString,
                 response_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.ListRolesResponse.FromString,
                 _registered_method=True)
+        self.CreateRole = channel.unary_unary(
+                '/tiation.security.v1.RoleService/CreateRole',
+                request_serializer=tiation_dot_security_dot_v1_dot_role__pb2.CreateRoleRequest.SerializeToString,
+                response_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.Role.FromString,
+                _registered_method=True)
+        self.UpdateRole = channel.unary_unary(
+                '/tiation.security.v1.RoleService/UpdateRole',
+                request_serializer=tiation_dot_security_dot_v1_dot_role__pb2.UpdateRoleRequest.SerializeToString,
+                response_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.Role.FromString,
+                _registered_method=True)
+        self.DeleteRole = channel.unary_unary(
+                '/tiation.security.v1.RoleService/DeleteRole',
+                request_serializer=tiation_dot_security_dot_v1_dot_role__pb2.DeleteRoleRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class RoleServiceServicer:
-    """Knows the roles. The ones that ship with the platform live in `tenants/system` and may be bound everywhere.
+    """Keeps the roles. The ones that ship with the platform live in `tenants/system`, may be bound everywhere and are never
+    changed; a tenant adds its own.
     """
 
     def GetRole(self, request, context):
@@ -60,6 +78,27 @@ class RoleServiceServicer:
 
     def ListRoles(self, request, context):
         """Lists them, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRole(self, request, context):
+        """Creates one role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRole(self, request, context):
+        """Changes one role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRole(self, request, context):
+        """Deletes one role. One that is bound is refused, with the bindings' names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +117,21 @@ def add_RoleServiceServicer_to_server(servicer, server):
                     request_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.ListRolesRequest.FromString,
                     response_serializer=tiation_dot_security_dot_v1_dot_role__pb2.ListRolesResponse.SerializeToString,
             ),
+            'CreateRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRole,
+                    request_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.CreateRoleRequest.FromString,
+                    response_serializer=tiation_dot_security_dot_v1_dot_role__pb2.Role.SerializeToString,
+            ),
+            'UpdateRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRole,
+                    request_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.UpdateRoleRequest.FromString,
+                    response_serializer=tiation_dot_security_dot_v1_dot_role__pb2.Role.SerializeToString,
+            ),
+            'DeleteRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRole,
+                    request_deserializer=tiation_dot_security_dot_v1_dot_role__pb2.DeleteRoleRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tiation.security.v1.RoleService', rpc_method_handlers)
@@ -87,7 +141,8 @@ def add_RoleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RoleService:
-    """Knows the roles. The ones that ship with the platform live in `tenants/system` and may be bound everywhere.
+    """Keeps the roles. The ones that ship with the platform live in `tenants/system`, may be bound everywhere and are never
+    changed; a tenant adds its own.
     """
 
     @staticmethod
@@ -134,6 +189,87 @@ class RoleService:
             '/tiation.security.v1.RoleService/ListRoles',
             tiation_dot_security_dot_v1_dot_role__pb2.ListRolesRequest.SerializeToString,
             tiation_dot_security_dot_v1_dot_role__pb2.ListRolesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.security.v1.RoleService/CreateRole',
+            tiation_dot_security_dot_v1_dot_role__pb2.CreateRoleRequest.SerializeToString,
+            tiation_dot_security_dot_v1_dot_role__pb2.Role.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.security.v1.RoleService/UpdateRole',
+            tiation_dot_security_dot_v1_dot_role__pb2.UpdateRoleRequest.SerializeToString,
+            tiation_dot_security_dot_v1_dot_role__pb2.Role.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.security.v1.RoleService/DeleteRole',
+            tiation_dot_security_dot_v1_dot_role__pb2.DeleteRoleRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Roles: named sets of permissions."""
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from tiation.security.v1 import role_pb2 as _role_pb2
 import abc as _abc_1
@@ -13,16 +14,26 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RoleServiceStub:
-    """Knows the roles. The ones that ship with the platform live in `tenants/system` and may be bound everywhere."""
+    """Keeps the roles. The ones that ship with the platform live in `tenants/system`, may be bound everywhere and are never
+    changed; a tenant adds its own.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRole: _aio.UnaryUnaryMultiCallable[_role_pb2.GetRoleRequest, _role_pb2.Role]
     """Returns one role."""
     ListRoles: _aio.UnaryUnaryMultiCallable[_role_pb2.ListRolesRequest, _role_pb2.ListRolesResponse]
     """Lists them, by name."""
+    CreateRole: _aio.UnaryUnaryMultiCallable[_role_pb2.CreateRoleRequest, _role_pb2.Role]
+    """Creates one role."""
+    UpdateRole: _aio.UnaryUnaryMultiCallable[_role_pb2.UpdateRoleRequest, _role_pb2.Role]
+    """Changes one role."""
+    DeleteRole: _aio.UnaryUnaryMultiCallable[_role_pb2.DeleteRoleRequest, _empty_pb2.Empty]
+    """Deletes one role. One that is bound is refused, with the bindings' names."""
 
 class RoleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Knows the roles. The ones that ship with the platform live in `tenants/system` and may be bound everywhere."""
+    """Keeps the roles. The ones that ship with the platform live in `tenants/system`, may be bound everywhere and are never
+    changed; a tenant adds its own.
+    """
 
     @_abc_1.abstractmethod
     def GetRole(
@@ -39,5 +50,29 @@ class RoleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_role_pb2.ListRolesRequest, _abc.Awaitable[_role_pb2.ListRolesResponse]],
     ) -> _abc.Awaitable[_role_pb2.ListRolesResponse]:
         """Lists them, by name."""
+
+    @_abc_1.abstractmethod
+    def CreateRole(
+        self,
+        request: _role_pb2.CreateRoleRequest,
+        context: _aio.ServicerContext[_role_pb2.CreateRoleRequest, _abc.Awaitable[_role_pb2.Role]],
+    ) -> _abc.Awaitable[_role_pb2.Role]:
+        """Creates one role."""
+
+    @_abc_1.abstractmethod
+    def UpdateRole(
+        self,
+        request: _role_pb2.UpdateRoleRequest,
+        context: _aio.ServicerContext[_role_pb2.UpdateRoleRequest, _abc.Awaitable[_role_pb2.Role]],
+    ) -> _abc.Awaitable[_role_pb2.Role]:
+        """Changes one role."""
+
+    @_abc_1.abstractmethod
+    def DeleteRole(
+        self,
+        request: _role_pb2.DeleteRoleRequest,
+        context: _aio.ServicerContext[_role_pb2.DeleteRoleRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """Deletes one role. One that is bound is refused, with the bindings' names."""
 
 def add_RoleServiceServicer_to_server(servicer: RoleServiceServicer, server: _aio.Server) -> None: ...

@@ -31,9 +31,10 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
+from tiation.security.v1 import limits_pb2 as tiation_dot_security_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/tenant.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\x90\x03\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32\'.tiation.security.v1.Tenant.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\"\n\x0c\x64isplay_name\x18\x07 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:C\xea\x41@\n\x1bsecurity.tiation.dev/Tenant\x12\x10tenants/{tenant}*\x07tenants2\x06tenant\"F\n\x10GetTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\"V\n\x12ListTenantsRequest\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"\\\n\x13ListTenantsResponse\x12,\n\x07tenants\x18\x01 \x03(\x0b\x32\x1b.tiation.security.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb4\x01\n\x13\x43reateTenantRequest\x12?\n\ttenant_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x37\n\x06tenant\x18\x03 \x01(\x0b\x32\x1b.tiation.security.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x85\x01\n\x13UpdateTenantRequest\x12\x37\n\x06tenant\x18\x01 \x01(\x0b\x32\x1b.tiation.security.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"]\n\x13\x44\x65leteTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\xe9\x06\n\rTenantService\x12\x9c\x01\n\tGetTenant\x12%.tiation.security.v1.GetTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"K\xda\x41\x04name\xca\xf3\x18\x1e\n\x14security.tenants.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=tenants/*}\x12\x98\x01\n\x0bListTenants\x12\'.tiation.security.v1.ListTenantsRequest\x1a(.tiation.security.v1.ListTenantsResponse\"6\xca\xf3\x18\x19\n\x15security.tenants.list \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenants\x12\xac\x01\n\x0c\x43reateTenant\x12(.tiation.security.v1.CreateTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"U\xda\x41\x10tenant,tenant_id\xca\xf3\x18\x1d\n\x17security.tenants.create \x01\x30\x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/tenants:\x06tenant\x12\xc9\x01\n\x0cUpdateTenant\x12(.tiation.security.v1.UpdateTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"r\xda\x41\x12tenant,update_mask\xca\xf3\x18(\n\x17security.tenants.update\x12\x0btenant.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02%2\x1b/v1/{tenant.name=tenants/*}:\x06tenant\x12\xa2\x01\n\x0c\x44\x65leteTenant\x12(.tiation.security.v1.DeleteTenantRequest\x1a\x16.google.protobuf.Empty\"P\xda\x41\x04name\xca\xf3\x18#\n\x17security.tenants.delete\x12\x04name \x01\x30\x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=tenants/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/tenant.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\x1a tiation/security/v1/limits.proto\"\x80\x04\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32\'.tiation.security.v1.Tenant.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\"\n\x0c\x64isplay_name\x18\x07 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12\x31\n\x06limits\x18\x08 \x01(\x0b\x32\x1b.tiation.security.v1.LimitsB\x04\xe2\x41\x01\x01\x12;\n\x10principal_limits\x18\t \x01(\x0b\x32\x1b.tiation.security.v1.LimitsB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:C\xea\x41@\n\x1bsecurity.tiation.dev/Tenant\x12\x10tenants/{tenant}*\x07tenants2\x06tenant\"F\n\x10GetTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\"V\n\x12ListTenantsRequest\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"\\\n\x13ListTenantsResponse\x12,\n\x07tenants\x18\x01 \x03(\x0b\x32\x1b.tiation.security.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb4\x01\n\x13\x43reateTenantRequest\x12?\n\ttenant_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x37\n\x06tenant\x18\x03 \x01(\x0b\x32\x1b.tiation.security.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x85\x01\n\x13UpdateTenantRequest\x12\x37\n\x06tenant\x18\x01 \x01(\x0b\x32\x1b.tiation.security.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"]\n\x13\x44\x65leteTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Tenant\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\xe9\x06\n\rTenantService\x12\x9c\x01\n\tGetTenant\x12%.tiation.security.v1.GetTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"K\xda\x41\x04name\xca\xf3\x18\x1e\n\x14security.tenants.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=tenants/*}\x12\x98\x01\n\x0bListTenants\x12\'.tiation.security.v1.ListTenantsRequest\x1a(.tiation.security.v1.ListTenantsResponse\"6\xca\xf3\x18\x19\n\x15security.tenants.list \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenants\x12\xac\x01\n\x0c\x43reateTenant\x12(.tiation.security.v1.CreateTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"U\xda\x41\x10tenant,tenant_id\xca\xf3\x18\x1d\n\x17security.tenants.create \x01\x30\x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/tenants:\x06tenant\x12\xc9\x01\n\x0cUpdateTenant\x12(.tiation.security.v1.UpdateTenantRequest\x1a\x1b.tiation.security.v1.Tenant\"r\xda\x41\x12tenant,update_mask\xca\xf3\x18(\n\x17security.tenants.update\x12\x0btenant.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02%2\x1b/v1/{tenant.name=tenants/*}:\x06tenant\x12\xa2\x01\n\x0c\x44\x65leteTenant\x12(.tiation.security.v1.DeleteTenantRequest\x1a\x16.google.protobuf.Empty\"P\xda\x41\x04name\xca\xf3\x18#\n\x17security.tenants.delete\x12\x04name \x01\x30\x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=tenants/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +57,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT'].fields_by_name['labels']._serialized_options = b'\342A\001\001\272H\005\232\001\002\020@'
   _globals['_TENANT'].fields_by_name['display_name']._loaded_options = None
   _globals['_TENANT'].fields_by_name['display_name']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
+  _globals['_TENANT'].fields_by_name['limits']._loaded_options = None
+  _globals['_TENANT'].fields_by_name['limits']._serialized_options = b'\342A\001\001'
+  _globals['_TENANT'].fields_by_name['principal_limits']._loaded_options = None
+  _globals['_TENANT'].fields_by_name['principal_limits']._serialized_options = b'\342A\001\001'
   _globals['_TENANT']._loaded_options = None
   _globals['_TENANT']._serialized_options = b'\352A@\n\033security.tiation.dev/Tenant\022\020tenants/{tenant}*\007tenants2\006tenant'
   _globals['_GETTENANTREQUEST'].fields_by_name['name']._loaded_options = None
@@ -88,22 +93,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTSERVICE'].methods_by_name['UpdateTenant']._serialized_options = b'\332A\022tenant,update_mask\312\363\030(\n\027security.tenants.update\022\013tenant.name \001\322\363\030\002\010\002\202\323\344\223\002%2\033/v1/{tenant.name=tenants/*}:\006tenant'
   _globals['_TENANTSERVICE'].methods_by_name['DeleteTenant']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['DeleteTenant']._serialized_options = b'\332A\004name\312\363\030#\n\027security.tenants.delete\022\004name \0010\001\322\363\030\002\010\002\202\323\344\223\002\026*\024/v1/{name=tenants/*}'
-  _globals['_TENANT']._serialized_start=329
-  _globals['_TENANT']._serialized_end=729
-  _globals['_TENANT_LABELSENTRY']._serialized_start=615
-  _globals['_TENANT_LABELSENTRY']._serialized_end=660
-  _globals['_GETTENANTREQUEST']._serialized_start=731
-  _globals['_GETTENANTREQUEST']._serialized_end=801
-  _globals['_LISTTENANTSREQUEST']._serialized_start=803
-  _globals['_LISTTENANTSREQUEST']._serialized_end=889
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=891
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=983
-  _globals['_CREATETENANTREQUEST']._serialized_start=986
-  _globals['_CREATETENANTREQUEST']._serialized_end=1166
-  _globals['_UPDATETENANTREQUEST']._serialized_start=1169
-  _globals['_UPDATETENANTREQUEST']._serialized_end=1302
-  _globals['_DELETETENANTREQUEST']._serialized_start=1304
-  _globals['_DELETETENANTREQUEST']._serialized_end=1397
-  _globals['_TENANTSERVICE']._serialized_start=1400
-  _globals['_TENANTSERVICE']._serialized_end=2273
+  _globals['_TENANT']._serialized_start=363
+  _globals['_TENANT']._serialized_end=875
+  _globals['_TENANT_LABELSENTRY']._serialized_start=761
+  _globals['_TENANT_LABELSENTRY']._serialized_end=806
+  _globals['_GETTENANTREQUEST']._serialized_start=877
+  _globals['_GETTENANTREQUEST']._serialized_end=947
+  _globals['_LISTTENANTSREQUEST']._serialized_start=949
+  _globals['_LISTTENANTSREQUEST']._serialized_end=1035
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=1037
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=1129
+  _globals['_CREATETENANTREQUEST']._serialized_start=1132
+  _globals['_CREATETENANTREQUEST']._serialized_end=1312
+  _globals['_UPDATETENANTREQUEST']._serialized_start=1315
+  _globals['_UPDATETENANTREQUEST']._serialized_end=1448
+  _globals['_DELETETENANTREQUEST']._serialized_start=1450
+  _globals['_DELETETENANTREQUEST']._serialized_end=1543
+  _globals['_TENANTSERVICE']._serialized_start=1546
+  _globals['_TENANTSERVICE']._serialized_end=2419
 # @@protoc_insertion_point(module_scope)

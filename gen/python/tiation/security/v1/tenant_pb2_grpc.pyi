@@ -24,7 +24,7 @@ class TenantServiceStub:
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.Tenant]
     """Creates a tenant. Needs the permission on the platform itself (`tenants/system`)."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]
-    """Changes a tenant's display name or labels."""
+    """Changes a tenant's display name, limits or labels."""
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.DeleteTenantRequest, _empty_pb2.Empty]
     """Deletes a tenant: from then on nobody acts in it, and its name is never given again. `default` and `system`
     cannot be deleted.
@@ -63,7 +63,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.UpdateTenantRequest,
         context: _aio.ServicerContext[_tenant_pb2.UpdateTenantRequest, _abc.Awaitable[_tenant_pb2.Tenant]],
     ) -> _abc.Awaitable[_tenant_pb2.Tenant]:
-        """Changes a tenant's display name or labels."""
+        """Changes a tenant's display name, limits or labels."""
 
     @_abc_1.abstractmethod
     def DeleteTenant(

@@ -1,0 +1,82 @@
+"""`access`: may somebody do something, and why."""
+
+from __future__ import annotations
+
+import click
+from tiation.security.v1 import access_pb2 as pb
+from tiation.security.v1 import access_pb2_grpc
+
+from cli.client import TIMEOUT_S, connect
+from cli.home import Home
+from cli.options import full_name, home_option, output_option, tenant_option
+from cli.output import as_json, print_json
+
+__all__ = ["access"]
+
+
+@click.group()
+def access() -> None:
+    """Ask who may do what, and why."""
+
+
+def _query(tenant: str, principal: str, permission: str, resource: str) -> pb.AccessQuery:
+    """The question; a resource may be short, `agents/triage`."""
+    place = resource if not resource or resource.startswith("tenants") else f"tenants/{tenant}/{resource}"
+    return pb.AccessQuery(principal=full_name(tenant, "principals", principal), permission=permission, resource=place)
+
+
+@access.command()
+@click.argument("principal")
+@click.argument("permission")
+@click.argument("resource", default="")
+@tenant_option
+@home_option
+@output_option
+def explain(principal: str, permission: str, resource: str, home: Home, tenant: str, output: str) -> None:
+    """Say whether PRINCIPAL has PERMISSION on RESOURCE, by what, or what comes nearest.
+
+    Without RESOURCE it is the tenant as a whole.
+
+    \b
+    Example:
+      tiation access explain ada orchestrator.runs.create agents/support-triage
+    """  # noqa: D301 -- \b is click's
+    query = _query(tenant, principal, permission, resource)
+    with connect(home, access_pb2_grpc.AccessServiceStub, tenant) as stub:
+        request = pb.ExplainAccessRequest(parent=f"tenants/{tenant}", query=query)
+        found = stub.ExplainAccess(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(found))
+        return
+    click.echo(found.reason if found.HasField("rule") else f"not allowed: {found.reason}")
+    for rule in found.near_misses:
+        by = f" through {' in '.join(rule.group_path)}" if rule.group_path else ""
+        click.echo(f"  {rule.binding}: {rule.role} on {rule.resource}{by}, {rule.lacks}")
+    click.echo(f"by revision {found.policy_revision} of the policy")
+
+
+@access.command()
+@click.argument("principal")
+@click.argument("permission")
+@click.argument("resource", default="")
+@tenant_option
+@home_option
+@output_option
+def check(principal: str, permission: str, resource: str, home: Home, tenant: str, output: str) -> None:
+    """Say whether PRINCIPAL has PERMISSION on RESOURCE; exits 1 when it does not.
+
+    Without RESOURCE it is the tenant as a whole.
+
+    \b
+    Example:
+      tiation access check ada orchestrator.runs.create agents/support-triage
+    """  # noqa: D301 -- \b is click's
+    query = _query(tenant, principal, permission, resource)
+    with connect(home, access_pb2_grpc.AccessServiceStub, tenant) as stub:
+        found = stub.CheckAccess(pb.CheckAccessRequest(parent=f"tenants/{tenant}", query=query), timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(found))
+    else:
+        click.echo("allowed" if found.allowed else "not allowed")
+    if not found.allowed:
+        raise click.exceptions.Exit(1)

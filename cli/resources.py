@@ -1,0 +1,198 @@
+"""The commands that every kind of resource in a tenant has: apply, list, get, delete.
+
+What is particular to a kind, its columns and further commands, is in `cli.commands`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.apply import bring, read_document, say_applied
+from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.home import Home
+from cli.options import full_name, home_option, output_option, split_name, tenant_option
+from cli.output import as_json, print_json, print_one, print_table
+
+__all__ = ["Kind", "add_apply", "add_create", "add_looking", "say_created"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resource, as the generated code knows it.
+
+    Attributes:
+        pb: the module of its messages.
+        stub: its generated stub.
+        message: its message's name, `Principal`.
+        singular: as requests name it, `principal`.
+        collection: as its names have it, `principals`.
+        group: the command's group, `principals`.
+        fields: what `apply` compares.
+        headings: the columns of `list`.
+        row: the columns' values of one.
+        complete: fills in what a file may leave out, given the tenant; or brings it into the platform's order.
+    """
+
+    pb: Any
+    stub: Callable[[Any], object]
+    message: str
+    singular: str
+    collection: str
+    group: str
+    fields: Sequence[str]
+    headings: Sequence[str]
+    row: Callable[[Any], Sequence[object]]
+    complete: Callable[[Any, str], None] = lambda _resource, _owner: None
+
+    def request(self, verb: str, **fields: object) -> Any:  # noqa: ANN401 -- any generated request
+        """A request: `Get`, `Create`, …; `ListPrincipals` is the plural's."""
+        return getattr(self.pb, f"{verb}{self.message}{'s' if verb == 'List' else ''}Request")(**fields)
+
+    def call(self, stub: Any, verb: str, **fields: object) -> Any:  # noqa: ANN401 -- any generated answer
+        """Ask for one of the standard methods."""
+        return getattr(stub, f"{verb}{self.message}")(self.request(verb, **fields), timeout=TIMEOUT_S)
+
+    def creation(self, owner: str, entry_id: str, resource: Any) -> dict[str, object]:  # noqa: ANN401
+        """The fields of a request to create one."""
+        return {"parent": f"tenants/{owner}", f"{self.singular}_id": entry_id, self.singular: resource}
+
+    def split(self, tenant: str, name: str) -> tuple[str, str, str]:
+        """The tenant, the id and the full name of one, from its short or full name."""
+        owner, entry_id = split_name(tenant, self.collection, name)
+        return owner, entry_id, full_name(owner, self.collection, entry_id)
+
+
+def _taught(text: str, example: str) -> Callable[[Any], Any]:
+    """Give a function its help, with an example."""
+
+    def teach(function: Any) -> Any:  # noqa: ANN401 -- a function that becomes a command
+        function.__doc__ = f"{text}\n\n\b\nExample:\n  tiation {example}\n"
+        return function
+
+    return teach
+
+
+def add_looking(group: click.Group, kind: Kind, example: str) -> None:
+    """Add `list`, `get` and `delete`."""
+
+    @group.command("list")
+    @tenant_option
+    @home_option
+    @output_option
+    @_taught(f"List the {kind.group}.", f"{kind.group} list")
+    def list_all(home: Home, tenant: str, output: str) -> None:
+        with connect(home, kind.stub, tenant) as stub:
+            method = getattr(stub, f"List{kind.message}s")
+            field = next(iter(kind.pb.DESCRIPTOR.message_types_by_name[f"List{kind.message}sResponse"].fields)).name
+            found = list(pages(method, kind.request("List", parent=f"tenants/{tenant}"), field))
+        if output == "json":
+            print_json([as_json(each) for each in found])
+        else:
+            print_table(kind.headings, [kind.row(each) for each in found])
+
+    @group.command()
+    @click.argument("name")
+    @tenant_option
+    @home_option
+    @output_option
+    @_taught(f"Show one of the {kind.group}.", f"{kind.group} get {example}")
+    def get(name: str, home: Home, tenant: str, output: str) -> None:
+        owner, _, full = kind.split(tenant, name)
+        with connect(home, kind.stub, owner) as stub:
+            found = kind.call(stub, "Get", name=full)
+        lines = [f"{heading}: {value}" for heading, value in zip(kind.headings, kind.row(found), strict=True)]
+        print_one(found, output, "\n".join(lines))
+
+    @group.command()
+    @click.argument("name")
+    @tenant_option
+    @home_option
+    @output_option
+    @_taught(f"Delete one of the {kind.group}.", f"{kind.group} delete {example}")
+    def delete(name: str, home: Home, tenant: str, output: str) -> None:
+        owner, _, full = kind.split(tenant, name)
+        with connect(home, kind.stub, owner) as stub:
+            kind.call(stub, "Delete", name=full)
+        if output == "json":
+            print_json({"name": full})
+        else:
+            click.echo(f"{full} deleted")
+
+
+def add_apply(group: click.Group, kind: Kind, example: str) -> None:
+    """Add `apply`."""
+
+    @group.command()
+    @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @tenant_option
+    @home_option
+    @output_option
+    @_taught(
+        f"Create the {kind.singular} that FILE describes, or update it to that.\n\n"
+        "FILE holds `name` and the fields of the contract, as YAML or JSON.",
+        f"{kind.group} apply {example}",
+    )
+    def apply(file: Path, home: Home, tenant: str, output: str) -> None:
+        document = read_document(file)
+        name = str(document.pop("name", "") or "")
+        if not name:
+            raise FileError(f"{file}: name is missing", file=file)
+        owner, entry_id, full = kind.split(tenant, name)
+        wanted = parse(document, getattr(kind.pb, kind.message)(), str(file))
+        wanted.name = full
+        kind.complete(wanted, owner)
+        with connect(home, kind.stub, owner) as stub:
+            found, what = bring(
+                wanted,
+                kind.fields,
+                get=lambda: kind.call(stub, "Get", name=full),
+                create=lambda: kind.call(stub, "Create", **kind.creation(owner, entry_id, wanted)),
+                update=lambda paths: kind.call(
+                    stub, "Update", **{kind.singular: wanted, "update_mask": {"paths": paths}}
+                ),
+            )
+        say_applied(found, what, output)
+
+
+def add_create(
+    group: click.Group,
+    kind: Kind,
+    text: str,
+    example: str,
+    options: Sequence[Callable[[Any], Any]],
+    make: Callable[..., Any],
+    say: Callable[[Any, str], None] | None = None,
+) -> None:
+    """Add `create NAME` with options of its own.
+
+    Args:
+        group: where.
+        kind: of what.
+        text: the help's first line.
+        example: what follows `tiation` in the example.
+        options: click's decorators, in the order of the help.
+        make: makes the resource's fields from the tenant and the options' values.
+        say: prints what was made, given it and `--output`; None for a line.
+    """
+
+    def create(name: str, home: Home, tenant: str, output: str, **values: Any) -> None:  # noqa: ANN401 -- any option
+        owner, entry_id, _ = kind.split(tenant, name)
+        resource = getattr(kind.pb, kind.message)(**make(owner, **values))
+        with connect(home, kind.stub, owner) as stub:
+            made = kind.call(stub, "Create", **kind.creation(owner, entry_id, resource))
+        (say or say_created)(made, output)
+
+    command = _taught(text, example)(create)
+    for option in (output_option, home_option, tenant_option, *reversed(options), click.argument("name")):
+        command = option(command)
+    group.command("create")(command)
+
+
+def say_created(resource: Any, output: str) -> None:  # noqa: ANN401 -- any resource's message
+    """Print that a resource was created."""
+    say_applied(resource, "created", output)
