@@ -18,18 +18,20 @@ from mesh.errors import Code, TiationError
 
 __all__ = [
     "SERVICES",
+    "AnalyticsSettings",
     "Endpoint",
     "EngineSettings",
     "GatewaySettings",
     "IntegrationSettings",
     "OrchestratorSettings",
+    "PriceSettings",
     "SecuritySettings",
     "Settings",
     "SettingsError",
     "load_settings",
 ]
 
-SERVICES = ("security", "engine", "integration", "orchestrator")
+SERVICES = ("security", "engine", "integration", "orchestrator", "analytics")
 """The services in the order in which they start."""
 
 _PREFIX = "TIATION_"
@@ -97,6 +99,25 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
     sql_drivers: tuple[str, ...] = ("sqlite",)
 
 
+class PriceSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a thousand tokens, rows or calls of one model or connection cost."""
+
+    tokens_in_1k: float = 0.0
+    tokens_out_1k: float = 0.0
+    rows_1k: float = 0.0
+    calls_1k: float = 0.0
+
+
+class AnalyticsSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Figures of calls and runs."""
+
+    minutes_kept_d: float = 3.0
+    hours_kept_d: float = 90.0
+    days_kept_d: float = 1100.0
+    max_series: int = 500
+    prices: Mapping[str, PriceSettings] = {}
+
+
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
@@ -116,6 +137,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     integration: IntegrationSettings = IntegrationSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
     services: Mapping[str, Endpoint] = {}
 
 

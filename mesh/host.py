@@ -133,7 +133,8 @@ class Host:
         self._stack.callback(spool.close)
         recorder = Recorder(service, database, spool)
         relay = Relay(recorder, database, channels)
-        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, Pages(_secret(state / "pages.key")))
+        pages = Pages(_secret(state / "pages.key"))
+        mesh = Mesh(settings, state, database, channels, sandbox, svid, registry, pages, recorder)
         built = await self._build(mesh)
         stages = Stages(
             CallMetrics(registry),

@@ -18,6 +18,7 @@ from mesh.channel import Channels
 from mesh.config import Settings
 from mesh.db import Database
 from mesh.pagination import Pages
+from mesh.record import Recorder
 from mesh.sandbox import SandboxPool
 from mesh.svid import SvidSource
 
@@ -44,6 +45,7 @@ class Mesh:
         svid: the service's own certificate and key, renewed as time goes on.
         registry: where the service's figures are collected.
         pages: makes and checks page tokens.
+        recorder: keeps records, also of what ends outside calls.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class Mesh:
     svid: SvidSource
     registry: CollectorRegistry
     pages: Pages
+    recorder: Recorder
 
 
 async def _nothing() -> None:

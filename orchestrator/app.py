@@ -8,6 +8,7 @@ from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
 from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
 from orchestrator.agents import Agents
+from orchestrator.ends import record_of
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow.check import FlowChecker
 from orchestrator.notices import Notices
@@ -22,7 +23,7 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.orchestrator
-    runs = RunStore()
+    runs = RunStore(lambda transaction, end: mesh.recorder.note(transaction, record_of(end)))
     agents = Agents(mesh.database, EntryStore(), runs)
     notices = Notices()
     models = ModelInputs()

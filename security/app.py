@@ -29,6 +29,7 @@ from security.bootstrap import (
 from security.directory import Directory
 from security.exchange import ApiKeyExchange
 from security.feed import PolicyFeed
+from security.records import RecordNews
 from security.seed import seed
 from security.servicers.api_keys import ApiKeyServicer
 from security.servicers.bindings import BindingServicer
@@ -61,8 +62,11 @@ async def build(mesh: Mesh) -> Service:
     authority = mesh_authority(home, settings)
     security = settings.security
 
+    news = RecordNews()
+
     async def drain() -> None:
         feed.close()
+        news.close()
 
     return Service(
         servicers=(
@@ -79,7 +83,7 @@ async def build(mesh: Mesh) -> Service:
             ),
             (
                 record_pb2_grpc.add_RecordServiceServicer_to_server,
-                RecordServicer(mesh.database, RecordStore(), mesh.pages, settings.trust_domain),
+                RecordServicer(mesh.database, RecordStore(), mesh.pages, settings.trust_domain, news),
             ),
         ),
         drain=drain,

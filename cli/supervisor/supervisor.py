@@ -33,7 +33,7 @@ from mesh.svid import write_private
 __all__ = ["StartError", "Supervisor"]
 
 CLONE = Path(__file__).parents[2]
-_ORDER = (("security",), ("engine", "integration", "orchestrator"), ("envoy",))
+_ORDER = (("security",), ("engine", "integration", "orchestrator", "analytics"), ("envoy",))
 """What starts together; security first, because the others wait for its policy."""
 _START_S = 60.0
 _ATTEMPTS = 3

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/policy.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"6\n\x13StreamPolicyRequest\x12\x1f\n\x0esince_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"_\n\x14StreamPolicyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x35\n\x08snapshot\x18\x02 \x01(\x0b\x32#.tiation.security.v1.PolicySnapshot\"\xec\x01\n\x0ePolicySnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04jwks\x18\x03 \x01(\t\x12\x0f\n\x07tenants\x18\x04 \x03(\t\x12.\n\x05roles\x18\x05 \x03(\x0b\x32\x1f.tiation.security.v1.PolicyRole\x12\x34\n\x08\x62indings\x18\x06 \x03(\x0b\x32\".tiation.security.v1.PolicyBinding\x12\x12\n\nprincipals\x18\x07 \x03(\t\"/\n\nPolicyRole\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\"P\n\rPolicyBinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t2\xbe\x01\n\rPolicyService\x12\xac\x01\n\x0cStreamPolicy\x12(.tiation.security.v1.StreamPolicyRequest\x1a).tiation.security.v1.StreamPolicyResponse\"E\xca\xf3\x18;\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x04\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/policy.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"6\n\x13StreamPolicyRequest\x12\x1f\n\x0esince_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"_\n\x14StreamPolicyResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x35\n\x08snapshot\x18\x02 \x01(\x0b\x32#.tiation.security.v1.PolicySnapshot\"\xec\x01\n\x0ePolicySnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04jwks\x18\x03 \x01(\t\x12\x0f\n\x07tenants\x18\x04 \x03(\t\x12.\n\x05roles\x18\x05 \x03(\x0b\x32\x1f.tiation.security.v1.PolicyRole\x12\x34\n\x08\x62indings\x18\x06 \x03(\x0b\x32\".tiation.security.v1.PolicyBinding\x12\x12\n\nprincipals\x18\x07 \x03(\t\"/\n\nPolicyRole\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bpermissions\x18\x02 \x03(\t\"P\n\rPolicyBinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t2\xc9\x01\n\rPolicyService\x12\xb7\x01\n\x0cStreamPolicy\x12(.tiation.security.v1.StreamPolicyRequest\x1a).tiation.security.v1.StreamPolicyResponse\"P\xca\xf3\x18\x46\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\tanalytics\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMPOLICYREQUEST'].fields_by_name['since_revision']._loaded_options = None
   _globals['_STREAMPOLICYREQUEST'].fields_by_name['since_revision']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_POLICYSERVICE'].methods_by_name['StreamPolicy']._loaded_options = None
-  _globals['_POLICYSERVICE'].methods_by_name['StreamPolicy']._serialized_options = b'\312\363\030;\032\010security\032\006engine\032\014orchestrator\032\013integration\032\nsupervisor \002\322\363\030\002\010\004'
+  _globals['_POLICYSERVICE'].methods_by_name['StreamPolicy']._serialized_options = b'\312\363\030F\032\010security\032\006engine\032\014orchestrator\032\013integration\032\tanalytics\032\nsupervisor \002\322\363\030\002\010\004'
   _globals['_STREAMPOLICYREQUEST']._serialized_start=150
   _globals['_STREAMPOLICYREQUEST']._serialized_end=204
   _globals['_STREAMPOLICYRESPONSE']._serialized_start=206
@@ -49,5 +49,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYBINDING']._serialized_start=591
   _globals['_POLICYBINDING']._serialized_end=671
   _globals['_POLICYSERVICE']._serialized_start=674
-  _globals['_POLICYSERVICE']._serialized_end=864
+  _globals['_POLICYSERVICE']._serialized_end=875
 # @@protoc_insertion_point(module_scope)
