@@ -2,80 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from analytics.facts import Fact
 from analytics.sketches import Distinct, Quantiles
 
-__all__ = ["Cell", "Gathered"]
+__all__ = ["SUMS", "Cell", "Gathered", "place_of"]
 
-_CANCELLED = 1
-K = TypeVar("K")
-_SUMS = (
+SUMS = (
     "calls", "duration_us", "tokens_in", "tokens_out", "usage_rows", "cost_nanos", "request_bytes", "response_bytes",
     "runs", "run_steps", "run_duration_us",
 )  # fmt: skip
+"""The numbers of a cell that just add up, in the order in which it holds them."""
+
+K = TypeVar("K")
+_NOTHING = [0] * len(SUMS)
+_OK, _CANCELLED = 0, 1
+_CALLS, _RUNS = SUMS.index("calls"), SUMS.index("runs")
+
+
+def place_of(name: str) -> int:
+    """Where a number stands among those that just add up."""
+    return SUMS.index(name)
 
 
 class Gathered:
-    """What a batch of facts adds to one series: sums, and the single values that sketches still have to see."""
+    """What a batch of facts adds to one series: sums, and the single values that sketches still have to see.
 
-    __slots__ = (*_SUMS, "codes", "durations_ms", "principals", "run_durations_ms", "run_states")
+    Attributes:
+        sums: in the order of `SUMS`.
+        codes: calls by `google.rpc.Code`.
+        run_states: ended runs by state; None where none has ended.
+        durations_ms: of calls.
+        run_durations_ms: of runs, likewise.
+        principals: on whose behalf.
+    """
+
+    __slots__ = ("codes", "durations_ms", "principals", "run_durations_ms", "run_states", "sums")
 
     def __init__(self) -> None:
-        for name in _SUMS:
-            setattr(self, name, 0)
+        self.sums = _NOTHING
         self.codes: dict[int, int] = {}
-        self.run_states: dict[str, int] = {}
+        self.run_states: dict[str, int] | None = None
         self.durations_ms: list[float] = []
-        self.run_durations_ms: list[float] = []
+        self.run_durations_ms: list[float] | None = None
         self.principals: set[str] = set()
-
-    calls: int
-    duration_us: int
-    tokens_in: int
-    tokens_out: int
-    usage_rows: int
-    cost_nanos: int
-    request_bytes: int
-    response_bytes: int
-    runs: int
-    run_steps: int
-    run_duration_us: int
 
     def add(self, fact: Fact, principal: str, cost_nanos: int) -> None:
         """Count a fact."""
         if principal:
             self.principals.add(principal)
         if fact.run_state:
-            self.runs += 1
-            self.run_states[fact.run_state] = self.run_states.get(fact.run_state, 0) + 1
-            self.run_steps += fact.steps
-            self.run_duration_us += round(fact.duration_ms * 1000)
-            self.run_durations_ms.append(fact.duration_ms)
-            return
-        self.calls += 1
-        self.codes[fact.code] = self.codes.get(fact.code, 0) + 1
-        if not fact.streamed:
-            self.duration_us += round(fact.duration_ms * 1000)
-            self.durations_ms.append(fact.duration_ms)
-        self.request_bytes += fact.request_bytes
-        self.response_bytes += fact.response_bytes
-        self.tokens_in += fact.usage.tokens_in
-        self.tokens_out += fact.usage.tokens_out
-        self.usage_rows += fact.usage.rows
-        self.cost_nanos += cost_nanos
+            more = [0, 0, 0, 0, 0, 0, 0, 0, 1, fact.steps, round(fact.duration_ms * 1000)]
+            self._add_runs({fact.run_state: 1}, [fact.duration_ms])
+        else:
+            duration_us = 0
+            if not fact.streamed:
+                duration_us = round(fact.duration_ms * 1000)
+                self.durations_ms.append(fact.duration_ms)
+            more = [1, duration_us, *fact.usage, cost_nanos, fact.request_bytes, fact.response_bytes, 0, 0, 0]
+            self.codes[fact.code] = self.codes.get(fact.code, 0) + 1
+        self.sums = more if self.sums is _NOTHING else [a + b for a, b in zip(self.sums, more, strict=True)]
+
+    def merge(self, other: Gathered) -> None:
+        """Count what another one has."""
+        if self.sums is _NOTHING:
+            self.sums = other.sums
+        else:
+            self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        _count(self.codes, other.codes)
+        if other.run_states is not None:
+            self._add_runs(other.run_states, other.run_durations_ms or [])
+        self.durations_ms += other.durations_ms
+        self.principals |= other.principals
+
+    def _add_runs(self, states: Mapping[str, int], durations_ms: list[float]) -> None:
+        """Count ends of runs, of which most batches have none."""
+        if self.run_states is None:
+            self.run_states, self.run_durations_ms = {}, []
+        _count(self.run_states, states)
+        self.run_durations_ms = [*(self.run_durations_ms or []), *durations_ms]
 
 
 class Cell:
     """The totals of one series in one bucket, or of several put together.
 
     Attributes:
-        sums: the numbers that just add up, by name.
+        sums: the numbers that just add up, in the order of `SUMS`.
         codes: calls by `google.rpc.Code`.
         run_states: ended runs by state.
-        latency: of calls that are no streams, milliseconds; None where there was no call, or where nobody asked for it.
+        latency: of calls that are no streams, milliseconds; None where there was none, or where nobody asked for it.
         run_latency: of runs, likewise.
         principals: on whose behalf.
     """
@@ -84,66 +101,70 @@ class Cell:
 
     def __init__(
         self,
-        sums: Mapping[str, int] | None = None,
-        codes: Mapping[int, int] | None = None,
-        run_states: Mapping[str, int] | None = None,
+        sums: Sequence[int] = _NOTHING,
+        codes: dict[int, int] | None = None,
+        run_states: dict[str, int] | None = None,
         latency: bytes | None = None,
         run_latency: bytes | None = None,
         principals: bytes | None = None,
     ) -> None:
-        self.sums = dict(sums) if sums is not None else dict.fromkeys(_SUMS, 0)
-        self.codes = dict(codes or {})
-        self.run_states = dict(run_states or {})
+        self.sums = sums
+        self.codes = codes if codes is not None else {}
+        self.run_states = run_states if run_states is not None else {}
         self.latency = Quantiles(latency) if latency is not None else None
         self.run_latency = Quantiles(run_latency) if run_latency is not None else None
         self.principals = Distinct(principals) if principals is not None else None
 
-    @staticmethod
-    def sum_names() -> tuple[str, ...]:
-        """The names of the numbers that just add up."""
-        return _SUMS
+    @property
+    def calls(self) -> int:
+        """How many calls there were."""
+        return self.sums[_CALLS]
+
+    @property
+    def runs(self) -> int:
+        """How many runs ended."""
+        return self.sums[_RUNS]
 
     @property
     def errors(self) -> int:
         """Calls that did not end well; those that the caller gave up are none of them."""
-        return self.sums["calls"] - self.codes.get(0, 0) - self.codes.get(_CANCELLED, 0)
-
-    @property
-    def weight(self) -> int:
-        """How much there is of it: what decides whether a series is kept apart."""
-        return self.sums["calls"] + self.sums["runs"]
+        return self.calls - self.codes.get(_OK, 0) - self.codes.get(_CANCELLED, 0)
 
     def add(self, more: Gathered) -> None:
         """Count what a batch gathered."""
-        sums = self.sums
-        for name in _SUMS:
-            sums[name] += getattr(more, name)
+        self.sums = [a + b for a, b in zip(self.sums, more.sums, strict=True)]
         _count(self.codes, more.codes)
-        _count(self.run_states, more.run_states)
         if more.durations_ms:
-            self.latency = self.latency or Quantiles()
+            if self.latency is None:
+                self.latency = Quantiles()
             self.latency.add(more.durations_ms)
-        if more.run_durations_ms:
-            self.run_latency = self.run_latency or Quantiles()
-            self.run_latency.add(more.run_durations_ms)
+        if more.run_states is not None:
+            _count(self.run_states, more.run_states)
+            if self.run_latency is None:
+                self.run_latency = Quantiles()
+            self.run_latency.add(more.run_durations_ms or [])
         if more.principals:
-            self.principals = self.principals or Distinct()
+            if self.principals is None:
+                self.principals = Distinct()
             self.principals.add(more.principals)
 
     def merge(self, other: Cell) -> None:
         """Put another cell's totals to this one's."""
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
+        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
         _count(self.codes, other.codes)
-        _count(self.run_states, other.run_states)
+        if other.run_states:
+            _count(self.run_states, other.run_states)
         if other.latency is not None:
-            self.latency = self.latency or Quantiles()
+            if self.latency is None:
+                self.latency = Quantiles()
             self.latency.merge(other.latency)
         if other.run_latency is not None:
-            self.run_latency = self.run_latency or Quantiles()
+            if self.run_latency is None:
+                self.run_latency = Quantiles()
             self.run_latency.merge(other.run_latency)
         if other.principals is not None:
-            self.principals = self.principals or Distinct()
+            if self.principals is None:
+                self.principals = Distinct()
             self.principals.merge(other.principals)
 
 

@@ -16,7 +16,8 @@ from analytics.errors import CursorMovedError, FeedBrokenError
 from analytics.facts import Prices
 from analytics.figures import Figures
 from analytics.ports import Batch, Feed, RollupRows
-from analytics.rollups import Pending, Rollups
+from analytics.rollups import Rollups
+from analytics.tally import Pending
 from mesh.db import Database
 
 __all__ = ["Ingest"]
@@ -138,7 +139,7 @@ class Ingest:
             )
         except BaseException:
             self._figures.failures.inc()
-            self._rollups.lost()
+            self._rollups.forget()
             raise
         self._figures.write_seconds.observe(time.perf_counter() - began)
         self._figures.counted.inc(pending.facts)

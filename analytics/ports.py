@@ -29,6 +29,7 @@ class SeriesRow(NamedTuple):
 
     series_id: int
     values: tuple[str, ...]
+    last_day: int
 
 
 class Row(NamedTuple):
@@ -102,13 +103,11 @@ class RollupRows(Protocol):
     def series(self, connection: Transaction, tenant: str, cube: str) -> list[SeriesRow]:
         """Every series of a tenant's cube."""
 
-    def series_id(
-        self, connection: Transaction, tenant: str, cube: str, values: tuple[str, ...], most: int, day: int
-    ) -> int | None:
-        """The id of a series, made where there is none; None where there are too many."""
+    def add_series(self, connection: Transaction, tenant: str, cube: str, values: tuple[str, ...], day: int) -> int:
+        """A new series; returns its id."""
 
-    def touch(self, connection: Transaction, series_ids: Collection[int], day: int) -> None:
-        """Note that series are in use."""
+    def touch(self, connection: Transaction, series_ids: Collection[int], day: int) -> bool:
+        """Note that series are in use on a day; false where some are not there any more."""
 
     def cells(self, connection: Transaction, group: Group, series_ids: Collection[int]) -> dict[int, Cell]:
         """What some series of a bucket came to so far."""

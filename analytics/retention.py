@@ -69,9 +69,9 @@ class Retention:
     def _expire(self, transaction: Transaction, granularity: str, before: int) -> int:
         dropped = self._rows.expire(transaction, granularity, before)
         if dropped:
-            self._rollups.lost()  # a late record of a forgotten bucket must not bring it back as it was
+            self._rollups.forget()  # a late record of a forgotten bucket must not bring it back as it was
         return dropped
 
     def _forget_series(self, transaction: Transaction, before: int) -> None:
         if self._rows.forget_series(transaction, before):
-            self._rollups.lost()
+            self._rollups.forget()

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    LargeBinary,
-    column,
-    delete,
-    func,
-    select,
-    table,
-    update,
-)
-from sqlalchemy import (
-    Row as SqlRow,
-)
+from sqlalchemy import ColumnElement, Connection, column, delete, func, insert, select, table, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from analytics.buckets import Span
-from analytics.cells import Cell
+from analytics.cells import SUMS, Cell
 from analytics.dimensions import DIMENSIONS
 from analytics.ports import Group, Row, SeriesRow
 
 __all__ = ["RollupStore"]
 
 _CURSOR = "records"
-_SUMS = Cell.sum_names()
 _COUNTS = ("codes", "run_states")
 _SKETCHES = ("latency", "run_latency", "principals")
 _KEY = ("granularity", "tenant", "cube", "bucket", "series")
@@ -41,13 +27,20 @@ _cursors = table("cursors", column("name"), column("position"))
 _series = table("series", *(column(name) for name in ("id", "tenant", "cube", *DIMENSIONS, "last_day")))
 _rollups = table(
     "rollups",
-    *(column(name) for name in (*_KEY, *_SUMS, *_COUNTS)),
-    *(column(name, LargeBinary) for name in _SKETCHES),
+    *(column(name) for name in (*_KEY, *SUMS, *_COUNTS, *_SKETCHES)),
 )
+_ALL = (*SUMS, *_COUNTS, *_SKETCHES)
+
+_ADD_SERIES = insert(_series).returning(_series.c.id)
+_decode_codes = msgspec.json.Decoder(dict[int, int]).decode
+_decode_states = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class RollupStore:
     """Statements on a connection; each method runs inside the caller's transaction."""
+
+    def __init__(self) -> None:
+        self._upserts: dict[str, tuple[str, Sequence[str] | None]] = {}
 
     def position(self, connection: Connection) -> int:
         """The sequence of the last record that has been counted."""
@@ -61,38 +54,29 @@ class RollupStore:
 
     def series(self, connection: Connection, tenant: str, cube: str) -> list[SeriesRow]:
         """Every series of a tenant's cube."""
-        statement = select(_series.c.id, *(_series.c[name] for name in DIMENSIONS)).where(*_of(_series, tenant, cube))
-        return [SeriesRow(row[0], tuple(row[1:])) for row in connection.execute(statement)]
+        columns = (_series.c[name] for name in ("id", *DIMENSIONS, "last_day"))
+        found = connection.execute(select(*columns).where(*_of(_series, tenant, cube)))
+        return [SeriesRow(row[0], tuple(row[1:-1]), row[-1]) for row in found]
 
-    def series_id(
-        self, connection: Connection, tenant: str, cube: str, values: tuple[str, ...], most: int, day: int
-    ) -> int | None:
-        """The id of a series; a new one is made while the cube has fewer than `most`, else None is returned."""
-        named = dict(zip(DIMENSIONS, values, strict=True))
-        same = (*_of(_series, tenant, cube), *(_series.c[name] == value for name, value in named.items()))
-        found = connection.execute(select(_series.c.id).where(*same)).scalar_one_or_none()
-        if found is not None:
-            return int(found)
-        number = connection.execute(
-            select(func.count()).select_from(_series).where(*_of(_series, tenant, cube))
-        ).scalar_one()
-        if number >= most:
-            return None
-        row = {"tenant": tenant, "cube": cube, **named, "last_day": day}
-        return int(connection.execute(_insert(connection, _series).values(row).returning(_series.c.id)).scalar_one())
+    def add_series(self, connection: Connection, tenant: str, cube: str, values: tuple[str, ...], day: int) -> int:
+        """Keep a new series and return its id."""
+        row = {"tenant": tenant, "cube": cube, **dict(zip(DIMENSIONS, values, strict=True)), "last_day": day}
+        return int(connection.execute(_ADD_SERIES, row).scalar_one())
 
-    def touch(self, connection: Connection, series_ids: Collection[int], day: int) -> None:
-        """Note that series have rows in a day's bucket."""
+    def touch(self, connection: Connection, series_ids: Collection[int], day: int) -> bool:
+        """Note that series have rows in a day's bucket; false where some are gone, or were noted by somebody else."""
+        touched = 0
         for chunk in _chunks(series_ids):
             used = (_series.c.id.in_(chunk), _series.c.last_day < day)
-            connection.execute(update(_series).where(*used).values(last_day=day))
+            touched += connection.execute(update(_series).where(*used).values(last_day=day)).rowcount
+        return touched == len(series_ids)
 
     def cells(self, connection: Connection, group: Group, series_ids: Collection[int]) -> dict[int, Cell]:
         """What these series of a bucket came to so far; those with nothing are left out."""
         found: dict[int, Cell] = {}
         for chunk in _chunks(series_ids):
             statement = select(_rollups).where(*_in(group), _rollups.c.series.in_(chunk))
-            found |= {row.series: _cell(row, (*_SUMS, *_COUNTS, *_SKETCHES)) for row in connection.execute(statement)}
+            found |= {row.series: _cell(tuple(row)[5:]) for row in connection.execute(statement)}
         return found
 
     def count(self, connection: Connection, group: Group) -> int:
@@ -104,9 +88,24 @@ class RollupStore:
         rows = [_values(group, series_id, cell) for group, series_id, cell in cells]
         if not rows:
             return
-        statement = _insert(connection, _rollups)
-        kept = {name: statement.excluded[name] for name in (*_SUMS, *_COUNTS, *_SKETCHES)}
-        connection.execute(statement.on_conflict_do_update(index_elements=_KEY, set_=kept), rows)
+        text, order = self._upsert(connection)
+        given: Any = [tuple(map(row.__getitem__, order)) for row in rows] if order is not None else rows
+        connection.exec_driver_sql(text, given)
+
+    def _upsert(self, connection: Connection) -> tuple[str, Sequence[str] | None]:
+        """The statement that keeps a cell, as the driver takes it, and the order of its values where that matters.
+
+        Compiled once: with thousands of rows a second SQLAlchemy would take longer over their values than the database.
+        """
+        dialect = connection.dialect
+        if dialect.name not in self._upserts:
+            statement = _insert(connection, _rollups)
+            kept = {name: statement.excluded[name] for name in _ALL}
+            made = statement.on_conflict_do_update(index_elements=_KEY, set_=kept).compile(
+                dialect=dialect, column_keys=[*_KEY, *_ALL]
+            )
+            self._upserts[dialect.name] = (made.string, made.positiontup if made.positional else None)
+        return self._upserts[dialect.name]
 
     def smallest(self, connection: Connection, group: Group, number: int, but: int) -> list[int]:
         """The `number` series of a bucket with the fewest calls and runs, except one."""
@@ -140,7 +139,7 @@ class RollupStore:
             columns: what of each cell is wanted: names of sums, counts and sketches.
             most: rows to read.
         """
-        wanted = tuple(name for name in (*_SUMS, *_COUNTS, *_SKETCHES) if name in columns)
+        wanted = tuple(name for name in _ALL if name in columns)
         chosen = select(_rollups.c.bucket, _rollups.c.series, *(_rollups.c[name] for name in wanted))
         chosen = chosen.where(*_within(tenant, cube, span))
         if series_ids is not None:
@@ -148,14 +147,15 @@ class RollupStore:
         found = connection.execute(chosen.limit(most + 1)).all()
         if len(found) > most:
             return None
-        return [Row(row.bucket, row.series, _cell(row, wanted)) for row in found]
+        make = _maker(wanted)
+        return [Row(row[0], row[1], make(row[2:])) for row in found]
 
     def scan(self, connection: Connection, tenant: str, cube: str, span: Span) -> Iterator[Row]:
         """The rows of a span by bucket and series, read as they are asked for."""
         ordered = select(_rollups).where(*_within(tenant, cube, span)).order_by(_rollups.c.bucket, _rollups.c.series)
         streamed = connection.execution_options(stream_results=True, yield_per=_CHUNK)
         for row in streamed.execute(ordered):
-            yield Row(row.bucket, row.series, _cell(row, (*_SUMS, *_COUNTS, *_SKETCHES)))
+            yield Row(row.bucket, row.series, _cell(tuple(row)[5:]))
 
     def expire(self, connection: Connection, granularity: str, before: int) -> int:
         """Forget buckets that began before then; returns how many rows those were."""
@@ -201,7 +201,7 @@ def _values(group: Group, series_id: int, cell: Cell) -> dict[str, Any]:
     return {
         **group._asdict(),
         "series": series_id,
-        **cell.sums,
+        **dict(zip(SUMS, cell.sums, strict=True)),
         "codes": msgspec.json.encode(cell.codes).decode(),
         "run_states": msgspec.json.encode(cell.run_states).decode(),
         "latency": cell.latency.dump() if cell.latency is not None else None,
@@ -210,15 +210,32 @@ def _values(group: Group, series_id: int, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _cell(row: SqlRow[Any], columns: Sequence[str]) -> Cell:
-    """A cell from what was read of it."""
-    found = row._mapping  # noqa: SLF001 -- SQLAlchemy's documented way to a row's names
-    return Cell(
-        {name: found[name] for name in _SUMS if name in columns},
-        msgspec.json.decode(found["codes"], type=dict[int, int]) if "codes" in columns else None,
-        msgspec.json.decode(found["run_states"], type=dict[str, int]) if "run_states" in columns else None,
-        *(found[name] if name in columns else None for name in _SKETCHES),
+def _cell(row: Sequence[Any]) -> Cell:
+    """A cell from all of its columns."""
+    return _maker(_ALL)(row)
+
+
+def _maker(columns: Sequence[str]) -> Callable[[Sequence[Any]], Cell]:
+    """What makes cells of rows with these columns, which stand in the order of all columns."""
+    places = [SUMS.index(name) for name in columns if name in SUMS]
+    codes, states, latency, run_latency, principals = (
+        columns.index(name) if name in columns else None for name in (*_COUNTS, *_SKETCHES)
     )
+
+    def make(row: Sequence[Any]) -> Cell:
+        sums = [0] * len(SUMS)
+        for place, value in zip(places, row, strict=False):  # the sums stand before the rest
+            sums[place] = value
+        return Cell(
+            sums,
+            None if codes is None else _decode_codes(row[codes]),
+            None if states is None else _decode_states(row[states]),
+            None if latency is None else row[latency],
+            None if run_latency is None else row[run_latency],
+            None if principals is None else row[principals],
+        )
+
+    return make
 
 
 def _chunks(values: Collection[int]) -> Iterator[list[int]]:
