@@ -36,8 +36,8 @@ class Quantiles:
         self._sketch.merge(other._sketch)
 
     def at(self, *shares: float) -> list[float]:
-        """The values below which these shares of the numbers lie; there must be a number."""
-        return [float(value) for value in self._sketch.get_quantiles(list(shares))]
+        """The values that these shares of the numbers do not exceed; there must be a number."""
+        return [float(value) for value in self._sketch.get_quantiles(list(shares), True)]
 
     @property
     def count(self) -> int:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
     "records": "cli.commands.records:records",
+    "top": "cli.commands.top:top",
     "completion": "cli.commands.completion:completion",
 }
 
@@ -59,6 +60,7 @@ def cli() -> None:
     tiation agents apply agent.yaml                   bring an agent
     tiation run support-triage --input '{"id": "1"}'  let it work
     tiation records list                              see who did what
+    tiation top                                       see what happens now
     tiation down                                      stop
 
     Every command takes --home (where the platform keeps its state) and --output (table or json).

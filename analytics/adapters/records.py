@@ -23,6 +23,8 @@ __all__ = ["RecordFeed", "fact_of"]
 _ENDED_RUN = "tiation.orchestrator.v1.Run/"
 _MAX_AHEAD_S = 300
 """A record that begins later than this after it was received comes from a clock that is wrong."""
+_UNSEEN = frozenset({5, 7})
+"""NOT_FOUND and PERMISSION_DENIED: the resource was not looked at, and may be any name that somebody made up."""
 _NOTHING = ("", "", "", "")
 _NO_USAGE = Usage()
 
@@ -71,7 +73,8 @@ def fact_of(record: call_record_pb2.CallRecord, receive_s: int) -> Fact:
     start_s, method = record.start_time.seconds, record.method
     if not 0 < start_s <= receive_s + _MAX_AHEAD_S:
         start_s = receive_s
-    agent, model, version, connection = _resources(record.actor, record.resource)
+    resource = record.resource if record.code not in _UNSEEN else ""
+    agent, model, version, connection = _resources(record.actor, resource)
     service = record.service
     ended = method.startswith(_ENDED_RUN)
     usage, used = record.usage, _NO_USAGE
