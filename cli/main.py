@@ -37,6 +37,7 @@ _COMMANDS = {
     "keys": "cli.commands.keys:keys",
     "access": "cli.commands.access:access",
     "records": "cli.commands.records:records",
+    "top": "cli.commands.top:top",
     "backup": "cli.commands.backup:backup",
     "restore": "cli.commands.backup:restore",
     "doctor": "cli.commands.doctor:doctor",
@@ -71,6 +72,7 @@ def cli() -> None:
     tiation agents apply agent.yaml                   bring an agent
     tiation run support-triage --input '{"id": "1"}'  let it work
     tiation records list                              see who did what
+    tiation top                                       see what happens now
     tiation down                                      stop
 
     Every command takes --home (where the platform keeps its state) and --output (table or json).

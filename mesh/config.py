@@ -19,12 +19,14 @@ from mesh.errors import Code, TiationError
 __all__ = [
     "REPLICATED",
     "SERVICES",
+    "AnalyticsSettings",
     "Endpoint",
     "EngineSettings",
     "GatewaySettings",
     "IntegrationSettings",
     "LimitSettings",
     "OrchestratorSettings",
+    "PriceSettings",
     "SecuritySettings",
     "Settings",
     "SettingsError",
@@ -36,7 +38,7 @@ __all__ = [
     "replicas_of",
 ]
 
-SERVICES = ("security", "engine", "integration", "orchestrator")
+SERVICES = ("security", "engine", "integration", "orchestrator", "analytics")
 """The services in the order in which they start."""
 
 REPLICATED = ("engine", "orchestrator")
@@ -140,6 +142,25 @@ class LimitSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=T
     tenant_concurrent_calls: int = 0
 
 
+class PriceSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a thousand tokens, rows or calls of one model or connection cost."""
+
+    tokens_in_1k: float = 0.0
+    tokens_out_1k: float = 0.0
+    rows_1k: float = 0.0
+    calls_1k: float = 0.0
+
+
+class AnalyticsSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Figures of calls and runs."""
+
+    minutes_kept_d: float = 3.0
+    hours_kept_d: float = 90.0
+    days_kept_d: float = 1100.0
+    max_series: int = 500
+    prices: Mapping[str, PriceSettings] = {}
+
+
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator may set.
 
@@ -161,6 +182,7 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     integration: IntegrationSettings = IntegrationSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
     tracing: TracingSettings = TracingSettings()
     limits: LimitSettings = LimitSettings()
     services: Mapping[str, Endpoint] = {}

@@ -31,6 +31,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval", "schedule")
     ),
     "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
+    "analytics": ("tiation/analytics/v1/metric.proto",),
 }  # fmt: skip
 """The .proto files, by service."""
 

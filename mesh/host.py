@@ -144,7 +144,9 @@ class Host:
         tracer = Tracer(service, settings.tracing)
         self._stack.push_async_callback(asyncio.to_thread, tracer.close)
         pages = Pages(await page_key(database))
-        mesh = Mesh(settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer, holder)
+        mesh = Mesh(
+            settings, self._process, state, database, channels, sandbox, svid, registry, pages, tracer, holder, recorder
+        )
         built = await self._build(mesh)
         access = AccessStage(holder)
         lasting = LastingCalls(access.again)

@@ -7,9 +7,7 @@ anything else. What each stage does lives in `mesh.stages`.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -36,6 +34,7 @@ from mesh.stages.metrics import CallMetrics
 from mesh.stages.trace import TraceStage
 from mesh.stages.validation import ValidationStage
 from mesh.status import DETAILS_KEY, GRPC_CODES, status_of
+from mesh.uuid7 import uuid7
 
 __all__ = ["CallInterceptor", "Stages"]
 
@@ -158,7 +157,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _open(self, method: Method, context: Context) -> Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        call = Call(method, context, metadata, _uuid7(), time.time_ns(), time.perf_counter_ns())
+        call = Call(method, context, metadata, uuid7(), time.time_ns(), time.perf_counter_ns())
         current_call.set(call)
         self._stages.trace.open(call)
         self._stages.metrics.open(call)
@@ -250,10 +249,3 @@ def _last_word(method: Method, failure: TiationError, domain: str) -> Message | 
 def _code_of(context: Any) -> int:  # noqa: ANN401 -- grpc's own
     code = context.code()
     return int(code.value[0] if isinstance(code, grpc.StatusCode) else code or 2)
-
-
-def _uuid7() -> str:
-    """A UUIDv7 (RFC 9562): identifiers that sort by time."""
-    millis = time.time_ns() // 1_000_000
-    value = (millis << 80) | (0x7 << 76) | (int.from_bytes(os.urandom(10), "big") & ((1 << 76) - 1))
-    return str(uuid.UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62)))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import grpc.aio
 import structlog
@@ -20,8 +22,9 @@ from mesh.channel import Channels
 from mesh.db import Database
 from mesh.errors import TiationError
 from mesh.spool import Spool
+from mesh.uuid7 import uuid7
 
-__all__ = ["Recorder", "Relay"]
+__all__ = ["Ended", "Recorder", "Relay"]
 
 _metadata = MetaData()
 _records = Table(
@@ -34,6 +37,36 @@ _INSERT = insert(_records)
 _MAX_BATCH = 500
 _GATHER_S = 0.25
 _MAX_PAUSE_S = 5.0
+_LOOK_AGAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Something that has ended and was no call, told like one.
+
+    Attributes:
+        what: stands where a call's method does, for example `tiation.orchestrator.v1.Run/SUCCEEDED`.
+        tenant: whose it was, by id.
+        subject: on whose behalf it was done.
+        actor: who did it, for example an agent.
+        resource: what has ended.
+        start_ns: when it began, wall clock, nanoseconds.
+        duration_ns: how long it took.
+        code: how it ended, a `google.rpc.Code`.
+        reason: the error's; empty on success.
+        usage: what it used up, by unit.
+    """
+
+    what: str
+    tenant: str
+    subject: str
+    actor: str
+    resource: str
+    start_ns: int
+    duration_ns: int
+    code: int = 0
+    reason: str = ""
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 class Recorder:
@@ -50,6 +83,7 @@ class Recorder:
         self._database = database
         self._spool = spool
         self.arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         database.companion = self._companion
         database.committed = self._kept_with_change
 
@@ -83,6 +117,18 @@ class Recorder:
         self._spool.append(call.to_record(self.service).SerializeToString())
         call.kept = True
         self.arrived.set()
+
+    def note(self, connection: Connection, ended: Ended) -> None:
+        """Keep a record of something that has ended, in the transaction that ends it."""
+        record = call_record_pb2.CallRecord(
+            uid=uuid7(), service=self.service, method=ended.what, tenant=ended.tenant, subject=ended.subject,
+            actor=ended.actor, run=ended.resource, resource=ended.resource, code=ended.code, reason=ended.reason,
+            category="EXECUTE", usage=ended.usage,
+        )  # fmt: skip
+        record.start_time.FromNanoseconds(ended.start_ns)
+        record.duration.FromNanoseconds(max(0, ended.duration_ns))
+        connection.execute(_INSERT, {"record": record.SerializeToString()})
+        self._loop.call_soon_threadsafe(self.arrived.set)  # the relay gathers for longer than a commit takes
 
     async def fold(self) -> None:
         """Move the spool file's records into the table; those that were moved before a crash move again, same uid."""
@@ -125,7 +171,9 @@ class Relay:
                 continue
             pause_s = _GATHER_S
             if shipped < _MAX_BATCH:
-                await self._recorder.arrived.wait()
+                with suppress(TimeoutError):  # word of a record may come before its transaction is committed
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._recorder.arrived.wait()
                 await asyncio.sleep(_GATHER_S)
 
     async def ship(self) -> int:

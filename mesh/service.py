@@ -19,6 +19,7 @@ from mesh.config import Settings
 from mesh.db import Database
 from mesh.pagination import Pages
 from mesh.policy_holder import PolicyHolder
+from mesh.record import Recorder
 from mesh.sandbox import SandboxPool
 from mesh.svid import SvidSource
 from mesh.tracing import Tracer
@@ -49,6 +50,7 @@ class Mesh:
         pages: makes and checks page tokens.
         tracer: sends spans.
         policy: who may do what; for rules that go beyond what the contract says.
+        recorder: keeps records, also of what ends outside calls.
     """
 
     settings: Settings
@@ -62,6 +64,7 @@ class Mesh:
     pages: Pages
     tracer: Tracer
     policy: PolicyHolder
+    recorder: Recorder
 
 
 async def _nothing() -> None:

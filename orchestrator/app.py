@@ -17,6 +17,7 @@ from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
 from orchestrator.admission import Admission
 from orchestrator.agents import Agents
 from orchestrator.answering import Answering
+from orchestrator.ends import record_of
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow.check import FlowChecker
 from orchestrator.gauges import RunGauges
@@ -36,7 +37,8 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.orchestrator
-    runs, standings = RunStore(), ScheduleStore()
+    runs = RunStore(lambda transaction, end: mesh.recorder.note(transaction, record_of(end)))
+    standings = ScheduleStore()
     agents = Agents(mesh.database, EntryStore(), runs)
     notices = Notices()
     models = ModelInputs()

@@ -103,6 +103,9 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
     def live(self, connection: Transaction, agent: str) -> int:
         """How many runs of an agent have not ended."""
 
+    def live_counts(self, connection: Transaction, tenant: str) -> list[tuple[str, str, int]]:
+        """How many runs of a tenant have not ended, by agent and state."""
+
     def events(self, connection: Transaction, name: str, after: int, limit: int) -> list[Event]:
         """Events in order."""
 

@@ -33,6 +33,7 @@ from security.directory import Directory, Feed
 from security.exchange import ApiKeyExchange
 from security.feed import PolicyFeed
 from security.permissions import PermissionBook
+from security.records import RecordNews
 from security.seed import seed
 from security.servicers.access import AccessServicer
 from security.servicers.api_keys import ApiKeyServicer
@@ -68,8 +69,11 @@ async def build(mesh: Mesh) -> Service:
     authority = mesh_authority(home, settings)
     security = settings.security
 
+    news = RecordNews()
+
     async def drain() -> None:
         feed.close()
+        news.close()
 
     return Service(
         servicers=(
@@ -88,7 +92,7 @@ async def build(mesh: Mesh) -> Service:
             ),
             (
                 record_pb2_grpc.add_RecordServiceServicer_to_server,
-                RecordServicer(mesh.database, RecordStore(), mesh.pages, settings.trust_domain),
+                RecordServicer(mesh.database, RecordStore(), mesh.pages, settings.trust_domain, news),
             ),
         ),
         drain=drain,

@@ -44,6 +44,12 @@ class RecordRows(Protocol):
     def add(self, connection: Transaction, records: Sequence[StoredRecord]) -> int:
         """Keep what is new."""
 
+    def newest(self, connection: Transaction) -> int:
+        """The newest record's sequence."""
+
+    def after(self, connection: Transaction, sequence: int, limit: int) -> list[StoredRecord]:
+        """The next records of all tenants."""
+
     def get(self, connection: Transaction, tenant: str, uid: str) -> StoredRecord | None:
         """One record."""
 

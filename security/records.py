@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["RecordFilter", "StoredRecord"]
+__all__ = ["RecordFilter", "RecordNews", "StoredRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,32 @@ class RecordFilter:
     service: str = ""
     code: int | None = None
     subject: str = ""
+
+
+class RecordNews:
+    """Word that records have come, for those who follow them."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.closed = False
+
+    def tell(self) -> None:
+        """Wake everyone who waits."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    def close(self) -> None:
+        """Let everyone who waits go."""
+        self.closed = True
+        self.tell()
+
+    def next(self) -> asyncio.Event:
+        """Set once more records have come, or it is over; ask for it before looking."""
+        return self._event
+
+    @staticmethod
+    async def wait(event: asyncio.Event, longest_s: float) -> None:
+        """Wait for that, but not for ever: another replica's records come without word."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await event.wait()

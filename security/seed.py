@@ -24,7 +24,12 @@ _PROGRAM = 2
 """Number of `Principal.PROGRAM` in the contract."""
 
 _LOOK = (
-    *(f"{service}.*.{verb}" for service in ("engine", "orchestrator", "integration") for verb in ("get", "list")),
+    *(
+        f"{service}.*.{verb}"
+        for service in ("engine", "orchestrator", "integration", "analytics")
+        for verb in ("get", "list")
+    ),
+    "analytics.metrics.query",
     *(f"security.{kind}.{verb}" for kind in ("roles", "tenants") for verb in ("get", "list")),
     "security.access.test",
 )
@@ -37,7 +42,7 @@ _ROLES = {
     "developer": Role(
         "Developer",
         "Builds and runs agents, models, decisions and connections.",
-        (*_LOOK, "engine.*.*", "orchestrator.*.*", "integration.*.*"),
+        (*_LOOK, "engine.*.*", "orchestrator.*.*", "integration.*.*", "analytics.*.*"),
     ),
     "operator": Role(
         "Operator", "Runs agents and keeps them running; changes nothing that was built.", (*_LOOK, *_RUN)
@@ -45,9 +50,9 @@ _ROLES = {
     "auditor": Role(
         "Auditor",
         "Reads everything, the records included, and asks who may do what.",
-        ("*.*.get", "*.*.list", "security.access.*"),
+        ("*.*.get", "*.*.list", "security.access.*", "analytics.metrics.*"),
     ),
-    "viewer": Role("Viewer", "Reads agents, runs, models, decisions and connections.", _LOOK),
+    "viewer": Role("Viewer", "Reads agents, runs, models, decisions, connections and figures.", _LOOK),
 }
 
 

@@ -9,5 +9,5 @@ step "generated code is what the contracts say"; python tools/generate.py --chec
 step "contracts (buf)"; python tools/buf_lint.py
 step "style (ruff)"; ruff check --quiet .
 ruff format --check --quiet .
-step "types (mypy)"; mypy mesh security engine orchestrator integration cli tools
+step "types (mypy)"; mypy mesh security engine orchestrator integration analytics cli tools
 step "who imports whom"; lint-imports

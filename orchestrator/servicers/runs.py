@@ -168,6 +168,12 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                         async with asyncio.timeout(_LOOK_AGAIN_S):
                             await grown.wait()
 
+    async def CountLiveRuns(self, request: pb.CountLiveRunsRequest, _: Context) -> pb.CountLiveRunsResponse:
+        """How many runs have not ended."""
+        found = await self._database.read(lambda transaction: self._rows.live_counts(transaction, request.tenant))
+        counts = [pb.LiveRunCount(agent=agent, state=state, count=count) for agent, state, count in found]
+        return pb.CountLiveRunsResponse(counts=counts)
+
     async def _tail(self, name: str, after: int) -> tuple[str, int, list[Event]]:
         tail = await self._database.read(lambda transaction: self._rows.tail(transaction, name, after, _EVENTS_AT_ONCE))
         if tail is None:

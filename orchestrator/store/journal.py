@@ -5,7 +5,7 @@ How runs wait, are found and are begun again is `orchestrator.store.runs`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
     insert,
     select,
     table,
+    text,
     update,
 )
 
@@ -30,9 +31,10 @@ from mesh.identity import Requester
 from mesh.resource import parent_of, tenant_of
 from orchestrator.adapters.approval_rows import ApprovalRows
 from orchestrator.adapters.aside_rows import AsideRows
+from orchestrator.ends import RunEnd
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
-from orchestrator.runs import PUT_ASIDE, Event, NewEvent, Run, RunLease, Source, StepResult, rank_of
+from orchestrator.runs import ENDED, PUT_ASIDE, Event, NewEvent, Run, RunLease, Source, StepResult, rank_of
 
 __all__ = ["JournalStore"]
 
@@ -88,7 +90,14 @@ class _Payload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JournalStore(AsideRows, ApprovalRows):
-    """Statements on a connection; each method runs inside the caller's transaction."""
+    """Statements on a connection; each method runs inside the caller's transaction.
+
+    Args:
+        ended: told of each run that ends, in the transaction that ends it.
+    """
+
+    def __init__(self, ended: Callable[[Connection, RunEnd], None] = lambda _connection, _end: None) -> None:
+        self._ended = ended
 
     def add(self, connection: Connection, run: Run, request_id: str, digest: str) -> None:
         """Keep a new run, with RUN_CREATED as its first event."""
@@ -146,6 +155,16 @@ class JournalStore(AsideRows, ApprovalRows):
     def live(self, connection: Connection, agent: str) -> int:
         """How many runs of an agent have not ended."""
         return int(connection.execute(select(func.count()).where(*_of(agent), _UNENDED)).scalar_one())
+
+    def live_counts(self, connection: Connection, tenant: str) -> list[tuple[str, str, int]]:
+        """How many runs of a tenant have not ended, by agent and state."""
+        # States stand in the text, or SQLite could not use the indexes made for them.
+        found: list[tuple[str, str, int]] = []
+        for states in ("state = 'QUEUED'", "state = 'RUNNING'", "state IN ('WAITING', 'WAITING_INPUT')"):
+            counted = select(_runs.c.agent, _runs.c.state, func.count()).where(text(states), _runs.c.tenant == tenant)
+            rows = connection.execute(counted.group_by(_runs.c.agent, _runs.c.state))
+            found += [(row[0], row[1], row[2]) for row in rows]
+        return found
 
     def events(self, connection: Connection, name: str, after: int, limit: int) -> list[Event]:
         """Events after a sequence, in order."""
@@ -234,7 +253,21 @@ class JournalStore(AsideRows, ApprovalRows):
         if row is None:
             return False
         self._journal(connection, name, row.sequence - 1, [event], now.isoformat())
+        self._tell(connection, name, values)
         return True
+
+    def _tell(self, connection: Connection, name: str, values: dict[str, Any]) -> None:
+        """Tell of a run that ends with these values."""
+        if values.get("state") in ENDED:
+            columns = (_runs.c[name] for name in ("tenant", "agent", "requester", "create_time", "steps"))
+            row = connection.execute(select(*columns).where(*_named(name))).one()
+            problem = msgspec.json.decode(values["problem"], type=Problem) if values.get("problem") else None
+            requester = msgspec.json.decode(row.requester, type=Requester)
+            begun, ended = datetime.fromisoformat(row.create_time), datetime.fromisoformat(values["end_time"])
+            end = RunEnd(
+                name, row.tenant, row.agent, requester.subject, values["state"], begun, ended, row.steps, problem
+            )
+            self._ended(connection, end)
 
     def _advance(
         self,
@@ -258,6 +291,7 @@ class JournalStore(AsideRows, ApprovalRows):
         if row is None:
             raise LeaseLostError(f"{lease.run.name} is no longer held by this orchestrator", resource=lease.run.name)
         self._journal(connection, lease.run.name, row.sequence - len(events), events, now.isoformat())
+        self._tell(connection, lease.run.name, values)
         return row
 
     @staticmethod

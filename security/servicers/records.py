@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 from tiation.mesh.v1 import call_record_pb2
 from tiation.security.v1 import record_pb2 as pb
@@ -10,7 +12,7 @@ from tiation.security.v1 import record_pb2_grpc
 
 from mesh.call import Context
 from mesh.catalogue import NotFoundError
-from mesh.db import Database
+from mesh.db import Database, Transaction
 from mesh.errors import Code, InvalidError
 from mesh.identity import current_caller, workload_of
 from mesh.pagination import Pages
@@ -19,9 +21,12 @@ from mesh.resource import tenant_of
 from mesh.shelf import timestamp
 from security.errors import RecordForgedError
 from security.ports import RecordRows
-from security.records import RecordFilter, StoredRecord
+from security.records import RecordFilter, RecordNews, StoredRecord
 
 __all__ = ["RecordServicer"]
+
+_AT_ONCE = 1000
+_LOOK_AGAIN_S = 1.0
 
 
 class RecordServicer(record_pb2_grpc.RecordServiceServicer):
@@ -32,13 +37,15 @@ class RecordServicer(record_pb2_grpc.RecordServiceServicer):
         rows: its statements.
         pages: makes and checks page tokens.
         trust_domain: the mesh's SPIFFE trust domain.
+        news: says when records have come.
     """
 
-    def __init__(self, database: Database, rows: RecordRows, pages: Pages, trust_domain: str) -> None:
+    def __init__(self, database: Database, rows: RecordRows, pages: Pages, trust_domain: str, news: RecordNews) -> None:
         self._database = database
         self._rows = rows
         self._pages = pages
         self._trust_domain = trust_domain
+        self._news = news
 
     async def AppendRecords(self, request: pb.AppendRecordsRequest, _: Context) -> pb.AppendRecordsResponse:
         """Keep what a service's relay brings; it may only speak of that service's own calls."""
@@ -48,7 +55,29 @@ class RecordServicer(record_pb2_grpc.RecordServiceServicer):
         if any(record.service != service for record in records):
             raise RecordForgedError(f"{service} may hand over records of its own calls only", service=service)
         stored = await self._database.write(lambda transaction: self._rows.add(transaction, records))
+        self._news.tell()
         return pb.AppendRecordsResponse(stored=stored)
+
+    async def StreamRecords(
+        self, request: pb.StreamRecordsRequest, _: Context
+    ) -> AsyncIterator[pb.StreamRecordsResponse]:
+        """Every record once, in the order in which they were stored."""
+        seen, greeted = request.after_sequence, False
+        while not self._news.closed:
+            more = self._news.next()
+            newest, records = await self._database.read(partial(self._tail, seen))
+            if records or not greeted:
+                greeted = True
+                seen = records[-1].sequence if records else seen
+                yield pb.StreamRecordsResponse(
+                    records=[_sequenced(record) for record in records], newest_sequence=newest
+                )
+            if len(records) < _AT_ONCE:
+                await self._news.wait(more, _LOOK_AGAIN_S)
+
+    def _tail(self, seen: int, transaction: Transaction) -> tuple[int, list[StoredRecord]]:
+        records = self._rows.after(transaction, seen, _AT_ONCE)
+        return max(self._rows.newest(transaction), records[-1].sequence if records else 0), records
 
     async def GetRecord(self, request: pb.GetRecordRequest, _: Context) -> pb.Record:
         """One record."""
@@ -91,6 +120,14 @@ def _stored(record: call_record_pb2.CallRecord, now: datetime) -> StoredRecord:
         code=record.code,
         receive_time=now,
         record=record.SerializeToString(),
+    )
+
+
+def _sequenced(stored: StoredRecord) -> pb.SequencedRecord:
+    return pb.SequencedRecord(
+        sequence=stored.sequence,
+        receive_time=timestamp(stored.receive_time),
+        call=call_record_pb2.CallRecord.FromString(stored.record),
     )
 
 

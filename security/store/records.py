@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, column, func, select, table
+from sqlalchemy import Connection, Row, column, func, select, table, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mesh.pagination import Page
@@ -21,6 +21,11 @@ _records = table(
 )
 
 
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7308058210733353571)")
+"""PostgreSQL gives sequences before it commits: whoever adds records holds this until then, or a reader of the stream
+would pass by a record that commits after one with a higher sequence. SQLite has one writer anyway."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordStore:
     """Statements on a connection."""
@@ -29,7 +34,9 @@ class RecordStore:
         """Keep those whose uid is new; returns how many those were."""
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
         statement = dialect.insert(_records).on_conflict_do_nothing(index_elements=["uid"])
-        before = connection.execute(select(func.max(_records.c.sequence))).scalar() or 0
+        if dialect is postgresql:
+            connection.execute(_ONE_AT_A_TIME)
+        before = self.newest(connection)
         connection.execute(
             statement,
             [
@@ -47,6 +54,15 @@ class RecordStore:
         )
         added = select(func.count()).select_from(_records).where(_records.c.sequence > before)
         return int(connection.execute(added).scalar_one())
+
+    def newest(self, connection: Connection) -> int:
+        """The sequence of the newest record; 0 where there is none."""
+        return connection.execute(select(func.max(_records.c.sequence))).scalar() or 0
+
+    def after(self, connection: Connection, sequence: int, limit: int) -> list[StoredRecord]:
+        """The next records of all tenants, in the order in which they were stored."""
+        statement = select(_records).where(_records.c.sequence > sequence).order_by(_records.c.sequence).limit(limit)
+        return [_stored(row) for row in connection.execute(statement)]
 
     def get(self, connection: Connection, tenant: str, uid: str) -> StoredRecord | None:
         """One tenant's record."""

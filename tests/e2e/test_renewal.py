@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mesh.config import SERVICES
 from tests.fakes.installed import Installed, installed
 
 TTL_S = 12
@@ -38,6 +39,6 @@ def test_every_call_succeeds_while_every_certificate_is_replaced(tmp_path):
 
 def certificates(here: Installed) -> list[str]:
     """What every service and the front proxy show at the moment, as text."""
-    files = [here.home / name / "svid.json" for name in ("security", "engine", "integration", "orchestrator")]
+    files = [here.home / name / "svid.json" for name in SERVICES]
     files += [here.home / "gateway" / name for name in ("sds-svid.json", "sds-front.json")]
     return [file.read_text() for file in files]

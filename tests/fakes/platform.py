@@ -16,7 +16,7 @@ import grpc.aio
 import msgspec
 from tiation.security.v1 import token_pb2, token_pb2_grpc
 
-from mesh.config import Endpoint, Settings
+from mesh.config import SERVICES, Endpoint, Settings
 from mesh.host import Host
 from mesh.svid import write_private
 from security.app import bootstrap, issue_svid
@@ -87,7 +87,7 @@ def secure_channel(address: str, service: str, svid: dict[str, str]) -> grpc.aio
 @asynccontextmanager
 async def platform(home: Path, services: Sequence[str] = ("security",), **settings: object) -> AsyncIterator[Platform]:
     """A platform with some of the services; stopped, newest first, at the end."""
-    names = ("security", "engine", "integration", "orchestrator")
+    names = SERVICES
     ports = free_ports(2 * len(names))
     endpoints = {
         name: Endpoint(address=f"127.0.0.1:{ports[2 * i]}", metrics_port=ports[2 * i + 1])

@@ -27,7 +27,7 @@ from tests.contract.rules.reading import (
 )
 from tools.contracts import Contracts
 
-CALLERS = {"security", "engine", "orchestrator", "integration", "gateway", "supervisor"}
+CALLERS = {"security", "engine", "orchestrator", "integration", "analytics", "gateway", "supervisor"}
 
 _PERMISSION = re.compile(r"^[a-z]+(\.[a-z][A-Za-z]*){2}$")
 _SOUNDS_SECRET = re.compile(r"(^|_)(password|passphrase|secret|token|credentials?|private_key|api_key|key_string)(_|$)")

@@ -16,7 +16,7 @@ from cli.main import cli
 from cli.options import full_name, split_name
 from cli.output import print_table
 
-EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "completion")
+EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "top", "completion")
 GROUPS = {
     "agents": ("apply", "list", "get", "delete", "traffic", "rollback", "queue", "pause", "resume"),
     "approvals": ("list", "get", "answer"),
@@ -143,7 +143,7 @@ def test_a_full_disk_says_what_to_do(tiation, monkeypatch):
 
 
 def test_without_a_platform_commands_say_how_to_start_one(tiation, home):
-    for arguments in (("agents", "list"), ("token",), ("records", "list"), ("models", "list")):
+    for arguments in (("agents", "list"), ("token",), ("records", "list"), ("models", "list"), ("top",)):
         said = tiation(*arguments, "--home", str(home.path))
         assert said.code == 1
         assert said.err.strip().endswith(f"start one with `tiation up --home {home.path}`"), arguments

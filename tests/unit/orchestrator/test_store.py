@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mesh.pagination import Page
+from orchestrator.ends import record_of
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
 from orchestrator.runs import NewEvent, StepResult
@@ -209,3 +210,41 @@ async def test_two_processes_never_claim_the_same_run(database, second_database,
 
     one, two = await asyncio.gather(take(database, "one"), take(second_database, "two"))
     assert len(one) + len(two) == len({*one, *two}) == 40
+
+
+async def test_the_end_of_a_run_is_told_once_in_the_transaction_that_ends_it(database):
+    ends = []
+    rows = RunStore(lambda transaction, end: ends.append((transaction.in_transaction(), end)))
+
+    async def call(method, *arguments):
+        return await database.write(lambda transaction: getattr(rows, method)(transaction, *arguments))
+
+    waiting = RUN + "-waiting"
+    await call("add", a_run(), "", "d")
+    await call("add", a_run(name=waiting), "", "d2")
+    await call("request_cancel", waiting, LATER)
+    await call("request_cancel", waiting, LATER)
+    (lease,) = await call("claim", "one", NOW, LATER, 10)
+    await call("append", lease, [STEP], NOW)
+    assert [(end.name, end.state, end.steps) for _, end in ends] == [(waiting, "CANCELLED", 0)]
+    problem = Problem.of_kind("timeout", 408, "Too late", "", "", "DEADLINE_EXCEEDED")
+    await call("finish", lease, [NewEvent("RUN_FAILED")], "FAILED", None, problem, LATER)
+    with pytest.raises(LeaseLostError):
+        await call("finish", lease, [NewEvent("RUN_FAILED")], "FAILED", None, problem, LATER)
+    assert all(inside for inside, _ in ends)
+    assert len(ends) == 2
+    end = ends[1][1]
+    assert (end.state, end.steps, end.agent, end.requester) == ("FAILED", 1, AGENT, "tenants/default/principals/p")
+    record = record_of(end)
+    assert (record.what, record.code, record.reason) == ("tiation.orchestrator.v1.Run/FAILED", 4, "DEADLINE_EXCEEDED")
+    assert record.duration_ns == round((LATER - a_run().create_time).total_seconds() * 1e6) * 1000
+    assert record.usage == {"steps": 1}
+
+
+async def test_live_runs_are_counted_by_agent_and_state(at):
+    for number in range(3):
+        await at("add", a_run(name=f"{AGENT}/runs/r{number}"), "", f"d{number}")
+    await at("add", a_run(name="tenants/acme/agents/a/runs/r"), "", "d")
+    await claimed(at, limit=1)
+    await at("request_cancel", f"{AGENT}/runs/r2", NOW)
+    assert sorted(await at("live_counts", "default")) == [(AGENT, "QUEUED", 1), (AGENT, "RUNNING", 1)]

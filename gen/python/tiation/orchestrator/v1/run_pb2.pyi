@@ -263,3 +263,25 @@ class StreamRunEventsResponse(_message.Message):
     event: RunEvent
     error: _status_pb2.Status
     def __init__(self, event: _Optional[_Union[RunEvent, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class CountLiveRunsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class CountLiveRunsResponse(_message.Message):
+    __slots__ = ("counts",)
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedCompositeFieldContainer[LiveRunCount]
+    def __init__(self, counts: _Optional[_Iterable[_Union[LiveRunCount, _Mapping]]] = ...) -> None: ...
+
+class LiveRunCount(_message.Message):
+    __slots__ = ("agent", "state", "count")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    state: str
+    count: int
+    def __init__(self, agent: _Optional[str] = ..., state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...

@@ -70,6 +70,11 @@ class RunServiceStub:
                 request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsRequest.SerializeToString,
                 response_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsResponse.FromString,
                 _registered_method=True)
+        self.CountLiveRuns = channel.unary_unary(
+                '/tiation.orchestrator.v1.RunService/CountLiveRuns',
+                request_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsRequest.SerializeToString,
+                response_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
@@ -128,6 +133,13 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountLiveRuns(self, request, context):
+        """Counts the runs of a tenant that have not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +177,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.StreamRunEvents,
                     request_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsRequest.FromString,
                     response_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsResponse.SerializeToString,
+            ),
+            'CountLiveRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountLiveRuns,
+                    request_deserializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsRequest.FromString,
+                    response_serializer=tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -357,6 +374,33 @@ class RunService:
             '/tiation.orchestrator.v1.RunService/StreamRunEvents',
             tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsRequest.SerializeToString,
             tiation_dot_orchestrator_dot_v1_dot_run__pb2.StreamRunEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountLiveRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.orchestrator.v1.RunService/CountLiveRuns',
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsRequest.SerializeToString,
+            tiation_dot_orchestrator_dot_v1_dot_run__pb2.CountLiveRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

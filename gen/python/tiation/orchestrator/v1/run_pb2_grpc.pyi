@@ -35,6 +35,8 @@ class RunServiceStub:
     """
     StreamRunEvents: _aio.UnaryStreamMultiCallable[_run_pb2.StreamRunEventsRequest, _run_pb2.StreamRunEventsResponse]
     """Streams a run's events in order, from the first or from `after_sequence` on, until the run has ended."""
+    CountLiveRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.CountLiveRunsRequest, _run_pb2.CountLiveRunsResponse]
+    """Counts the runs of a tenant that have not ended."""
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     """Starts, shows and cancels runs."""
@@ -99,5 +101,13 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_run_pb2.StreamRunEventsRequest, _abc.AsyncIterator[_run_pb2.StreamRunEventsResponse]],
     ) -> _abc.AsyncIterator[_run_pb2.StreamRunEventsResponse]:
         """Streams a run's events in order, from the first or from `after_sequence` on, until the run has ended."""
+
+    @_abc_1.abstractmethod
+    def CountLiveRuns(
+        self,
+        request: _run_pb2.CountLiveRunsRequest,
+        context: _aio.ServicerContext[_run_pb2.CountLiveRunsRequest, _abc.Awaitable[_run_pb2.CountLiveRunsResponse]],
+    ) -> _abc.Awaitable[_run_pb2.CountLiveRunsResponse]:
+        """Counts the runs of a tenant that have not ended."""
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _aio.Server) -> None: ...

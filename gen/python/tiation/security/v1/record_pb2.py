@@ -32,7 +32,7 @@ from tiation.mesh.v1 import call_record_pb2 as tiation_dot_mesh_dot_v1_dot_call_
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/record.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tiation/mesh/v1/call_record.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xdb\x01\n\x06Record\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12/\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.tiation.mesh.v1.CallRecordB\x04\xe2\x41\x01\x03\x12\x36\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:T\xea\x41Q\n\x1bsecurity.tiation.dev/Record\x12!tenants/{tenant}/records/{record}*\x07records2\x06record\"Q\n\x14\x41ppendRecordsRequest\x12\x39\n\x07records\x18\x01 \x03(\x0b\x32\x1b.tiation.mesh.v1.CallRecordB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x15\x41ppendRecordsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\"F\n\x10GetRecordRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Record\"\xe7\x01\n\x12ListRecordsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1bsecurity.tiation.dev/Record\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\x07service\x18\x04 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\x12\x1c\n\x07outcome\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\x12\x1d\n\x07subject\x18\x06 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"\\\n\x13ListRecordsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.tiation.security.v1.Record\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9b\x04\n\rRecordService\x12\xa1\x01\n\rAppendRecords\x12).tiation.security.v1.AppendRecordsRequest\x1a*.tiation.security.v1.AppendRecordsResponse\"9\xca\xf3\x18/\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration \x02\xd2\xf3\x18\x02\x08\x04\x12\xa6\x01\n\tGetRecord\x12%.tiation.security.v1.GetRecordRequest\x1a\x1b.tiation.security.v1.Record\"U\xda\x41\x04name\xca\xf3\x18\x1e\n\x14security.records.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/records/*}\x12\xbc\x01\n\x0bListRecords\x12\'.tiation.security.v1.ListRecordsRequest\x1a(.tiation.security.v1.ListRecordsResponse\"Z\xda\x41\x06parent\xca\xf3\x18!\n\x15security.records.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/recordsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/security/v1/record.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tiation/mesh/v1/call_record.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xdb\x01\n\x06Record\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12/\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.tiation.mesh.v1.CallRecordB\x04\xe2\x41\x01\x03\x12\x36\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:T\xea\x41Q\n\x1bsecurity.tiation.dev/Record\x12!tenants/{tenant}/records/{record}*\x07records2\x06record\"Q\n\x14\x41ppendRecordsRequest\x12\x39\n\x07records\x18\x01 \x03(\x0b\x32\x1b.tiation.mesh.v1.CallRecordB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\'\n\x15\x41ppendRecordsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\"7\n\x14StreamRecordsRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"g\n\x15StreamRecordsResponse\x12\x35\n\x07records\x18\x01 \x03(\x0b\x32$.tiation.security.v1.SequencedRecord\x12\x17\n\x0fnewest_sequence\x18\x02 \x01(\x03\"\x80\x01\n\x0fSequencedRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x1b.tiation.mesh.v1.CallRecord\"F\n\x10GetRecordRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1bsecurity.tiation.dev/Record\"\xe7\x01\n\x12ListRecordsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1bsecurity.tiation.dev/Record\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\x07service\x18\x04 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\x12\x1c\n\x07outcome\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\x12\x1d\n\x07subject\x18\x06 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"\\\n\x13ListRecordsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.tiation.security.v1.Record\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xaa\x05\n\rRecordService\x12\xac\x01\n\rAppendRecords\x12).tiation.security.v1.AppendRecordsRequest\x1a*.tiation.security.v1.AppendRecordsResponse\"D\xca\xf3\x18:\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\tanalytics \x02\xd2\xf3\x18\x02\x08\x04\x12\x81\x01\n\rStreamRecords\x12).tiation.security.v1.StreamRecordsRequest\x1a*.tiation.security.v1.StreamRecordsResponse\"\x17\xca\xf3\x18\r\x1a\tanalytics \x02\xd2\xf3\x18\x02\x08\x04\x30\x01\x12\xa6\x01\n\tGetRecord\x12%.tiation.security.v1.GetRecordRequest\x1a\x1b.tiation.security.v1.Record\"U\xda\x41\x04name\xca\xf3\x18\x1e\n\x14security.records.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/records/*}\x12\xbc\x01\n\x0bListRecords\x12\'.tiation.security.v1.ListRecordsRequest\x1a(.tiation.security.v1.ListRecordsResponse\"Z\xda\x41\x06parent\xca\xf3\x18!\n\x15security.records.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/recordsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORD']._serialized_options = b'\352AQ\n\033security.tiation.dev/Record\022!tenants/{tenant}/records/{record}*\007records2\006record'
   _globals['_APPENDRECORDSREQUEST'].fields_by_name['records']._loaded_options = None
   _globals['_APPENDRECORDSREQUEST'].fields_by_name['records']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_STREAMRECORDSREQUEST'].fields_by_name['after_sequence']._loaded_options = None
+  _globals['_STREAMRECORDSREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_GETRECORDREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETRECORDREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033security.tiation.dev/Record'
   _globals['_LISTRECORDSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -64,7 +66,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECORDSREQUEST'].fields_by_name['subject']._loaded_options = None
   _globals['_LISTRECORDSREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_RECORDSERVICE'].methods_by_name['AppendRecords']._loaded_options = None
-  _globals['_RECORDSERVICE'].methods_by_name['AppendRecords']._serialized_options = b'\312\363\030/\032\010security\032\006engine\032\014orchestrator\032\013integration \002\322\363\030\002\010\004'
+  _globals['_RECORDSERVICE'].methods_by_name['AppendRecords']._serialized_options = b'\312\363\030:\032\010security\032\006engine\032\014orchestrator\032\013integration\032\tanalytics \002\322\363\030\002\010\004'
+  _globals['_RECORDSERVICE'].methods_by_name['StreamRecords']._loaded_options = None
+  _globals['_RECORDSERVICE'].methods_by_name['StreamRecords']._serialized_options = b'\312\363\030\r\032\tanalytics \002\322\363\030\002\010\004'
   _globals['_RECORDSERVICE'].methods_by_name['GetRecord']._loaded_options = None
   _globals['_RECORDSERVICE'].methods_by_name['GetRecord']._serialized_options = b'\332A\004name\312\363\030\036\n\024security.records.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002 \022\036/v1/{name=tenants/*/records/*}'
   _globals['_RECORDSERVICE'].methods_by_name['ListRecords']._loaded_options = None
@@ -75,12 +79,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDRECORDSREQUEST']._serialized_end=603
   _globals['_APPENDRECORDSRESPONSE']._serialized_start=605
   _globals['_APPENDRECORDSRESPONSE']._serialized_end=644
-  _globals['_GETRECORDREQUEST']._serialized_start=646
-  _globals['_GETRECORDREQUEST']._serialized_end=716
-  _globals['_LISTRECORDSREQUEST']._serialized_start=719
-  _globals['_LISTRECORDSREQUEST']._serialized_end=950
-  _globals['_LISTRECORDSRESPONSE']._serialized_start=952
-  _globals['_LISTRECORDSRESPONSE']._serialized_end=1044
-  _globals['_RECORDSERVICE']._serialized_start=1047
-  _globals['_RECORDSERVICE']._serialized_end=1586
+  _globals['_STREAMRECORDSREQUEST']._serialized_start=646
+  _globals['_STREAMRECORDSREQUEST']._serialized_end=701
+  _globals['_STREAMRECORDSRESPONSE']._serialized_start=703
+  _globals['_STREAMRECORDSRESPONSE']._serialized_end=806
+  _globals['_SEQUENCEDRECORD']._serialized_start=809
+  _globals['_SEQUENCEDRECORD']._serialized_end=937
+  _globals['_GETRECORDREQUEST']._serialized_start=939
+  _globals['_GETRECORDREQUEST']._serialized_end=1009
+  _globals['_LISTRECORDSREQUEST']._serialized_start=1012
+  _globals['_LISTRECORDSREQUEST']._serialized_end=1243
+  _globals['_LISTRECORDSRESPONSE']._serialized_start=1245
+  _globals['_LISTRECORDSRESPONSE']._serialized_end=1337
+  _globals['_RECORDSERVICE']._serialized_start=1340
+  _globals['_RECORDSERVICE']._serialized_end=2022
 # @@protoc_insertion_point(module_scope)

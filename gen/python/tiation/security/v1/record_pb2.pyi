@@ -38,6 +38,30 @@ class AppendRecordsResponse(_message.Message):
     stored: int
     def __init__(self, stored: _Optional[int] = ...) -> None: ...
 
+class StreamRecordsRequest(_message.Message):
+    __slots__ = ("after_sequence",)
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    after_sequence: int
+    def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
+
+class StreamRecordsResponse(_message.Message):
+    __slots__ = ("records", "newest_sequence")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[SequencedRecord]
+    newest_sequence: int
+    def __init__(self, records: _Optional[_Iterable[_Union[SequencedRecord, _Mapping]]] = ..., newest_sequence: _Optional[int] = ...) -> None: ...
+
+class SequencedRecord(_message.Message):
+    __slots__ = ("sequence", "receive_time", "call")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RECEIVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    receive_time: _timestamp_pb2.Timestamp
+    call: _call_record_pb2.CallRecord
+    def __init__(self, sequence: _Optional[int] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., call: _Optional[_Union[_call_record_pb2.CallRecord, _Mapping]] = ...) -> None: ...
+
 class GetRecordRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

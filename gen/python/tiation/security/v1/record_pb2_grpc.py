@@ -40,6 +40,11 @@ class RecordServiceStub:
                 request_serializer=tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsRequest.SerializeToString,
                 response_deserializer=tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsResponse.FromString,
                 _registered_method=True)
+        self.StreamRecords = channel.unary_stream(
+                '/tiation.security.v1.RecordService/StreamRecords',
+                request_serializer=tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsRequest.SerializeToString,
+                response_deserializer=tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsResponse.FromString,
+                _registered_method=True)
         self.GetRecord = channel.unary_unary(
                 '/tiation.security.v1.RecordService/GetRecord',
                 request_serializer=tiation_dot_security_dot_v1_dot_record__pb2.GetRecordRequest.SerializeToString,
@@ -58,6 +63,15 @@ class RecordServiceServicer:
 
     def AppendRecords(self, request, context):
         """Takes records from a service's spool. A record that came before is taken as the same one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamRecords(self, request, context):
+        """Streams the records of all tenants in the order in which they were stored, first those after `after_sequence`, then
+        each as it comes. A record is in the stream once; whoever keeps the last sequence with what it made of the records
+        misses none and counts none twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +98,11 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.AppendRecords,
                     request_deserializer=tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsRequest.FromString,
                     response_serializer=tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsResponse.SerializeToString,
+            ),
+            'StreamRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRecords,
+                    request_deserializer=tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsRequest.FromString,
+                    response_serializer=tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsResponse.SerializeToString,
             ),
             'GetRecord': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRecord,
@@ -124,6 +143,33 @@ class RecordService:
             '/tiation.security.v1.RecordService/AppendRecords',
             tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsRequest.SerializeToString,
             tiation_dot_security_dot_v1_dot_record__pb2.AppendRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tiation.security.v1.RecordService/StreamRecords',
+            tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsRequest.SerializeToString,
+            tiation_dot_security_dot_v1_dot_record__pb2.StreamRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,6 +18,11 @@ class RecordServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendRecords: _aio.UnaryUnaryMultiCallable[_record_pb2.AppendRecordsRequest, _record_pb2.AppendRecordsResponse]
     """Takes records from a service's spool. A record that came before is taken as the same one."""
+    StreamRecords: _aio.UnaryStreamMultiCallable[_record_pb2.StreamRecordsRequest, _record_pb2.StreamRecordsResponse]
+    """Streams the records of all tenants in the order in which they were stored, first those after `after_sequence`, then
+    each as it comes. A record is in the stream once; whoever keeps the last sequence with what it made of the records
+    misses none and counts none twice.
+    """
     GetRecord: _aio.UnaryUnaryMultiCallable[_record_pb2.GetRecordRequest, _record_pb2.Record]
     """Returns one record."""
     ListRecords: _aio.UnaryUnaryMultiCallable[_record_pb2.ListRecordsRequest, _record_pb2.ListRecordsResponse]
@@ -33,6 +38,17 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_record_pb2.AppendRecordsRequest, _abc.Awaitable[_record_pb2.AppendRecordsResponse]],
     ) -> _abc.Awaitable[_record_pb2.AppendRecordsResponse]:
         """Takes records from a service's spool. A record that came before is taken as the same one."""
+
+    @_abc_1.abstractmethod
+    def StreamRecords(
+        self,
+        request: _record_pb2.StreamRecordsRequest,
+        context: _aio.ServicerContext[_record_pb2.StreamRecordsRequest, _abc.AsyncIterator[_record_pb2.StreamRecordsResponse]],
+    ) -> _abc.AsyncIterator[_record_pb2.StreamRecordsResponse]:
+        """Streams the records of all tenants in the order in which they were stored, first those after `after_sequence`, then
+        each as it comes. A record is in the stream once; whoever keeps the last sequence with what it made of the records
+        misses none and counts none twice.
+        """
 
     @_abc_1.abstractmethod
     def GetRecord(

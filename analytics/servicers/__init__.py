@@ -1,0 +1,1 @@
+"""One file a proto service: message in, core call, message out."""

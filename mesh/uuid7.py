@@ -1,0 +1,16 @@
+"""Identifiers of calls."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+__all__ = ["uuid7"]
+
+
+def uuid7() -> str:
+    """A UUIDv7 (RFC 9562): identifiers that sort by time."""
+    millis = time.time_ns() // 1_000_000
+    value = (millis << 80) | (0x7 << 76) | (int.from_bytes(os.urandom(10), "big") & ((1 << 76) - 1))
+    return str(uuid.UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62)))
