@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "security_0002"
-down_revision = "security_0001"
+revision = "security_0003"
+down_revision = "security_0002"
 
 _ASKED_BY = ("service", "subject", "code")
 
