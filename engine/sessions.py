@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from engine.adapters.artifact import check_artifact
 from engine.errors import (
@@ -27,6 +26,7 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
+from engine.runtime import onnxruntime
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["Session", "SessionSettings", "open_session", "release_memory"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import grpc
-from google.protobuf import json_format
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
 from cli.apply import bring, read_document, read_text, say_applied
@@ -184,5 +183,5 @@ def _line(event: run_pb2.RunEvent) -> str:
     if event.HasField("error"):
         parts.append(f"{event.error.title}: {event.error.detail}")
     elif event.HasField("result"):
-        parts.append(json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False)[:200])
+        parts.append(json.dumps(as_json(event.result), ensure_ascii=False)[:200])
     return "  ".join(part for part in parts if part)

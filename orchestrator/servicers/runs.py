@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Value
 from tiation.orchestrator.v1 import run_pb2 as pb
 from tiation.orchestrator.v1 import run_pb2_grpc
 
@@ -22,6 +20,7 @@ from mesh.db import Database, Transaction
 from mesh.entries import Creation
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
+from mesh.json_value import json_to_value, value_to_json
 from mesh.pagination import Pages
 from mesh.resource import parent_of
 from mesh.shelf import creation_of, timestamp
@@ -80,7 +79,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         """A new run; it is durable when the answer goes."""
         caller = current_caller()
         creation = creation_of(request)
-        given = json_format.MessageToDict(request.run.input) if request.run.HasField("input") else None
+        given = value_to_json(request.run.input, "run.input") if request.run.HasField("input") else None
         fault = fault_of(given)
         if fault:
             raise InputTooLargeError(f"run.input {fault}")
@@ -202,9 +201,9 @@ def _message(run: Run) -> pb.Run:
         message.start_time.CopyFrom(timestamp(run.start_time))
     if run.end_time is not None:
         message.end_time.CopyFrom(timestamp(run.end_time))
-    message.input.CopyFrom(_value(run.input))
+    message.input.CopyFrom(json_to_value(run.input, "run.input"))
     if run.state == "SUCCEEDED":
-        message.output.CopyFrom(_value(run.output))
+        message.output.CopyFrom(json_to_value(run.output, "run.output"))
     if run.problem is not None:
         message.error.CopyFrom(_problem(run.problem))
     return message
@@ -221,9 +220,9 @@ def _event(event: Event) -> pb.RunEvent:
         duration_ms=what.duration_ms,
     )
     if what.result is not None:
-        message.result.CopyFrom(_value(what.result.output))
+        message.result.CopyFrom(json_to_value(what.result.output, "event.result"))
     elif what.kind == "RUN_SUCCEEDED":
-        message.result.CopyFrom(_value(what.value))
+        message.result.CopyFrom(json_to_value(what.value, "event.result"))
     if what.problem is not None:
         message.error.CopyFrom(_problem(what.problem))
     return message
@@ -237,7 +236,3 @@ def _broken(seen: int) -> pb.StreamRunEventsResponse:
     message = f"the orchestrator stops; go on with after_sequence={seen}"
     error = ShuttingDownError(message, retry_after_s=1.0, sequence=seen)
     return pb.StreamRunEventsResponse(error=status_of(error, error.domain))
-
-
-def _value(value: Any) -> Value:  # noqa: ANN401 -- any JSON
-    return json_format.ParseDict(value, Value())
