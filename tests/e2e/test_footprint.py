@@ -15,15 +15,15 @@ def held(folder: Path) -> list[str]:
 
 
 def test_a_platform_writes_nothing_outside_its_state_folder(tmp_path, monkeypatch):
-    person, temporary, away = tmp_path / "person", tmp_path / "tmp", tmp_path / "away"
-    for folder in (person, temporary, away):
+    person, temporary, away, state = (tmp_path / name for name in ("person", "tmp", "away", "state"))
+    for folder in (person, temporary, away, state):
         folder.mkdir()
     for name in [name for name in os.environ if name.startswith(("XDG_", "ORT_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(person))
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.chdir(away)
-    with installed(tmp_path / "state" / "home") as here:
+    with installed(state / "home") as here:
         here.deploy_example()
         given = '{"id": "footprint", "message": "Please refund me", "tier": "free"}'
         assert here.json("run", "support-triage", "--input", given, "--follow")["state"] == "SUCCEEDED"
@@ -32,5 +32,4 @@ def test_a_platform_writes_nothing_outside_its_state_folder(tmp_path, monkeypatc
     assert held(person) == []
     assert held(temporary) == []
     assert held(away) == []
-    assert held(tmp_path / "state")[0] == "home"
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["home"]
+    assert [path.name for path in state.iterdir()] == ["home"]
