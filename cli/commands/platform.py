@@ -17,10 +17,18 @@ import click
 from cli.home import Home, NotRunningError
 from cli.options import home_option, output_option
 from mesh.config import SERVICES
+from mesh.errors import Code, TiationError
 
 __all__ = ["down", "logs", "serve", "status", "up"]
 
 _PROCESSES = (*SERVICES, "envoy")
+
+
+class AddressMissingError(TiationError):
+    """The settings do not say where services listen."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SERVICE_ADDRESS_MISSING"
 
 
 @click.command()
@@ -39,12 +47,16 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
     """  # noqa: D301 -- \b is click's
     # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from cli.supervisor.start import start, start_detached
+    try:
+        from cli.supervisor.start import start, start_detached
 
-    if detach:
-        start_detached(home, port, output)
-    else:
-        start(home, port, output)
+        if detach:
+            start_detached(home, port, output)
+        else:
+            start(home, port, output)
+    except KeyboardInterrupt:  # before the supervisor listens for it, that is: before anything was started
+        click.echo("Interrupted; nothing was left running", err=True)
+        raise
 
 
 @click.command()
@@ -188,6 +200,14 @@ def serve(service: str, home: Home, output: str) -> None:  # noqa: ARG001 -- eve
     """  # noqa: D301 -- \b is click's
     from importlib import import_module
 
+    from mesh.config import load_settings
     from mesh.host import run
 
+    missing = [name for name in SERVICES if name not in load_settings(home.path).services]
+    if missing:
+        raise AddressMissingError(
+            f"nothing says where {', '.join(missing)} should listen. `tiation up --home {home.path}` starts every "
+            f"service and sees to that; to run one alone, set services.{missing[0]}.address to a host:port, and the "
+            f"others' too, in {home.path / 'tiation.yaml'}"
+        )
     run(service, import_module(f"{service}.app").build, home.path)

@@ -52,7 +52,7 @@ class Followed:
     def _follow(self, here: Installed) -> None:
         try:
             events_until_end(here, self.name, timeout_s=90, seen=self.seen)
-        except BaseException as error:  # it is raised again by whoever waits
+        except Exception as error:  # noqa: BLE001 -- it is raised again by whoever waits
             self._failure.append(error)
 
     def steps(self, kind: int) -> list[str]:
