@@ -62,22 +62,25 @@ def json_to_value(value: Any, field: str) -> Value:  # noqa: ANN401 -- any JSON
     Raises:
         InvalidError: no Value can hold it.
     """
-    return _parse(value, Value(), field)
+    message = Value()
+    _parse(value, message, field)
+    return message
 
 
 def json_to_struct(values: dict[str, Any], field: str) -> Struct:
     """A Struct that holds a JSON object; otherwise as `json_to_value`."""
-    return _parse(values, Struct(), field)
+    message = Struct()
+    _parse(values, message, field)
+    return message
 
 
-def _parse(value: Any, message: Any, field: str) -> Any:  # noqa: ANN401 -- a Value of any JSON, a Struct of an object
+def _parse(value: Any, message: Message, field: str) -> None:  # noqa: ANN401 -- any JSON
     if fault := fault_of_json(value):
         raise InvalidError(field, fault)
     try:
         json_format.ParseDict(value, message)
     except (json_format.ParseError, TypeError) as error:
         raise InvalidError(field, str(error)) from None
-    return message
 
 
 def fault_of_json(value: Any, *, exact: bool = False) -> str:  # noqa: ANN401 -- any JSON
