@@ -70,7 +70,8 @@ def main() -> None:
     try:
         # Without click's own error handling a command's `Exit` comes back as a number instead of being raised.
         sys.exit(cli(standalone_mode=False))
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read has enough; nothing may be flushed into the closed pipe when Python ends.

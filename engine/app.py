@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
@@ -14,7 +15,7 @@ from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
-from engine.sessions import SessionSettings
+from engine.sessions import SessionSettings, check_device
 from mesh.catalogue import Catalogue
 from mesh.entry_store import EntryStore
 from mesh.service import Mesh, Service
@@ -25,13 +26,15 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
+    sessions = SessionSettings(settings.device, settings.intra_op_threads)
+    await asyncio.to_thread(check_device, sessions)
     catalogue = Catalogue(mesh.database, EntryStore())
     repository = Repository(
         mesh.state / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
         EngineMetrics(mesh.registry),
-        SessionSettings(settings.device, settings.intra_op_threads),
+        sessions,
         BatchLimits(settings.max_batch, settings.max_queue),
     )
     decisions = Decisions(mesh.database, EntryStore())

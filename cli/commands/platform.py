@@ -55,7 +55,7 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
         else:
             start(home, port, output)
     except KeyboardInterrupt:  # before the supervisor listens for it, that is: before anything was started
-        click.echo("Interrupted; nothing was left running", err=True)
+        click.echo("Nothing was left running", err=True)
         raise
 
 

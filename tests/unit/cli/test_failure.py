@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import click
+import grpc
 import pytest
+
+from cli import client
+from cli.main import cli
 
 NESTED = [60, 98, 2000, 100_000]
 
@@ -97,3 +102,33 @@ def test_serving_one_service_without_addresses_says_what_to_do(tiation, home, tm
     assert f"`tiation up --home {where}` starts every service" in said.err
     assert "services.security.address" in said.err
     assert where.exists() == made
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, click.Abort])
+def test_ctrl_c_is_answered(tiation, monkeypatch, raised):
+    def interrupted(*_):
+        raise raised
+
+    monkeypatch.setattr(cli, "get_command", interrupted)
+    said = tiation("agents", "list")
+    assert (said.code, said.err.strip()) == (130, "Interrupted")
+
+
+def test_a_run_is_asked_for_again_while_the_platform_comes_back(monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_PAUSE_S", 0.001)
+    asked = []
+
+    class Refused(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.UNAVAILABLE if len(asked) < 3 else grpc.StatusCode.NOT_FOUND
+
+    def call():
+        asked.append(1)
+        if len(asked) == 3:
+            return "made"
+        raise Refused
+
+    assert client.persist(call) == "made"
+    with pytest.raises(Refused):
+        client.persist(call)
+    assert len(asked) == 4
