@@ -17,7 +17,7 @@ import msgspec
 
 from cli import FAILURE, FAILURE_JSON
 from cli.home import Home
-from cli.supervisor.supervisor import Supervisor
+from cli.supervisor.supervisor import CLONE, Supervisor
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
@@ -111,6 +111,12 @@ def _settings(home: Home, port: int | None) -> Settings:
     return settings
 
 
+def _grpcurl() -> str:
+    """What `make setup-test` built, or whatever the user has by that name."""
+    built = CLONE / ".cache" / "bin" / "grpcurl"
+    return shlex.quote(str(built)) if built.exists() else "grpcurl"
+
+
 def ways_in(home: Home, gateway: dict[str, Any]) -> str:
     """Three ways to call the platform, ready to paste."""
     url, address = gateway["url"], str(gateway["url"]).removeprefix("https://")
@@ -129,8 +135,8 @@ print(agents.ListAgents(agent_pb2.ListAgentsRequest(parent="tenants/default")))
 END"""
     curl = f"curl {trusted} \\\n  {url}/v1/tenants/default/agents"
     grpcurl = (
-        f"grpcurl {trusted.replace('--cacert', '-cacert', 1)} \\\n"
+        f"{_grpcurl()} {trusted.replace('--cacert', '-cacert', 1)} \\\n"
         f'  -d \'{{"parent": "tenants/default"}}\' {address} tiation.orchestrator.v1.AgentService/ListAgents'
     )
-    ways = f"# Python\n{python}\n\n# REST\n{curl}\n\n# gRPC\n{grpcurl}"
+    ways = f"# Python\n{python}\n\n# REST\n{curl}\n\n# gRPC; `make setup-test` brings grpcurl\n{grpcurl}"
     return f"\nThree ways in:\n\n{ways}\n\nStop with Ctrl-C, or `tiation down`."

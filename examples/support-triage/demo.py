@@ -20,6 +20,7 @@ from pathlib import Path
 
 import grpc
 from google.protobuf import json_format
+from make_crm import make_crm
 from rich.console import Console
 from rich.table import Table
 from tiation.orchestrator.v1 import run_pb2, run_pb2_grpc
@@ -28,10 +29,9 @@ HERE = Path(__file__).parent
 CLONE = HERE.parent.parent
 TIATION = Path(sys.executable).with_name("tiation")
 AGENT = "tenants/default/agents/support-triage"
-CRM_SCHEMA = """
-CREATE TABLE tickets (id TEXT NOT NULL, message TEXT NOT NULL, intent TEXT NOT NULL, score REAL NOT NULL,
-                      queue TEXT NOT NULL, priority TEXT NOT NULL, sla_hours INTEGER NOT NULL)
-"""
+LEAST_MATCHED = 0.85
+"""Below this share the demo fails. All twenty messages match today; one or two may go to the human queue when the
+runtime's rounding moves a score across its threshold, more means that the model or the table is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def main() -> int:
-    """Run the demo; the exit code is 0 when every message became a ticket."""
+    """Run the demo; the exit code is 0 when every message became a ticket, and nearly all the expected one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=CLONE / ".tiation-demo", help="state folder, emptied first")
     parser.add_argument("--port", type=int, default=0, help="port of the gateway; 0 picks a free one")
@@ -87,11 +87,7 @@ def free_port() -> int:
 
 def deploy(home: Path, console: Console) -> None:
     """Set up the CRM, then push the model and the decision and apply the connection and the agent."""
-    crm = home / "integration" / "data" / "crm.db"
-    crm.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with sqlite3.connect(crm) as database:
-        database.execute(CRM_SCHEMA)
-    database.close()
+    make_crm(home)
     for what, arguments in {
         "model support-intents": ("models", "push", str(HERE / "support-intents")),
         "decision support-routing": ("decisions", "push", str(HERE / "support-routing.json")),
@@ -163,6 +159,9 @@ def report(home: Path, outcomes: list[Outcome], console: Console) -> int:
         rows, distinct = crm.execute("SELECT count(*), count(DISTINCT id) FROM tickets").fetchone()
     crm.close()
     console.print(f"The CRM holds {rows} tickets for {len(outcomes)} messages.")
+    if matched / len(outcomes) < LEAST_MATCHED:
+        console.print(f"That is less than the {LEAST_MATCHED:.0%} which the example is meant to reach.")
+        return 1
     return 0 if rows == distinct == len(outcomes) else 1
 
 
