@@ -57,8 +57,8 @@ def commands() -> list[str]:
 def help_commands() -> list[str]:
     """The commands in the help, but those that start and stop."""
     said = subprocess.run([str(TIATION), "--help"], capture_output=True, text=True, check=True).stdout
-    head = said.split("Options:")[0].replace("\\\n", " ")
-    found = [re.split(r"\s{3,}(?![ -]*-)", line.strip())[0] for line in head.splitlines() if "  tiation " in line]
+    head = re.sub(r"\\\n\s+", "", said.split("Options:")[0])
+    found = [re.split(r"\s{2,}", line.strip())[0] for line in head.splitlines() if "  tiation " in line]
     assert [each.split()[1] for each in found] == ["up", "models", "agents", "run", "records", "down"]
     return [each for each in found if each.split()[1] not in ("up", "down")]
 
