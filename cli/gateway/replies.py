@@ -70,7 +70,7 @@ _BAD_TOKEN = _Reply(
 _ESCAPED_SLASH = _Reply(
     _because("startsWith('path_normalization_failed')"),
     "REQUEST_INVALID",
-    "the path cannot be read; it may hold no escaped slash (%2f, %5c), as no name has one",
+    "the path cannot be read; it may hold no escaped slash (%%2f, %%5c), as no name has one",
 )
 
 

@@ -91,19 +91,16 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(home_of_a
     assert struct.unpack(">I", frames[2][2]) == (0,)
 
 
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-def test_curl_is_told_that_a_body_is_too_large(home_of_all: Installed, version: str, tmp_path):
-    """Just above the limit: a client that has sent all before it reads sees the answer over either protocol."""
+def test_curl_is_told_that_a_body_is_too_large(home_of_all: Installed, tmp_path):
+    """Over HTTP/1.1: many a curl drops an answer that comes over HTTP/2 while it still sends."""
     body = tmp_path / "body.json"
-    body.write_bytes(b'{"flow": "' + b"x" * (16 * MEBI) + b'"}')
+    body.write_bytes(b'{"flow": "' + b"x" * 100_000_000 + b'"}')
     finished = subprocess.run(
-        ["curl", "-sS", version, "--cacert", str(home_of_all.home / "ca.pem"), "-X", "POST", "-T", str(body),
+        ["curl", "-sS", "--http1.1", "--cacert", str(home_of_all.home / "ca.pem"), "-X", "POST", "-T", str(body),
          "-H", f"Authorization: Bearer {home_of_all.token()}", "-H", "Content-Type: application/json",
          f"{home_of_all.gateway['url']}{AGENTS}?agent_id=bad"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    if version == "--http2" and finished.returncode == 92:
-        pytest.skip("this curl drops an answer that comes before it has sent everything")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["details"][0]["reason"] == "LIMIT_EXCEEDED"
 
@@ -144,7 +141,7 @@ def refused_stream(here: Installed, length: int) -> list[tuple[str, int, bytes]]
     context = ssl.create_default_context(cafile=str(here.home / "ca.pem"))
     context.set_alpn_protocols(["h2"])
     head = b"".join(
-        b"\0" + bytes([len(name)]) + name + bytes([127, *varint(len(value) - 127)] if len(value) >= 127 else [len(value)]) + value
+        b"\0" + length_of(name) + name + length_of(value) + value
         for name, value in (
             (b":method", b"POST"), (b":scheme", b"https"), (b":authority", here.address.encode()),
             (b":path", f"{AGENTS}?agent_id=bad".encode()), (b"content-type", b"application/json"),
@@ -174,10 +171,12 @@ def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
     return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
 
 
-def varint(number: int) -> list[int]:
-    """The rest of an HPACK number (RFC 7541, section 5.1)."""
-    found = []
-    while number >= 128:
-        found.append(number % 128 + 128)
-        number //= 128
-    return [*found, number]
+def length_of(text: bytes) -> bytes:
+    """A text's length as HPACK has it (RFC 7541, section 5.1, a prefix of seven bits)."""
+    if len(text) < 127:
+        return bytes([len(text)])
+    found, rest = [127], len(text) - 127
+    while rest >= 128:
+        found.append(rest % 128 + 128)
+        rest //= 128
+    return bytes([*found, rest])
