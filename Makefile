@@ -7,6 +7,8 @@ TYPESCRIPT := examples/clients/typescript
 ENVOY_VERSION := 1.40.0
 # Nothing is written outside the clone, and what Go keeps may be removed like anything else.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+# ONNX Runtime reports to its maker unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
 GO_ENVIRONMENT = GOBIN="$(CURDIR)/.cache/bin" GOPATH="$(CURDIR)/.cache/go" GOMODCACHE="$(CURDIR)/.cache/go/pkg/mod" \
 	GOCACHE="$(CURDIR)/.cache/go-build" GOFLAGS=-modcacherw
 
@@ -38,6 +40,7 @@ lint: setup-test ## what .ci/run checks besides the tests
 bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/gateway.py
 	@$(BIN)/python bench/engine.py
+	@$(BIN)/python bench/journal.py
 	@$(BIN)/python bench/policy.py
 
 clean: ## remove everything that setup made; state folders stay

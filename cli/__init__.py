@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FAILURE"]
+__all__ = ["FAILURE", "FAILURE_JSON"]
 
 FAILURE = "tiation: "
 """What every error line of the command begins with."""
+FAILURE_JSON = '{"error": '
+"""The same where errors are JSON."""

@@ -1,20 +1,17 @@
-"""Bringing a file's resource to the platform: reading the file, creating or updating, saying what became of it."""
+"""Bringing a resource to the platform: creating or updating it, saying what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import click
 import grpc
-import yaml
 from google.protobuf.message import Message
 
-from cli.client import FileError
 from cli.output import print_one
 
-__all__ = ["bring", "read_document", "read_text", "say_applied"]
+__all__ = ["bring", "say_applied"]
 
 
 class _Resource(Protocol):
@@ -25,33 +22,6 @@ class _Resource(Protocol):
 
 
 R = TypeVar("R", bound=_Resource)
-
-
-def read_text(file: Path) -> str:
-    """What a text file holds.
-
-    Raises:
-        FileError: it holds no text.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise FileError(f"{file}: is no text in UTF-8", file=file) from None
-
-
-def read_document(file: Path) -> dict[str, Any]:
-    """What a YAML or JSON file holds.
-
-    Raises:
-        FileError: it holds something else than named values.
-    """
-    try:
-        document = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise FileError(f"{file}: neither YAML nor JSON: {error}", file=file) from None
-    if not isinstance(document, dict):
-        raise FileError(f"{file}: must hold `name: value` lines", file=file)
-    return document
 
 
 def bring(

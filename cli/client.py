@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -14,11 +16,16 @@ from tiation.security.v1 import token_pb2, token_pb2_grpc
 
 from cli.home import Home
 from mesh.errors import Code, TiationError
+from mesh.json_value import fault_of_json
 
-__all__ = ["TIMEOUT_S", "FileError", "connect", "explain", "pages", "parse"]
+__all__ = ["TIMEOUT_S", "FileError", "Refusal", "connect", "explain", "pages", "parse", "persist", "refusal_of"]
 
+A = TypeVar("A")
 M = TypeVar("M", bound=Message)
 TIMEOUT_S = 60.0
+_PERSIST_S = 20.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 1.0
 _KEPT_TENANT = "default"
 """The tenant of the access token that the supervisor keeps fresh in the home."""
 _FOR_ALL = "system"
@@ -78,29 +85,70 @@ def pages(method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]
         request.page_token = answer.next_page_token
 
 
-def parse(document: Any, message: M, source: str) -> M:  # noqa: ANN401 -- any JSON
-    """A message from what a file holds.
+def parse(given: Any, message: M, source: str) -> M:  # noqa: ANN401 -- any JSON
+    """A message from JSON that an option gave.
 
     Raises:
-        FileError: the file does not fit the contract.
+        FileError: it does not fit the contract.
     """
+    if fault := fault_of_json(given, exact=True):
+        raise FileError(f"{source} {fault}")
     try:
-        return json_format.ParseDict(document, message)
+        return json_format.ParseDict(given, message)
     except json_format.ParseError as error:
-        raise FileError(f"{source}: {error}", file=source) from None
+        raise FileError(f"{source}: {error}") from None
 
 
-def explain(error: Any) -> str | None:  # noqa: ANN401 -- any exception
-    """What a service answered, what is wrong with which field; None where the error is none of a service."""
+def persist(call: Callable[[], A]) -> A:
+    """Ask until there is an answer, for some seconds: a service that was just killed is soon back.
+
+    Args:
+        call: something that may be asked twice, because it carries a request id or changes nothing.
+
+    Raises:
+        grpc.RpcError: what it said at last.
+    """
+    deadline, pause_s = time.monotonic() + _PERSIST_S, _FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            failed: Any = error
+            if failed.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause_s > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a service said when it refused.
+
+    Attributes:
+        code: the status, `NOT_FOUND` for example.
+        reason: the cause, for programs.
+        message: for people.
+        violations: what is wrong with which field.
+    """
+
+    code: str
+    reason: str
+    message: str
+    violations: tuple[tuple[str, str], ...] = ()
+
+
+def refusal_of(error: Any) -> Refusal | None:  # noqa: ANN401 -- any exception
+    """What a service answered; None where the error is none of a service."""
     if not isinstance(error, grpc.RpcError):
         return None
     failed: Any = error
-    code, details = failed.code(), failed.details() or ""
+    code, message = failed.code(), failed.details() or ""
     status = status_pb2.Status()
     for key, value in failed.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             status.ParseFromString(value)
-    reason, lines = code.name, []
+    reason = code.name
+    violations: tuple[tuple[str, str], ...] = ()
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
@@ -109,7 +157,13 @@ def explain(error: Any) -> str | None:  # noqa: ANN401 -- any exception
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest()
             detail.Unpack(bad)
-            lines = [f"\n  {violation.field}: {violation.description}" for violation in bad.field_violations]
+            violations = tuple((each.field, each.description) for each in bad.field_violations)
     if code is grpc.StatusCode.UNAVAILABLE and not status.details:
-        details = f"the platform does not answer ({details}); `tiation status` says more"
-    return f"{details} [{reason}]" + "".join(lines if len(lines) > 1 else [])
+        message = f"the platform does not answer ({message}); `tiation status` says more"
+    return Refusal(code.name, reason, message, violations)
+
+
+def explain(refusal: Refusal) -> str:
+    """A refusal as people read it."""
+    lines = [f"\n  {field}: {description}" for field, description in refusal.violations]
+    return f"{refusal.message} [{refusal.reason}]" + "".join(lines if len(lines) > 1 else [])

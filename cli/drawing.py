@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from google.protobuf import json_format
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 from tiation.orchestrator.v1 import run_pb2
+
+from mesh.json_value import value_to_json
 
 __all__ = ["Drawing", "names_in"]
 
@@ -168,12 +169,12 @@ def _flat(lines: list[_Line]) -> Iterator[_Line]:
 
 
 def _moment(event: run_pb2.RunEvent) -> str:
-    until = json_format.MessageToDict(event.result).get("until", "")
+    until = value_to_json(event.result, "result").get("until", "")
     return datetime.fromisoformat(until).astimezone().strftime("%Y-%m-%d %H:%M:%S") if until else ""
 
 
 def _asked(event: run_pb2.RunEvent) -> str:
-    asked = json_format.MessageToDict(event.result)
+    asked = value_to_json(event.result, "result")
     return f"{asked['question']['title']}  tiation approvals answer {asked['approval'].rsplit('/', 1)[-1]} --approve"
 
 
@@ -181,4 +182,4 @@ def _shown(event: run_pb2.RunEvent) -> str:
     """What a run ended with."""
     if event.HasField("error"):
         return f"{event.error.title}: {event.error.detail}"
-    return json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False, indent=2)
+    return json.dumps(value_to_json(event.result, "result"), ensure_ascii=False, indent=2)

@@ -14,12 +14,12 @@ from typing import Any
 
 import click
 import grpc
-from google.protobuf import json_format
 from tiation.orchestrator.v1 import run_pb2
 
 from cli.client import TIMEOUT_S
 from cli.drawing import Drawing
 from cli.output import as_json
+from mesh.json_value import value_to_json
 
 __all__ = ["follow"]
 
@@ -98,5 +98,5 @@ def _line(event: run_pb2.RunEvent) -> str:
     if event.HasField("error"):
         parts.append(f"{event.error.title}: {event.error.detail}")
     elif event.HasField("result"):
-        parts.append(json.dumps(json_format.MessageToDict(event.result), ensure_ascii=False)[:200])
+        parts.append(json.dumps(value_to_json(event.result, "result"), ensure_ascii=False)[:200])
     return "  ".join(part for part in parts if part)

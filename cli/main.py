@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
-from typing import Any
 
 import click
-
-from cli import FAILURE
-from mesh.errors import TiationError
 
 __all__ = ["main"]
 
@@ -67,15 +62,19 @@ def cli() -> None:
     """Run AI agents inside your own walls.
 
     \b
-    tiation up                                        start the platform on this machine
-    tiation models push my-model/                     bring a model
-    tiation agents apply agent.yaml                   bring an agent
-    tiation run support-triage --input '{"id": "1"}'  let it work
-    tiation records list                              see who did what
-    tiation top                                       see what happens now
-    tiation down                                      stop
+    tiation up --detach                                          start the platform on this machine
+    tiation models push examples/support-triage/support-intents  bring a model
+    tiation agents apply examples/support-triage/agent.yaml      bring an agent
+    tiation run support-triage --follow \\
+      --input @examples/support-triage/message.json              let it work
+    tiation records list                                         see who did what
+    tiation top                                                  see what happens now
+    tiation down                                                 stop
 
-    Every command takes --home (where the platform keeps its state) and --output (table or json).
+    All that this agent needs is in examples/support-triage/README.md.
+
+    Every command takes --home (where the platform keeps its state) and --output (table or json); the variables
+    TIATION_HOME and TIATION_OUTPUT say the same for all of them.
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
     """  # noqa: D301 -- \b is click's
 
@@ -85,46 +84,20 @@ def main() -> None:
     try:
         # Without click's own error handling a command's `Exit` comes back as a number instead of being raised.
         sys.exit(cli(standalone_mode=False))
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except TiationError as error:
-        click.echo(f"{FAILURE}{error.message}", err=True)
-        sys.exit(1)
     except BrokenPipeError:
         # Whoever read has enough; nothing may be flushed into the closed pipe when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        click.echo(f"{FAILURE}{_local(error)}", err=True)
-        sys.exit(1)
     except Exception as error:
-        text = _remote(error)
-        if text is None:
+        from cli.failure import say_failure
+
+        code = say_failure(error, sys.argv, os.environ)
+        if code is None:
             raise
-        click.echo(f"{FAILURE}{text}", err=True)
-        sys.exit(1)
-
-
-def _local(error: OSError) -> str:
-    """What this machine refused, with what to do about it."""
-    text = error.strerror or str(error)
-    if error.errno == errno.ENOSPC:
-        text += "; make room, or choose a home on another disk with --home"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        text += "; choose a home that you may write to with --home"
-    return f"{error.filename}: {text}" if error.filename else text
-
-
-def _remote(error: Any) -> str | None:  # noqa: ANN401 -- any exception
-    """What a service answered, as a line; None where the error is none of a service."""
-    if "grpc" not in sys.modules:
-        return None
-    from cli.client import explain
-
-    return explain(error)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _to_home(_context: click.Context, _parameter: click.Parameter, value: str) -> Home:
+    if not value:
+        raise click.BadParameter("is empty; name the folder where the platform keeps its state")
     return Home(Path(value).resolve())
 
 
@@ -25,6 +27,7 @@ def home_option(command: F) -> F:
         "--home",
         default=".tiation",
         envvar="TIATION_HOME",
+        show_envvar=True,
         show_default=True,
         metavar="DIR",
         callback=_to_home,
@@ -35,7 +38,13 @@ def home_option(command: F) -> F:
 def output_option(command: F) -> F:
     """`--output`: passes `table` or `json` as `output`."""
     return click.option(
-        "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        envvar="TIATION_OUTPUT",
+        show_envvar=True,
+        show_default=True,
+        help="How to print; errors follow it too.",
     )(command)
 
 

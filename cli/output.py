@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from google.protobuf import json_format
 from google.protobuf.message import Message
+
+from mesh.json_value import message_to_json
 
 __all__ = ["as_json", "print_json", "print_one", "print_table"]
 
 
 def as_json(message: Message) -> Any:  # noqa: ANN401 -- any JSON
     """A message as the REST interface shows it."""
-    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    return message_to_json(message)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 -- any JSON

@@ -13,8 +13,8 @@ import grpc
 import yaml
 from google.rpc import error_details_pb2, status_pb2
 
-from cli.apply import read_text
 from cli.client import FileError
+from cli.document import read_text
 
 __all__ = ["check_names", "line_of", "placed"]
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from cli.apply import bring, read_document, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.apply import bring, say_applied
+from cli.client import TIMEOUT_S, connect, pages
+from cli.document import open_document
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -138,12 +139,9 @@ def add_apply(group: click.Group, kind: Kind, example: str) -> None:
         f"{kind.group} apply {example}",
     )
     def apply(file: Path, home: Home, tenant: str, output: str) -> None:
-        document = read_document(file)
-        name = str(document.pop("name", "") or "")
-        if not name:
-            raise FileError(f"{file}: name is missing", file=file)
-        owner, entry_id, full = kind.split(tenant, name)
-        wanted = parse(document, getattr(kind.pb, kind.message)(), str(file))
+        document = open_document(file)
+        owner, entry_id, full = kind.split(tenant, document.id_at("name", what=kind.singular))
+        wanted = document.fill(getattr(kind.pb, kind.message)(), without="name")
         wanted.name = full
         kind.complete(wanted, owner)
         with connect(home, kind.stub, owner) as stub:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
-from engine.sessions import SessionSettings
+from engine.sessions import SessionSettings, check_device
 from engine.shared_repository import SharedRepository
 from engine.sharing import Follower, Sharing
 from mesh.catalogue import Catalogue
@@ -29,13 +30,15 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
+    sessions = SessionSettings(settings.device, settings.intra_op_threads)
+    await asyncio.to_thread(check_device, sessions)
     catalogue = Catalogue(mesh.database, EntryStore())
     repository = SharedRepository(
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
         EngineMetrics(mesh.registry),
-        SessionSettings(settings.device, settings.intra_op_threads),
+        sessions,
         BatchLimits(settings.max_batch, settings.max_queue),
         ImagePool(
             max_pixels=settings.max_image_pixels,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+from onnx import TensorProto, helper
 
 from engine.adapters.artifact import ArtifactClasses, check_artifact
 from engine.errors import (
@@ -27,9 +27,10 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
+from engine.runtime import onnxruntime
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["Session", "SessionSettings", "open_session", "release_memory"]
+__all__ = ["Session", "SessionSettings", "check_device", "open_session", "release_memory"]
 
 _DATATYPES: Mapping[str, str] = {
     "tensor(bool)": "BOOL",
@@ -158,12 +159,31 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
         session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
-    if provider not in session.get_providers():
-        raise DeviceUnavailableError(
-            f"{path.name}: the runtime could not use {settings.device}; check the driver, or set engine.device: cpu",
-            device=settings.device,
-        )
+    _check_used(provider, session, settings.device)
     return Session(session, path.name, classes)
+
+
+def check_device(settings: SessionSettings) -> None:
+    """Make sure that sessions can be opened on the device, by opening one. Blocks; call it in a thread.
+
+    Raises:
+        DeviceUnavailableError: they cannot; the message says why.
+    """
+    provider = _provider(settings.device)
+    if settings.device == "cpu":
+        return
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "trial", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), _options(settings), providers=[provider])
+    except _LOAD_ERRORS as error:
+        raise DeviceUnavailableError(
+            f"engine.device: {settings.device}, but the runtime cannot use it: {_plain(error)}; check the driver, or "
+            "set engine.device: cpu",
+            device=settings.device,
+        ) from None
+    _check_used(provider, session, settings.device)
 
 
 def release_memory() -> None:
@@ -172,6 +192,15 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _check_used(provider: str, session: onnxruntime.InferenceSession, device: str) -> None:
+    """Refuse a session for which the runtime took the CPU instead."""
+    if provider not in session.get_providers():
+        raise DeviceUnavailableError(
+            f"engine.device: {device}, but the runtime could not use it; check the driver, or set engine.device: cpu",
+            device=device,
+        )
 
 
 def _provider(device: str) -> str:

@@ -18,7 +18,7 @@ from mesh.etag import check_etag
 from mesh.pagination import Page
 from mesh.resource import tenant_of
 
-__all__ = ["AlreadyExistsError", "Catalogue", "NotFoundError"]
+__all__ = ["AlreadyExistsError", "Catalogue", "NameUsedError", "NotFoundError"]
 
 
 class NotFoundError(TiationError):
@@ -39,6 +39,17 @@ class AlreadyExistsError(TiationError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} exists already with other content; choose another id", resource=name)
+
+
+class NameUsedError(AlreadyExistsError):
+    """The name belonged to something that was deleted."""
+
+    reason = "RESOURCE_NAME_USED"
+
+    def __init__(self, name: str) -> None:
+        TiationError.__init__(
+            self, f"{name} was deleted, and its name is never given again; choose another id", resource=name
+        )
 
 
 class Catalogue:
@@ -204,6 +215,8 @@ class Catalogue:
         if not self._rows.taken(transaction, kind, name):
             return None
         current = self._rows.get(transaction, kind, name)
-        if current is None or self._rows.digest_of(transaction, kind, name) != creation.digest:
+        if current is None:
+            raise NameUsedError(name)
+        if self._rows.digest_of(transaction, kind, name) != creation.digest:
             raise AlreadyExistsError(name)
         return current

@@ -9,12 +9,14 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 import yaml
+from msgspec import Meta
 
 from mesh.errors import Code, TiationError
+from mesh.setting_ranges import LogLevel, Port, TrustDomain, fault_of_setting
 
 __all__ = [
     "REPLICATED",
@@ -64,18 +66,18 @@ class Endpoint(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a service listens. The supervisor fills this in; on a cluster the operator does."""
 
     address: str = ""
-    metrics_port: int = 0
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
 
 
 class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The front door."""
 
     host: str = "127.0.0.1"
-    port: int = 8443
-    max_request_bytes: int = 16 * 1024 * 1024
-    requests_per_second: int = 20_000
-    max_connections: int = 10_000
-    max_calls: int = 4096
+    port: Port = 8443
+    max_request_bytes: Annotated[int, Meta(ge=1024, le=67_108_864)] = 16 * 1024 * 1024
+    requests_per_second: Annotated[int, Meta(ge=1, le=10_000_000)] = 20_000
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     cors_origins: tuple[str, ...] = ()
     envoy: str = ""
 
@@ -83,9 +85,9 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
 class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Identity, policy, records."""
 
-    svid_ttl_s: int = 3600
-    token_ttl_s: int = 900
-    policy_heartbeat_s: float = 5.0
+    svid_ttl_s: Annotated[int, Meta(ge=10, le=604_800)] = 3600
+    token_ttl_s: Annotated[int, Meta(ge=1, le=3600)] = 900
+    policy_heartbeat_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
 
 
 class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,23 +96,23 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     replicas: int = 1
     models: str = ""
     system_models: str = ""
-    device: str = "cpu"
-    intra_op_threads: int = 0
-    max_batch: int = 32
-    max_queue: int = 1024
-    max_image_pixels: int = 16 * 1024 * 1024
-    max_image_bytes: int = 8 * 1024 * 1024
+    device: Literal["cpu", "cuda"] = "cpu"
+    intra_op_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    max_batch: Annotated[int, Meta(ge=1, le=4096)] = 32
+    max_queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 * 1024 * 1024
+    max_image_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 8 * 1024 * 1024
 
 
 class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Agents and runs."""
 
     replicas: int = 1
-    max_concurrent_runs: int = 64
-    lease_s: float = 5.0
-    step_budget: int = 1000
-    max_claims: int = 10
-    max_queued_runs: int = 100_000
+    max_concurrent_runs: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    lease_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
+    step_budget: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
+    max_claims: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
 
 
 class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -172,10 +174,10 @@ class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
         database: URL of a PostgreSQL database for all services; empty for a SQLite file a service.
     """
 
-    trust_domain: str = "tiation.local"
-    log_level: str = "info"
-    policy_stale_s: float = 30.0
-    drain_s: float = 10.0
+    trust_domain: TrustDomain = "tiation.local"
+    log_level: LogLevel = "info"
+    policy_stale_s: Annotated[float, Meta(ge=1, le=86_400)] = 30.0
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     database: str = ""
     gateway: GatewaySettings = GatewaySettings()
     security: SecuritySettings = SecuritySettings()
@@ -209,7 +211,8 @@ def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Se
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"tiation.yaml or a TIATION_ variable: {error}") from None
+        fault = fault_of_setting(error, tree, Settings)
+        raise SettingsError(f"tiation.yaml or a TIATION_ variable: {fault}") from None
     check_processes(settings)
     return settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection
 
 from mesh.channel import MAX_MESSAGE_BYTES
 from mesh.errors import Code, TiationError
@@ -104,7 +104,3 @@ def _service_of(servicer: object) -> str:
             service = messages.DESCRIPTOR.services_by_name[base.__name__.removesuffix("Servicer")]
             return str(service.full_name)
     raise TypeError(f"{type(servicer).__name__} implements no generated servicer")
-
-
-REFLECTION_MESSAGES = reflection_pb2.DESCRIPTOR.name
-"""Loaded so that the reflection contract itself is described."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
 import click
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
-from cli.apply import bring, read_document, read_text, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.apply import bring, say_applied
+from cli.client import TIMEOUT_S, connect, pages, persist
+from cli.document import open_document, read_text
 from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
+from mesh.json_value import fault_of_json, json_to_value
 
 __all__ = ["agents", "run"]
 
@@ -36,11 +39,7 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
     Example:
       tiation agents apply agent.yaml
     """  # noqa: D301 -- \b is click's
-    document = read_document(file)
-    name = str((document.get("document") or {}).get("name") or "")
-    if not name:
-        raise FileError(f"{file}: document.name is missing; it becomes the agent's id", file=file)
-    owner, agent_id = split_name(tenant, "agents", name)
+    owner, agent_id = split_name(tenant, "agents", open_document(file).id_at("document", "name", what="agent"))
     wanted = agent_pb2.Agent(name=full_name(owner, "agents", agent_id), flow=read_text(file))
     creation = agent_pb2.CreateAgentRequest(parent=f"tenants/{owner}", agent_id=agent_id, agent=wanted)
     with connect(home, agent_pb2_grpc.AgentServiceStub, owner) as stub:
@@ -264,13 +263,14 @@ def run(
         --input '{"id": "1", "message": "Refund me", "tier": "free"}'
     """  # noqa: D301 -- \b is click's
     owner, agent_id = split_name(tenant, "agents", agent)
-    wanted = run_pb2.Run()
-    parse(_json(given), wanted.input, "--input")
+    wanted = run_pb2.Run(input=json_to_value(_json(given), "--input"))
     if priority is not None:
         wanted.priority = priority
-    request = run_pb2.CreateRunRequest(parent=full_name(owner, "agents", agent_id), run=wanted, run_id=run_id)
+    request = run_pb2.CreateRunRequest(
+        parent=full_name(owner, "agents", agent_id), run=wanted, run_id=run_id, request_id=str(uuid.uuid4())
+    )
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
-        made = stub.CreateRun(request, timeout=TIMEOUT_S)
+        made = persist(lambda: stub.CreateRun(request, timeout=TIMEOUT_S))
         if follow:
             made = follow_run(stub, made, output)
     if output == "json":
@@ -285,6 +285,11 @@ def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
     if text.startswith("@"):
         text = read_text(Path(text[1:]))
     try:
-        return json.loads(text)
+        value = json.loads(text)
+    except RecursionError:
+        raise click.UsageError("--input is nested too deeply") from None
     except ValueError as error:
         raise click.UsageError(f"--input is no JSON: {error}") from None
+    if fault := fault_of_json(value, exact=True):
+        raise click.UsageError(f"--input {fault}")
+    return value

@@ -7,13 +7,13 @@ import re
 from typing import Any
 
 import click
-from google.protobuf import json_format
 from tiation.orchestrator.v1 import approval_pb2, approval_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect, pages, parse
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
+from mesh.json_value import value_to_json
 
 __all__ = ["approvals"]
 
@@ -75,7 +75,7 @@ def get(approval: str, home: Home, tenant: str, output: str) -> None:
     name = full_name(tenant, "approvals", approval)
     with connect(home, approval_pb2_grpc.ApprovalServiceStub, name.split("/")[1]) as stub:
         found = stub.GetApproval(approval_pb2.GetApprovalRequest(name=name), timeout=TIMEOUT_S)
-    data = json.dumps(json_format.MessageToDict(found.data), indent=2, ensure_ascii=False)
+    data = json.dumps(value_to_json(found.data, "result"), indent=2, ensure_ascii=False)
     lines = [f"{found.name}  {approval_pb2.Approval.State.Name(found.state)}", f"run: {found.run}", found.title]
     lines += [line for line in (found.description, data if data != "null" else "") if line]
     lines.append(f"answers: {', '.join(found.options)}")

@@ -10,8 +10,9 @@ import click
 from tiation.integration.v1 import connection_pb2 as pb
 from tiation.integration.v1 import connection_pb2_grpc
 
-from cli.apply import bring, read_document, read_text, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.apply import bring, say_applied
+from cli.client import TIMEOUT_S, connect, pages, parse
+from cli.document import open_document, read_text
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -47,13 +48,10 @@ def apply(file: Path, credentials: tuple[str, ...], home: Home, tenant: str, out
       tiation connections apply crm.yaml
       tiation connections apply shop.yaml --credential client_secret=@secret.txt
     """  # noqa: D301 -- \b is click's
-    document = read_document(file)
-    name = str(document.pop("name", "") or "")
-    if not name:
-        raise FileError(f"{file}: name is missing", file=file)
-    owner, connection_id = split_name(tenant, "connections", name)
+    document = open_document(file)
+    owner, connection_id = split_name(tenant, "connections", document.id_at("name", what="connection"))
     check_names(file, pb.Connection.DESCRIPTOR, also=frozenset({"name"}))
-    wanted = parse(document, pb.Connection(), str(file))
+    wanted = document.fill(pb.Connection(), without="name")
     wanted.credentials.update(_credential(each) for each in credentials)
     wanted.name = full_name(owner, "connections", connection_id)
     creation = pb.CreateConnectionRequest(parent=f"tenants/{owner}", connection_id=connection_id, connection=wanted)

@@ -8,8 +8,9 @@ import click
 from tiation.engine.v1 import decision_pb2 as pb
 from tiation.engine.v1 import decision_pb2_grpc
 
-from cli.apply import bring, read_text, say_applied
+from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, pages
+from cli.document import read_text
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_table

@@ -10,8 +10,8 @@ import click
 from tiation.engine.v1 import model_pb2 as pb
 from tiation.engine.v1 import model_pb2_grpc, prediction_pb2, prediction_pb2_grpc
 
-from cli.apply import read_document
 from cli.client import TIMEOUT_S, FileError, connect, pages
+from cli.document import open_document
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -44,7 +44,9 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
     manifest = folder / "model.yaml"
     if not manifest.exists():
         raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
-    owner, model_id = split_name(tenant, "models", name or str(read_document(manifest).get("name") or folder.name))
+    owner, model_id = split_name(
+        tenant, "models", name or str(open_document(manifest).values.get("name") or folder.name)
+    )
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     header = pb.PushModelHeader(
         parent=f"tenants/{owner}",

@@ -18,6 +18,7 @@ import click
 from cli.home import Home, NotRunningError
 from cli.options import home_option, output_option
 from mesh.config import SERVICES
+from mesh.errors import Code, TiationError
 
 __all__ = ["down", "logs", "serve", "status", "up"]
 
@@ -39,6 +40,13 @@ class _LogName(click.Choice[str]):
         return super().convert(_service_of(text), param, ctx) + (number.group() if number else "")
 
 
+class AddressMissingError(TiationError):
+    """The settings do not say where services listen."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SERVICE_ADDRESS_MISSING"
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the front door.  [default: 8443]")
 @click.option("--detach", is_flag=True, help="Return when the platform is ready and leave it running.")
@@ -55,12 +63,16 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
     """  # noqa: D301 -- \b is click's
     # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from cli.supervisor.start import start, start_detached
+    try:
+        from cli.supervisor.start import start, start_detached
 
-    if detach:
-        start_detached(home, port, output)
-    else:
-        start(home, port, output)
+        if detach:
+            start_detached(home, port, output)
+        else:
+            start(home, port, output)
+    except KeyboardInterrupt:  # before the supervisor listens for it, that is: before anything was started
+        click.echo("Nothing was left running", err=True)
+        raise
 
 
 @click.command()
@@ -208,6 +220,14 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
     """  # noqa: D301 -- \b is click's
     from importlib import import_module
 
+    from mesh.config import load_settings
     from mesh.host import run
 
+    missing = [name for name in SERVICES if name not in load_settings(home.path).services]
+    if missing:
+        raise AddressMissingError(
+            f"nothing says where {', '.join(missing)} should listen. `tiation up --home {home.path}` starts every "
+            f"service and sees to that; to run one alone, set services.{missing[0]}.address to a host:port, and the "
+            f"others' too, in {home.path / 'tiation.yaml'}"
+        )
     run(service, import_module(f"{service}.app").build, home.path, replica)

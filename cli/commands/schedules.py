@@ -11,8 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tiation.orchestrator.v1 import schedule_pb2 as pb
 from tiation.orchestrator.v1 import schedule_pb2_grpc
 
-from cli.apply import bring, read_document, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.apply import bring, say_applied
+from cli.client import TIMEOUT_S, connect, pages, parse
+from cli.document import open_document
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -42,12 +43,9 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
     Example:
       tiation schedules apply schedule.yaml
     """  # noqa: D301 -- \b is click's
-    document = read_document(file)
-    name = str(document.pop("name", None) or "")
-    if not name:
-        raise FileError(f"{file}: name is missing; it becomes the schedule's id", file=file)
-    owner, schedule_id = split_name(tenant, "schedules", name)
-    wanted = parse(document, pb.Schedule(), str(file))
+    document = open_document(file)
+    owner, schedule_id = split_name(tenant, "schedules", document.id_at("name", what="schedule"))
+    wanted = document.fill(pb.Schedule(), without="name")
     wanted.name = full_name(owner, "schedules", schedule_id)
     wanted.agent = wanted.agent and full_name(owner, "agents", wanted.agent)
     creation = pb.CreateScheduleRequest(parent=f"tenants/{owner}", schedule_id=schedule_id, schedule=wanted)
@@ -61,7 +59,7 @@ def apply(file: Path, home: Home, tenant: str, output: str) -> None:
 
         found, what = bring(
             wanted,
-            [field for field in _FIELDS if field != "paused" or "paused" in document],
+            [field for field in _FIELDS if field != "paused" or "paused" in document.values],
             get=lambda: stub.GetSchedule(pb.GetScheduleRequest(name=wanted.name), timeout=TIMEOUT_S),
             create=lambda: stub.CreateSchedule(creation, timeout=TIMEOUT_S),
             update=update,

@@ -23,7 +23,7 @@ from rich.live import Live
 from tiation.analytics.v1 import metric_pb2 as pb
 from tiation.analytics.v1 import metric_pb2_grpc
 
-from cli.client import TIMEOUT_S, connect, explain
+from cli.client import TIMEOUT_S, connect, explain, refusal_of
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.top import GROUPINGS, WINDOWS, View, as_document, frame
@@ -114,7 +114,8 @@ def _snapshots(
                 return
             if failed.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED) or not seen:
                 raise
-            yield None, explain(error) or str(failed.code())
+            refusal = refusal_of(error)
+            yield None, explain(refusal) if refusal is not None else str(failed.code())
         except TiationError as error:  # the platform is being started again
             if not seen:
                 raise

@@ -9,7 +9,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 from cli.doctor.finding import Finding, bad, good, unsure
@@ -80,10 +80,9 @@ def _models(settings: Settings) -> Finding:
 
 
 def _device(settings: Settings) -> Finding:
-    import onnxruntime
-
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is loaded, or it reports to its maker
+    providers = import_module("onnxruntime").get_available_providers()
     wanted = settings.engine.device
-    providers = onnxruntime.get_available_providers()
     if wanted == "cuda" and "CUDAExecutionProvider" not in providers:
         return bad(
             "inference device", "engine.device is cuda, but ONNX Runtime here is built without it",

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cli.gateway.bodies import unknown_fields_program
 from cli.gateway.contract import services
 from cli.gateway.cors import cors_policy
 from cli.gateway.replies import reply_mappers
@@ -62,6 +63,8 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "tracing": tracing(settings.tracing),
             "not_modified": str(CLONE / "envoy" / "not_modified.lua"),
             "connect_json": str(CLONE / "envoy" / "connect_json.lua"),
+            "too_large": _too_large_program(gateway.max_request_bytes),
+            "unknown_fields": unknown_fields_program(),
             "cors": cors_policy(gateway.cors_origins),
             "routes": routes(),
         },
@@ -116,6 +119,10 @@ def _token_rules() -> list[dict[str, Any]]:
         *({"match": match} for match in open_paths),
         {"match": {"prefix": "/"}, "requires": {"provider_name": "tiation"}},
     ]
+
+
+def _too_large_program(most_bytes: int) -> str:
+    return f"local most_bytes = {most_bytes}\n{(CLONE / 'envoy' / 'too_large.lua').read_text()}"
 
 
 def _secret(home: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Callers who speak gRPC get a status in trailers, which the proxy writes by itsel
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mesh.errors import Code
@@ -20,16 +22,65 @@ _REASONS |= {8: "LIMIT_EXCEEDED", 12: "METHOD_UNKNOWN", 13: "INTERNAL", 14: "SER
 
 def reply_mappers() -> list[dict[str, Any]]:
     """What the proxy's answers are turned into, the first that fits."""
-    return [mapper for status, code in _CODES.items() for mapper in (_to_connect(status, code), _to_rest(status, code))]
+    known = [(400, 3, _ESCAPED_SLASH), (401, 16, _NO_TOKEN), (401, 16, _OLD_TOKEN), (401, 16, _BAD_TOKEN)]
+    replies = [*known, *((status, code, _Reply(None, _REASONS[code])) for status, code in _CODES.items())]
+    return [mapper for each in replies for mapper in (_to_connect(*each), _to_rest(*each))]
 
 
-def _to_connect(status: int, code: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What is said to a request of some kind.
+
+    Attributes:
+        kind: a filter that only requests of the kind pass; None for every request.
+        reason: why, for programs.
+        message: why, for people.
+    """
+
+    kind: Mapping[str, Any] | None
+    reason: str
+    message: str = "%LOCAL_REPLY_BODY%"
+
+
+def _because(details: str) -> dict[str, Any]:
+    """Refusals whose cause, as the proxy names it, is so."""
+    expression = {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": f"response.code_details.{details}",
+    }
+    return {"extension_filter": {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": expression}}
+
+
+_BEARER = {"name": "authorization", "string_match": {"prefix": "Bearer ", "ignore_case": True}}
+_NO_TOKEN = _Reply(
+    {"header_filter": {"header": {**_BEARER, "treat_missing_header_as_empty": True, "invert_match": True}}},
+    "TOKEN_MISSING",
+    "send an access token: Authorization: Bearer …; `tiation token` prints one",
+)
+_OLD_TOKEN = _Reply(
+    _because("contains('Jwt_is_expired')"),
+    "TOKEN_EXPIRED",
+    "the access token has expired; get a new one with `tiation token`",
+)
+_BAD_TOKEN = _Reply(
+    None,
+    "TOKEN_INVALID",
+    "the access token does not hold (%LOCAL_REPLY_BODY%); `tiation token` prints a new one",
+)
+_ESCAPED_SLASH = _Reply(
+    _because("startsWith('path_normalization_failed')"),
+    "REQUEST_INVALID",
+    "the path cannot be read; it may hold no escaped slash (%%2f, %%5c), as no name has one",
+)
+
+
+def _to_connect(status: int, code: int, reply: _Reply) -> dict[str, Any]:
     speaks_connect = {"name": "content-type", "string_match": {"exact": "application/grpc+json"}}  # the bridge's mark
-    error = {"code": Code(code).name.lower(), "message": "%LOCAL_REPLY_BODY%"}
-    return _mapper(status, {"header_filter": {"header": speaks_connect}}, error)
+    error = {"code": Code(code).name.lower(), "message": reply.message}
+    return _mapper(status, reply, {"header_filter": {"header": speaks_connect}}, error)
 
 
-def _to_rest(status: int, code: int) -> dict[str, Any]:
+def _to_rest(status: int, code: int, reply: _Reply) -> dict[str, Any]:
     speaks_other = {
         "name": "content-type",
         "string_match": {"prefix": "application/grpc"},
@@ -42,21 +93,22 @@ def _to_rest(status: int, code: int) -> dict[str, Any]:
     }
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": _REASONS[code],
+        "reason": reply.reason,
         "domain": "gateway.tiation.dev",
         "metadata": {},
     }
-    return _mapper(status, not_grpc, {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": [info]})
+    return _mapper(status, reply, not_grpc, {"code": code, "message": reply.message, "details": [info]})
 
 
-def _mapper(status: int, asked_so: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def _mapper(status: int, reply: _Reply, asked_so: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """What a status reads like to those who ask so."""
     is_status = {
         "status_code_filter": {
             "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": f"reply_{status}"}}
         }
     }
+    is_kind = [dict(reply.kind)] if reply.kind else []
     return {
-        "filter": {"and_filter": {"filters": [is_status, asked_so]}},
+        "filter": {"and_filter": {"filters": [is_status, asked_so, *is_kind]}},
         "body_format_override": {"json_format": body, "content_type": "application/json"},
     }

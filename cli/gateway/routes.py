@@ -82,7 +82,8 @@ def _rest() -> dict[str, Any]:
     That it leads to a service at all is for browsers: the proxy looks here for which pages may call.
     """
     gathered = _to({"prefix": "/v1/"}, REFLECTED_BY, None)
-    del gathered["typed_per_filter_config"]
+    enabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
+    gathered["typed_per_filter_config"] = {"tiation.too_large": enabled, "tiation.unknown_fields": enabled}
     return _with_lua(gathered, {})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,9 +15,9 @@ from typing import Any
 import click
 import msgspec
 
-from cli import FAILURE
+from cli import FAILURE, FAILURE_JSON
 from cli.home import Home
-from cli.supervisor.supervisor import Supervisor
+from cli.supervisor.supervisor import CLONE, Supervisor
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
@@ -94,7 +95,7 @@ def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: in
         if ended is None and not ready:
             text = text[: text.rfind(b"\n") + 1]
         for line in text.decode(errors="replace").splitlines():
-            failed = failed or line.startswith(FAILURE)  # which begins the end of what it says
+            failed = failed or line.startswith((FAILURE, FAILURE_JSON))  # which begins the end of what it says
             click.echo(line, err=failed)
         read += len(text)
         if ended is not None:
@@ -110,26 +111,32 @@ def _settings(home: Home, port: int | None) -> Settings:
     return settings
 
 
+def _grpcurl() -> str:
+    """What `make setup-test` built, or whatever the user has by that name."""
+    built = CLONE / ".cache" / "bin" / "grpcurl"
+    return shlex.quote(str(built)) if built.exists() else "grpcurl"
+
+
 def ways_in(home: Home, gateway: dict[str, Any]) -> str:
     """Three ways to call the platform, ready to paste."""
     url, address = gateway["url"], str(gateway["url"]).removeprefix("https://")
-    command = f"{Path(sys.executable).with_name('tiation')} token --home {home.path}"
-    trusted = f'--cacert {home.ca} -H "Authorization: Bearer $({command})"'
+    command = shlex.join([str(Path(sys.executable).with_name("tiation")), "token", "--home", str(home.path)])
+    trusted = f'--cacert {shlex.quote(str(home.ca))} -H "Authorization: Bearer $({command})"'
     python = f"""\
-{sys.executable} - <<'END'
+{shlex.quote(sys.executable)} - <<'END'
 import grpc
 from pathlib import Path
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
 credentials = grpc.composite_channel_credentials(
-    grpc.ssl_channel_credentials(Path("{home.ca}").read_bytes()),
-    grpc.access_token_call_credentials(Path("{home.token_file}").read_text().strip()))
+    grpc.ssl_channel_credentials(Path({str(home.ca)!r}).read_bytes()),
+    grpc.access_token_call_credentials(Path({str(home.token_file)!r}).read_text().strip()))
 agents = agent_pb2_grpc.AgentServiceStub(grpc.secure_channel("{address}", credentials))
 print(agents.ListAgents(agent_pb2.ListAgentsRequest(parent="tenants/default")))
 END"""
     curl = f"curl {trusted} \\\n  {url}/v1/tenants/default/agents"
     grpcurl = (
-        f"grpcurl {trusted.replace('--cacert', '-cacert')} \\\n"
+        f"{_grpcurl()} {trusted.replace('--cacert', '-cacert', 1)} \\\n"
         f'  -d \'{{"parent": "tenants/default"}}\' {address} tiation.orchestrator.v1.AgentService/ListAgents'
     )
-    ways = f"# Python\n{python}\n\n# REST\n{curl}\n\n# gRPC\n{grpcurl}"
+    ways = f"# Python\n{python}\n\n# REST\n{curl}\n\n# gRPC; `make setup-test` brings grpcurl\n{grpcurl}"
     return f"\nThree ways in:\n\n{ways}\n\nStop with Ctrl-C, or `tiation down`."

@@ -147,6 +147,7 @@ class Supervisor:
         environment.setdefault("TIATION_ENGINE__SYSTEM_MODELS", str(CLONE / ".models"))
         environment["TIATION_GATEWAY__PORT"] = str(self._settings.gateway.port)
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["ORT_DISABLE_TELEMETRY"] = "1"  # whatever imports ONNX Runtime, and however early
         for name, service in self._processes.items():
             # -P: what lies in the folder that the user happens to be in must not stand in for our packages
             command = [sys.executable, "-P", "-m", "cli.main", "serve", service, "--home", str(self._home.path)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import empty_pb2, json_format
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf import empty_pb2
 from tiation.engine.v1 import decision_pb2 as pb
 from tiation.engine.v1 import decision_pb2_grpc
 
 from engine.decisions import Decision, Decisions
 from engine.errors import DecisionFailedError
 from mesh.call import Context
+from mesh.json_value import json_to_struct, value_to_json
 from mesh.masks import masked_fields
 from mesh.pagination import Pages
 from mesh.resource import tenant_of
@@ -78,13 +78,13 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
     async def Decide(self, request: pb.DecideRequest, _: Context) -> pb.DecideResponse:
         """What a decision comes to with these facts."""
         graph, version = await self._decisions.graph(request.name, request.version)
-        facts = json_format.MessageToDict(request.input)
+        facts = value_to_json(request.input, "input")
         decided = await self._sandbox.decide(graph.encode(), facts, trace=request.trace, owner=tenant_of(request.name))
         if not isinstance(decided.result, dict):
             raise DecisionFailedError(f"{request.name} came to no object; let its output node give named values")
-        answer = pb.DecideResponse(version=version, result=json_format.ParseDict(decided.result, Struct()))
+        answer = pb.DecideResponse(version=version, result=json_to_struct(decided.result, "result"))
         if decided.trace is not None:
-            json_format.ParseDict(decided.trace, answer.trace)
+            answer.trace.CopyFrom(json_to_struct(decided.trace, "trace"))
         return answer
 
     async def _check(self, graph: str, name: str) -> None:

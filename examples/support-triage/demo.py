@@ -21,10 +21,9 @@ sys.path.insert(0, str(HERE.parent.parent))
 from examples.driver import DemoPlatform, main, run_to_end  # noqa: E402 -- needs the path above
 
 AGENT = "tenants/default/agents/support-triage"
-CRM_SCHEMA = """
-CREATE TABLE tickets (id TEXT NOT NULL, message TEXT NOT NULL, intent TEXT NOT NULL, score REAL NOT NULL,
-                      queue TEXT NOT NULL, priority TEXT NOT NULL, sla_hours INTEGER NOT NULL)
-"""
+LEAST_MATCHED = 0.85
+"""Below this share the demo fails. All twenty messages match today; one or two may go to the human queue when the
+runtime's rounding moves a score across its threshold, more means that the model or the table is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class Outcome:
 
 
 def show(platform: DemoPlatform) -> bool:
-    """Run the example; true when every message became a ticket."""
-    crm = platform.database("crm.db", CRM_SCHEMA)
+    """Run the example; true when every message became a ticket, and nearly all the expected one."""
+    crm = platform.database("crm.db", (HERE / "crm.sql").read_text())
     platform.deploy(
         {
             "model support-intents": ("models", "push", str(HERE / "support-intents")),
@@ -94,6 +93,9 @@ def report(platform: DemoPlatform, outcomes: list[Outcome], crm: Path) -> bool:
         rows, distinct = database.execute("SELECT count(*), count(DISTINCT id) FROM tickets").fetchone()
     database.close()
     console.print(f"The CRM holds {rows} tickets for {len(outcomes)} messages.")
+    if matched / len(outcomes) < LEAST_MATCHED:
+        console.print(f"That is less than the {LEAST_MATCHED:.0%} which the example is meant to reach.")
+        return False
     return rows == distinct == len(outcomes)
 
 

@@ -37,6 +37,7 @@ from integration.errors import (
     SystemUnavailableError,
 )
 from integration.ports import Answer, Effect, Limits, Target
+from mesh.json_value import LARGEST_EXACT
 
 __all__ = ["SqlConnector"]
 
@@ -279,8 +280,6 @@ def _parameters(statement: str, value: Any) -> dict[str, object]:  # noqa: ANN40
         found = given[name]
         if isinstance(found, (dict, list)):
             raise SystemRefusedError(f"the input's `{name}` is no plain value; map it with `input`", parameter=name)
-        if isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
-            found = int(found)  # JSON knows one kind of number
         parameters[name] = found
     return parameters
 
@@ -304,8 +303,10 @@ def _output(connection: Connection, work: _Work) -> dict[str, object]:
 
 
 def _plain(cell: Any) -> object:  # noqa: ANN401 -- whatever a driver returns
-    if cell is None or isinstance(cell, (bool, int, float, str)):
+    if cell is None or isinstance(cell, (bool, float, str)):
         return cell
+    if isinstance(cell, int):  # beyond that it would lose digits on its way
+        return cell if abs(cell) <= LARGEST_EXACT else str(cell)
     return base64.b64encode(cell).decode() if isinstance(cell, bytes) else str(cell)
 
 

@@ -53,7 +53,9 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.OperationalError:
         raise SystemUnavailableError(
-            f"there is no database {path.name} in the allowed folder", database=path.name
+            f"there is no database {path.name} in the allowed folder {path.parent}; put it there, or have the operator "
+            "allow another folder (integration.sqlite_folder)",
+            database=path.name,
         ) from None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from google.protobuf import duration_pb2, empty_pb2, json_format
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf import duration_pb2, empty_pb2
 from tiation.integration.v1 import connection_pb2 as pb
 from tiation.integration.v1 import connection_pb2_grpc
 
@@ -20,6 +19,7 @@ from mesh.call import Context
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry
 from mesh.errors import InvalidError
+from mesh.json_value import json_to_struct, json_to_value, value_to_json
 from mesh.masks import masked_fields
 from mesh.pagination import Pages
 from mesh.resource import tenant_of
@@ -121,11 +121,10 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
     async def Invoke(self, request: pb.InvokeRequest, context: Context) -> pb.InvokeResponse:
         """One operation carried out."""
         entry = await self._catalogue.get(Connection, request.name)
-        value = json_format.MessageToDict(request.input) if request.HasField("input") else None
+        value = value_to_json(request.input, "input") if request.HasField("input") else None
         patience_s = context.time_remaining()
         done = await self._invoker.invoke(entry, request.operation_id, value, request.effect_key, patience_s)
-        output = Value()
-        json_format.ParseDict(done.output, output)
+        output = json_to_value(done.output, "output")
         return pb.InvokeResponse(output=output, replayed=done.replayed, attempts=done.attempts)
 
     def _sealed(self, name: str, connection: Connection, credentials: dict[str, str]) -> Connection:
@@ -138,11 +137,11 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
 
 def _show(body: Connection) -> pb.Connection:
     message = pb.Connection(connector=body.connector, credential_names=body.credential_names)
-    message.config.CopyFrom(_struct(body.config))
+    message.config.CopyFrom(json_to_struct(body.config, "connection.config"))
     for operation in body.operations:
         message.operations.add(
             operation_id=operation.operation_id,
-            spec=_struct(operation.spec),
+            spec=json_to_struct(operation.spec, "connection.operations.spec"),
             effect=operation.effect,
             input=operation.input,
             output=operation.output,
@@ -157,7 +156,7 @@ def _show(body: Connection) -> pb.Connection:
 def _read(message: pb.Connection) -> Connection:
     return Connection(
         connector=message.connector,
-        config=json_format.MessageToDict(message.config),
+        config=value_to_json(message.config, "connection.config"),
         operations=tuple(_operation(operation) for operation in message.operations),
         retry=_retry(message.retry),
     )
@@ -167,7 +166,7 @@ def _operation(message: pb.ConnectionOperation) -> Operation:
     effect = pb.ConnectionOperation.Effect.Name(message.effect)
     return Operation(
         operation_id=message.operation_id,
-        spec=json_format.MessageToDict(message.spec),
+        spec=value_to_json(message.spec, "connection.operations.spec"),
         effect="UNSAFE" if effect == "EFFECT_UNSPECIFIED" else effect,
         input=message.input,
         output=message.output,
@@ -192,7 +191,3 @@ def _duration(seconds: float) -> duration_pb2.Duration:
     duration = duration_pb2.Duration()
     duration.FromNanoseconds(round(seconds * 1e9))
     return duration
-
-
-def _struct(values: dict[str, object]) -> Struct:
-    return json_format.ParseDict(values, Struct())

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from google.protobuf import json_format
 from tiation.integration.v1 import fetch_pb2 as pb
 from tiation.integration.v1 import fetch_pb2_grpc
 
@@ -15,6 +14,7 @@ from integration.effects import EffectLog
 from integration.errors import IntegrationError, OutcomeUnknownError
 from integration.ports import Answer, Effect, Fetches, GrpcRequest, WebRequest
 from mesh.call import Context
+from mesh.json_value import json_to_value, value_to_json
 
 __all__ = ["FetchServicer"]
 
@@ -42,7 +42,7 @@ class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
             uri=request.uri,
             headers=dict(request.headers),
             query=dict(request.query),
-            body=json_format.MessageToDict(request.body) if request.HasField("body") else None,
+            body=value_to_json(request.body, "body") if request.HasField("body") else None,
             has_body=request.HasField("body"),
             timeout_s=_timeout_s(request),
             effect_key=request.effect_key,
@@ -62,9 +62,8 @@ class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
         what = [asked.method, asked.uri, asked.query, asked.body]
         effect = _effect(request, what) if not repeatable and request.effect_key else None
         answer = await self._once(effect, fetch, repeatable=repeatable)
-        if answer["body"] is None:
-            del answer["body"]
-        return json_format.ParseDict(answer, pb.FetchResponse())
+        body = json_to_value(answer["body"], "body") if answer["body"] is not None else None
+        return pb.FetchResponse(status=answer["status"], headers=answer["headers"], body=body, uri=answer["uri"])
 
     async def CallGrpc(self, request: pb.CallGrpcRequest, _: Context) -> pb.CallGrpcResponse:
         """One unary gRPC call."""
@@ -73,14 +72,14 @@ class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
             plaintext=request.plaintext,
             service=request.service,
             method=request.method,
-            arguments=json_format.MessageToDict(request.arguments),
+            arguments=value_to_json(request.arguments, "arguments"),
             metadata=dict(request.metadata),
             timeout_s=_timeout_s(request),
         )
         what = [asked.target, asked.service, asked.method, asked.arguments]
         effect = _effect(request, what) if request.effect_key else None
         result = await self._once(effect, lambda: self._fetches.call_grpc(asked), repeatable=effect is None)
-        return json_format.ParseDict({"result": result}, pb.CallGrpcResponse())
+        return pb.CallGrpcResponse(result=json_to_value(result, "result"))
 
     async def _once(self, effect: Effect | None, ask: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:  # noqa: ANN401
         """Ask, but not a second time for what may have happened."""

@@ -5,10 +5,13 @@ The proxy says in a header of its own which of the two a call uses.
 
 from __future__ import annotations
 
+import json
+
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from mesh.call import Call
+from mesh.json_value import message_to_json
 from mesh.stages.errors import MalformedRequestError
 
 __all__ = ["CODEC_HEADER", "decode", "encode", "serialized"]
@@ -40,7 +43,7 @@ def decode(call: Call, data: bytes) -> Message:
 def encode(call: Call, answer: Message) -> bytes:
     """The answer's bytes."""
     if _speaks_json(call):
-        return json_format.MessageToJson(answer, indent=None, always_print_fields_with_no_presence=True).encode()
+        return json.dumps(message_to_json(answer), separators=(",", ":")).encode()
     return answer.SerializeToString()
 
 

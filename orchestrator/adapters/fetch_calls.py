@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from google.protobuf import json_format
 from tiation.integration.v1 import fetch_pb2 as pb
 
 from mesh.errors import InvalidError
+from mesh.json_value import json_to_struct, json_to_value, value_to_json
 from orchestrator.errors import HttpStatusError
 
 __all__ = ["grpc_request", "http_output", "http_request"]
@@ -41,7 +41,7 @@ def http_request(parent: str, arguments: Mapping[str, Any], effect_key: str) -> 
         request.timeout.FromTimedelta(timedelta(seconds=arguments["timeout"]))
     body: Any = arguments.get("body")
     if body is not None:
-        json_format.ParseDict(body, request.body)
+        request.body.CopyFrom(json_to_value(body, "body"))
     return request
 
 
@@ -53,7 +53,7 @@ def http_output(arguments: Mapping[str, Any], request: pb.FetchRequest, answer: 
     """
     if not 200 <= answer.status < (400 if request.follow_redirects else 300):
         raise HttpStatusError(f"{request.method} {request.uri} answers {answer.status}", status=answer.status)
-    content = json_format.MessageToDict(answer.body) if answer.HasField("body") else None
+    content = value_to_json(answer.body, "body") if answer.HasField("body") else None
     match arguments.get("output", "content"):
         case "raw":
             return _raw(content, answer.headers.get("content-type", ""))
@@ -104,7 +104,7 @@ def grpc_request(parent: str, arguments: Mapping[str, Any], effect_key: str) -> 
     given = arguments.get("arguments") or {}
     if not isinstance(given, dict):
         raise InvalidError("arguments", "must be an object, the request's fields by name")
-    json_format.ParseDict(given, request.arguments)
+    request.arguments.CopyFrom(json_to_struct(given, "arguments"))
     return request
 
 

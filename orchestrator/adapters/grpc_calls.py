@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
-from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
 from tiation.integration.v1 import connection_pb2, connection_pb2_grpc, fetch_pb2_grpc
@@ -17,6 +16,7 @@ from tiation.integration.v1 import connection_pb2, connection_pb2_grpc, fetch_pb
 from mesh.channel import Channels
 from mesh.errors import Code, InvalidError
 from mesh.identity import Requester
+from mesh.json_value import json_to_struct, json_to_value, value_to_json
 from mesh.resource import parent_of
 from mesh.status import RemoteError, remote_error
 from orchestrator.adapters.fetch_calls import grpc_request, http_output, http_request
@@ -145,13 +145,13 @@ class GrpcCalls:
         if given is not None and not isinstance(given, dict):
             raise InvalidError("input", "must be an object, a decision's facts by name")
         request = decision_pb2.DecideRequest(name=self._name("decision", arguments["decision"]), version=version)
-        json_format.ParseDict(given or {}, request.input)
+        request.input.CopyFrom(json_to_struct(given or {}, "input"))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(decision_pb2_grpc.DecisionServiceStub, "engine")
             return await stub.Decide(request, metadata=metadata, timeout=_CALL_S)
 
-        return json_format.MessageToDict((await self._persist("engine", ask)).result)
+        return value_to_json((await self._persist("engine", ask)).result, "result")
 
     async def _connect(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = connection_pb2.InvokeRequest(
@@ -159,14 +159,13 @@ class GrpcCalls:
             operation_id=_text("operation", arguments["operation"]),
             effect_key=effect_key,
         )
-        given: Any = arguments.get("input")
-        json_format.ParseDict(given, request.input)
+        request.input.CopyFrom(json_to_value(arguments.get("input"), "input"))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(connection_pb2_grpc.ConnectionServiceStub, "integration")
             return await stub.Invoke(request, metadata=metadata, timeout=_CALL_S)
 
-        return json_format.MessageToDict((await self._persist("integration", ask)).output)
+        return value_to_json((await self._persist("integration", ask)).output, "output")
 
     async def _http(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = http_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
@@ -184,7 +183,7 @@ class GrpcCalls:
             stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
             return await stub.CallGrpc(request, metadata=metadata, timeout=_FETCH_S)
 
-        return json_format.MessageToDict((await self._persist("integration", ask)).result)
+        return value_to_json((await self._persist("integration", ask)).result, "result")
 
     async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- an answer
         """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Value
 from tiation.orchestrator.v1 import approval_pb2 as pb
 from tiation.orchestrator.v1 import approval_pb2_grpc
@@ -14,6 +13,7 @@ from mesh.call import Context
 from mesh.errors import InvalidError
 from mesh.etag import etag_of
 from mesh.identity import Caller, current_caller
+from mesh.json_value import json_to_value, value_to_json
 from mesh.pagination import Pages
 from mesh.policy_holder import PolicyHolder
 from mesh.shelf import creation_of, timestamp
@@ -53,7 +53,7 @@ class ApprovalServicer(approval_pb2_grpc.ApprovalServiceServicer):
     async def SubmitInput(self, request: pb.SubmitInputRequest, _: Context) -> pb.Approval:
         """An answer; it is durable when the answer to it goes."""
         caller = current_caller()
-        data: Any = json_format.MessageToDict(request.data) if request.HasField("data") else None
+        data: Any = value_to_json(request.data, "data") if request.HasField("data") else None
         fault = fault_of(data)
         if fault:
             raise InvalidError("data", fault)
@@ -112,4 +112,4 @@ def _message(approval: Approval) -> pb.Approval:
 
 
 def _value(value: Any) -> Value:  # noqa: ANN401 -- any JSON
-    return json_format.ParseDict(value, Value())
+    return json_to_value(value, "value")

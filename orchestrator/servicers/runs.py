@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Value
 from tiation.orchestrator.v1 import run_pb2 as pb
 from tiation.orchestrator.v1 import run_pb2_grpc
 
@@ -19,6 +16,7 @@ from mesh.catalogue import NotFoundError
 from mesh.db import Database, Transaction
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
+from mesh.json_value import json_to_value, value_to_json
 from mesh.pagination import Pages
 from mesh.shelf import creation_of, timestamp
 from mesh.status import status_of
@@ -95,7 +93,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         wanted = Wanted(
             agent=request.parent,
             run_id=request.run_id,
-            input=json_format.MessageToDict(sent.input) if sent.HasField("input") else None,
+            input=value_to_json(sent.input, "run.input") if sent.HasField("input") else None,
             requester=_requester(),
             labels=dict(sent.labels),
             priority=sent.priority if sent.HasField("priority") else None,
@@ -114,7 +112,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             requester=_requester(),
             revision=request.revision,
             labels=dict(request.labels),
-            input=json_format.MessageToDict(request.input) if request.HasField("input") else None,
+            input=value_to_json(request.input, "input") if request.HasField("input") else None,
             replaces_input=request.HasField("input"),
         )
         made = await self._admission.fork(wanted, creation_of(request))
@@ -217,9 +215,9 @@ def run_message(run: Run) -> pb.Run:
         message.start_time.CopyFrom(timestamp(run.start_time))
     if run.end_time is not None:
         message.end_time.CopyFrom(timestamp(run.end_time))
-    message.input.CopyFrom(_value(run.input))
+    message.input.CopyFrom(json_to_value(run.input, "run.input"))
     if run.state == "SUCCEEDED":
-        message.output.CopyFrom(_value(run.output))
+        message.output.CopyFrom(json_to_value(run.output, "run.output"))
     if run.problem is not None:
         message.error.CopyFrom(_problem(run.problem))
     return message
@@ -238,9 +236,9 @@ def _event(event: Event) -> pb.RunEvent:
         scope=what.scope,
     )
     if what.result is not None:
-        message.result.CopyFrom(_value(what.result.output))
+        message.result.CopyFrom(json_to_value(what.result.output, "event.result"))
     elif what.kind in _SHOWN:
-        message.result.CopyFrom(_value(what.value))
+        message.result.CopyFrom(json_to_value(what.value, "event.result"))
     elif what.kind in ("RUN_REDRIVEN", "RUN_FORKED"):
         message.principal = what.value["principal"]
     if what.problem is not None:
@@ -256,7 +254,3 @@ def _broken(seen: int) -> pb.StreamRunEventsResponse:
     message = f"the orchestrator stops; go on with after_sequence={seen}"
     error = ShuttingDownError(message, retry_after_s=1.0, sequence=seen)
     return pb.StreamRunEventsResponse(error=status_of(error, error.domain))
-
-
-def _value(value: Any) -> Value:  # noqa: ANN401 -- any JSON
-    return json_format.ParseDict(value, Value())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
-from google.protobuf import empty_pb2, json_format
+from google.protobuf import empty_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from tiation.orchestrator.v1 import run_pb2, schedule_pb2_grpc
 from tiation.orchestrator.v1 import schedule_pb2 as pb
@@ -15,6 +15,7 @@ from mesh.call import Context
 from mesh.entries import Entry
 from mesh.errors import InvalidError
 from mesh.identity import Requester, current_caller
+from mesh.json_value import json_to_value, value_to_json
 from mesh.masks import masked_fields
 from mesh.pagination import Pages
 from mesh.shelf import Shelf, timestamp
@@ -141,7 +142,7 @@ def _show(body: Schedule) -> pb.Schedule:
         if getattr(body, field):
             getattr(message, field).FromSeconds(getattr(body, field))
     message.catch_up_window.FromSeconds(body.catch_up_window)
-    json_format.ParseDict(body.input, message.input)
+    message.input.CopyFrom(json_to_value(body.input, "schedule.input"))
     if body.start_time is not None:
         message.start_time.CopyFrom(timestamp(body.start_time))
     if body.end_time is not None:
@@ -185,7 +186,7 @@ def _read(message: pb.Schedule) -> Schedule:
         cron=message.cron.strip(),
         interval=message.interval.seconds,
         timezone=message.timezone or "UTC",
-        input=json_format.MessageToDict(message.input) if message.HasField("input") else None,
+        input=value_to_json(message.input, "schedule.input") if message.HasField("input") else None,
         input_time_field=message.input_time_field,
         start_time=_moment("schedule.start_time", message.start_time) if message.HasField("start_time") else None,
         end_time=_moment("schedule.end_time", message.end_time) if message.HasField("end_time") else None,

@@ -26,10 +26,6 @@ __all__ = ["EXAMPLE", "Installed", "installed"]
 CLONE = Path(__file__).parents[2]
 EXAMPLE = CLONE / "examples" / "support-triage"
 TIATION = Path(sys.executable).with_name("tiation")
-TICKETS = """
-CREATE TABLE tickets (id TEXT NOT NULL, message TEXT NOT NULL, intent TEXT NOT NULL, score REAL NOT NULL,
-                      queue TEXT NOT NULL, priority TEXT NOT NULL, sla_hours INTEGER NOT NULL)
-"""
 
 
 @dataclass
@@ -116,7 +112,7 @@ class Installed:
         """Deploy the support agent and what it needs."""
         self.crm.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = sqlite3.connect(self.crm)
-        database.execute(TICKETS)
+        database.executescript((EXAMPLE / "crm.sql").read_text())
         database.close()
         self.command("models", "push", str(EXAMPLE / "support-intents"))
         self.command("decisions", "push", str(EXAMPLE / "support-routing.json"))

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.calibration import CalibratedClassifierCV
@@ -27,6 +26,7 @@ from sklearn.svm import SVC
 
 from engine.image_input import ImageInput, work_out
 from engine.manifest import ImageClassificationManifest, parse_manifest
+from engine.runtime import onnxruntime
 from engine.tensor import TensorSpec
 from mesh.sandboxed.images import Images
 from tools.models.place import ROOT, SetupError, digest_of, place, say

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tiation.integration.v1 import connection_pb2 as pb
 
-from cli.apply import bring, read_document
+from cli.apply import bring
 from cli.client import FileError
+from cli.document import open_document
 
 FLOW = "document: {dsl: 1.0.0, namespace: tests, name: %s, version: 1.0.0}\ndo: []\n"
 NAME = "tenants/default/agents/triage"
@@ -113,12 +114,12 @@ def test_a_file_that_is_no_agent_is_refused_before_anything_is_asked(tiation, do
 def test_a_document_that_is_json_is_read(tmp_path):
     file = tmp_path / "one.json"
     file.write_text('{"name": "crm"}')
-    assert read_document(file) == {"name": "crm"}
+    assert open_document(file).values == {"name": "crm"}
 
 
 def test_a_missing_document_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
-        read_document(tmp_path / "none.yaml")
+        open_document(tmp_path / "none.yaml")
 
 
 FIELDS = ("config", "retry", "labels")
@@ -188,4 +189,4 @@ def test_credentials_are_sent_whenever_the_file_has_them():
 def test_an_unreadable_file_error_names_the_file(tmp_path):
     (tmp_path / "x.yaml").write_text("- a")
     with pytest.raises(FileError, match=r"x\.yaml"):
-        read_document(tmp_path / "x.yaml")
+        open_document(tmp_path / "x.yaml")

@@ -224,3 +224,25 @@ def test_the_ways_in_can_be_pasted(home):
         assert any("127.0.0.1:18443" in word for word in words)
         assert any(f"token --home {home.path}" in word for word in words)
     assert os.access(shlex.split(text.split("$(")[1])[0], os.X_OK)
+
+
+def test_the_ways_in_hold_a_home_of_any_name(tmp_path, monkeypatch):
+    programs = tmp_path / "its bin"
+    programs.mkdir()
+    fake = programs / "tiation"
+    fake.write_text('#!/bin/sh\nprintf "%s" "$3"\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    home = Home(tmp_path / 'it\'s my $HOME; "here"')
+    text = ways_in(home, {"url": "https://127.0.0.1:18443"})
+    for program, way in (("curl", text.split("# REST\n")[1]), ("grpcurl", text.split("# gRPC")[1].split("\n", 1)[1])):
+        command = way.split("\n\n")[0].split(" ", 1)[1]
+        shown = subprocess.run(
+            ["bash", "-c", f"show() {{ printf '%s\\n' \"$@\"; }}; show {command}"],
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+        assert str(home.ca) in shown, program
+        assert f"Authorization: Bearer {home.path}" in shown, program
+    python = text.split("<<'END'\n")[1].split("\nEND\n")[0]
+    literals = {node.value for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Constant)}
+    assert {str(home.ca), str(home.token_file)} <= literals

@@ -55,7 +55,7 @@ async def call(sql, spec, value=None, *, effect=None, timeout_s=5.0):
 
 
 async def test_a_row_goes_in_and_comes_back(sql):
-    assert (await call(sql, INSERT, {"id": 1.0, "v": "x'); DROP TABLE t; --"})).output == {"row_count": 1}
+    assert (await call(sql, INSERT, {"id": 1, "v": "x'); DROP TABLE t; --"})).output == {"row_count": 1}
     assert (await call(sql, ALL)).output == {"rows": [{"id": 1, "v": "x'); DROP TABLE t; --"}], "row_count": 1}
 
 
