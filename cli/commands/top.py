@@ -33,6 +33,13 @@ __all__ = ["top"]
 
 _AGAIN_S = 1.0
 _PIPED_WIDTH = 160
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.INTERNAL,  # so a stream ends whose service was killed, as seen through the front proxy
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAUTHENTICATED,
+}
+"""How a stream may break that had begun: the next one takes its place."""
 
 
 @click.command()
@@ -112,7 +119,7 @@ def _snapshots(
             failed: Any = error
             if stop.is_set():
                 return
-            if failed.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED) or not seen:
+            if failed.code() not in _PASSING or not seen:
                 raise
             refusal = refusal_of(error)
             yield None, explain(refusal) if refusal is not None else str(failed.code())

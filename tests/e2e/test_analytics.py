@@ -44,6 +44,23 @@ def until(there: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.2)
 
 
+@pytest.fixture
+def terminal(here: Installed) -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals with `tiation top` in them, and ends what is left of them."""
+    made: list[Terminal] = []
+
+    def opened(*arguments: str) -> Terminal:
+        made.append(Terminal(here, *arguments))
+        return made[-1]
+
+    yield opened
+    for one in made:
+        one.process.kill()
+        one.process.wait(5)
+        os.close(one.primary)
+        os.close(one.secondary)
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Iterator[Installed]:
     """A platform of this module's own, with prices, on which the example has run."""
@@ -242,6 +259,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [str(TIATION), "top", "--home", str(here.home), *arguments],
             stdin=secondary, stdout=secondary, stderr=secondary, env={**os.environ, "TERM": "xterm-256color"},
+            start_new_session=True, preexec_fn=lambda: ioctl(secondary, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- one ioctl
         )  # fmt: skip
         self.shown = ""
 
@@ -263,19 +281,21 @@ class Terminal:
         deadline = time.monotonic() + 10
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.primary], [], [], 0.1)[0]:
-                os.read(self.primary, 65536)
-        return self.process.wait(1)
+                self.shown += os.read(self.primary, 65536).decode(errors="replace")
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait(5)
 
 
-def test_top_draws_and_obeys_keys_and_leaves_the_terminal_as_it_was(here: Installed):
-    terminal = Terminal(here, "--window", "1h")
-    terminal.wait("support-triage", "rate/s", "p95", "queued", "live runs", "window 1h")
+def test_top_draws_and_obeys_keys_and_leaves_the_terminal_as_it_was(here: Installed, terminal):
+    terminal = terminal("--window", "1h")
+    terminal.wait("support-triage", "rate/s", "p95", "queued", "live runs", "indow 1h")
     terminal.press("m")
     terminal.wait("support-intents", "model")
     terminal.press("t")
-    terminal.wait("AgentService/ListAgents")
+    terminal.wait("ConnectionService/Invoke")
     terminal.press("w")
-    terminal.wait("window 1m")
+    terminal.wait("indow 1m")
     run_agent(here, 100)
     terminal.press("a")
     terminal.wait("support-triage")
@@ -287,8 +307,9 @@ def test_top_draws_and_obeys_keys_and_leaves_the_terminal_as_it_was(here: Instal
     assert termios.tcgetattr(terminal.secondary) == terminal.before
 
 
-def test_top_ends_at_ctrl_c_like_anything_else(here: Installed):
-    terminal = Terminal(here)
+def test_top_ends_at_ctrl_c_like_anything_else(here: Installed, terminal):
+    until(lambda: here.command("top", "--once", check=False).returncode == 0)
+    terminal = terminal()
     terminal.wait("live runs")
     terminal.press("\x03")
     assert terminal.ended() == 0
