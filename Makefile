@@ -48,8 +48,12 @@ clean: ## remove everything that setup made; state folders stay
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed, run make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "Making the virtual environment ($$($(PYTHON) --version))"
+	@found=$$("$(PYTHON)" -c 'import platform; print(platform.python_version())' 2>/dev/null); \
+	case "$$found" in \
+		3.1[1-9].*|3.[2-9][0-9].*) echo "Making the virtual environment (Python $$found)";; \
+		[0-9].*) echo "error: $(PYTHON) is Python $$found; 3.11 or newer is needed, run make PYTHON=/path/to/python3.11" >&2; exit 1;; \
+		*) echo "error: $(PYTHON) is no Python; 3.11 or newer is needed, run make PYTHON=/path/to/python3.11" >&2; exit 1;; \
+	esac
 	@$(PYTHON) -m venv .venv || { echo "error: the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
 
 .venv/.run: requirements/run.txt pyproject.toml | .venv/bin/python
