@@ -5,10 +5,13 @@ Calls through them are `integration.invoke`; how a system is spoken to is a conn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from integration.errors import ConnectorUnknownError, OperationInvalidError
+from integration.errors import ConnectorUnknownError
 from integration.ports import Connector
+from integration.strict import invalid
 from mesh.errors import InvalidError
 from mesh.resource import tenant_of
 from mesh.sandbox import SandboxError, SandboxPool
@@ -103,6 +106,7 @@ class ConnectionRules:
         """
         connector = self.connector(connection.connector)
         connector.check(connection.config, credentials)
+        specs: dict[str, Mapping[str, object]] = {}
         seen: set[str] = set()
         for at, operation in enumerate(connection.operations):
             field = f"connection.operations[{at}]"
@@ -110,8 +114,11 @@ class ConnectionRules:
                 raise InvalidError(f"{field}.operation_id", f"`{operation.operation_id}` is there twice")
             seen.add(operation.operation_id)
             connector.check_operation(operation.spec, field)
+            specs[f"{field}.spec"] = operation.spec
             for part, program in (("input", operation.input), ("output", operation.output)):
                 await self._compile(program, f"{field}.{part}", owner=tenant_of(name))
+        for where, program in connector.programs(connection.config, specs):
+            await self._compile(program, where, owner=tenant_of(name))
 
     async def _compile(self, program: str, field: str, *, owner: str) -> None:
         if not program:
@@ -119,6 +126,6 @@ class ConnectionRules:
         try:
             await self._sandbox.compile_jq(program, owner=owner)
         except SandboxError as error:
-            refused = OperationInvalidError(f"{field}: {error.message}", field=field)
+            refused = invalid(field, error.message)
             refused.metadata |= error.metadata
             raise refused from None

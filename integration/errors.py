@@ -5,15 +5,19 @@ from __future__ import annotations
 from mesh.errors import Code, TiationError
 
 __all__ = [
+    "AnswerInvalidError",
     "AnswerTooLargeError",
     "CallTimeoutError",
     "ConnectorUnknownError",
     "CredentialUnknownError",
     "EffectKeyReusedError",
+    "ExpressionFailedError",
     "IntegrationError",
     "LocationForbiddenError",
     "OperationInvalidError",
     "OperationUnknownError",
+    "OutcomeUnknownError",
+    "RateLimitedError",
     "SystemRefusedError",
     "SystemUnavailableError",
 ]
@@ -83,7 +87,7 @@ class SystemUnavailableError(IntegrationError):
 
 
 class CallTimeoutError(IntegrationError):
-    """The other system took longer than the operation may take; what it did was undone."""
+    """The other system took longer than the operation may take; `outcome_known` says whether it may have done it."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "SYSTEM_TIMEOUT"
@@ -102,3 +106,41 @@ class EffectKeyReusedError(IntegrationError):
 
     code = Code.ALREADY_EXISTS
     reason = "EFFECT_KEY_REUSED"
+
+
+class AnswerInvalidError(IntegrationError):
+    """What the other system answered is not what it said it would be: no HTTP, no JSON, nothing of the kind."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ANSWER_INVALID"
+
+
+class ExpressionFailedError(IntegrationError):
+    """An expression of a manifest did not come to a value; code and reason are the sandbox's."""
+
+    def __init__(self, cause: TiationError, *, outcome_known: bool) -> None:
+        super().__init__(cause.message, retry_after_s=cause.retry_after_s)
+        self.metadata = dict(cause.metadata)
+        self.code = cause.code  # type: ignore[misc]  # each instance carries its cause's own
+        self.reason = cause.reason  # type: ignore[misc]
+        self.outcome_known = outcome_known
+
+
+class OutcomeUnknownError(IntegrationError):
+    """The other system was asked for something that must not happen twice, and nobody can say whether it happened."""
+
+    code = Code.UNKNOWN
+    reason = "OUTCOME_UNKNOWN"
+    outcome_known = False
+
+
+class RateLimitedError(IntegrationError):
+    """The other system takes no more calls for now; `retry_after_s` says how long.
+
+    Attributes:
+        said_by_system: true where the system itself has said so, false where our own limits do.
+    """
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
+    said_by_system = False

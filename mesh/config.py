@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 import yaml
@@ -98,6 +98,10 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
 
     sqlite_folder: str = ""
     sql_drivers: tuple[str, ...] = ("sqlite",)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    private_networks: bool = False
+    effects_kept_s: float = 30 * 86_400.0
 
 
 class Settings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -172,8 +176,8 @@ def _listed(name: str, value: str) -> Any:  # noqa: ANN401 -- a list of whatever
         raise SettingsError(f"{name}: `{value}` is no list; write `[first, second]`", variable=name) from None
 
 
-def _check_names(tree: Mapping[str, Any], section: type[_Section], path: str) -> None:
-    """Refuse unknown keys by their full name, with the nearest one that exists."""
+def _check_names(tree: dict[str, Any], section: type[_Section], path: str) -> None:
+    """Refuse unknown keys by their full name, with the nearest one that exists; part lists that are one text."""
     fields = {info.name: info.type for info in msgspec.structs.fields(section)}
     for key, value in tree.items():
         if key not in fields:
@@ -181,5 +185,7 @@ def _check_names(tree: Mapping[str, Any], section: type[_Section], path: str) ->
             hint = f"; did you mean `{path}{near[0]}`?" if near else f"; known are {', '.join(sorted(fields))}"
             raise SettingsError(f"unknown setting `{path}{key}`{hint}", setting=f"{path}{key}")
         kind = fields[key]
+        if get_origin(kind) is tuple and isinstance(value, str):  # a variable holds a list as `one,two`
+            tree[key] = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(kind, type) and issubclass(kind, _Section) and isinstance(value, dict):
             _check_names(value, kind, f"{path}{key}.")

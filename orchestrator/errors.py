@@ -7,6 +7,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 __all__ = [
     "AgentBusyError",
     "AgentPausedError",
+    "CallDeferredError",
     "FlowInvalidError",
     "InputTooLargeError",
     "LeaseLostError",
@@ -19,6 +20,17 @@ class OrchestratorError(TiationError):
     """The base of everything that the orchestrator raises."""
 
     domain = "orchestrator.tiation.dev"
+
+
+class CallDeferredError(OrchestratorError):
+    """A callee takes no more calls for now and did nothing; the step waits for `retry_after_s`, then it calls again."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "CALL_DEFERRED"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.wait_s = retry_after_s
 
 
 class FlowInvalidError(OrchestratorError):

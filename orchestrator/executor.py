@@ -16,7 +16,7 @@ import structlog
 from mesh.db import Database, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
-from orchestrator.errors import LeaseLostError
+from orchestrator.errors import CallDeferredError, LeaseLostError
 from orchestrator.flow import Flow
 from orchestrator.interpreter import Interpreter
 from orchestrator.journal import HandedBackError, JournalBrokenError, RunCancelledError, RunJournal
@@ -29,6 +29,7 @@ __all__ = ["Executor", "Limits"]
 
 _ALL_EVENTS = 1_000_000
 _DRAIN_S = 5.0
+_SHORTEST_WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,17 @@ class _Interruptible:
         self._cancelled = cancelled
 
     async def call(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        """As `Calls.call`."""
+        """As `Calls.call`, but that a call that is deferred is made again when its time has come."""
+        while True:
+            try:
+                return await self._once(kind, arguments, effect_key)
+            except CallDeferredError as deferred:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(deferred.wait_s, _SHORTEST_WAIT_S)):
+                        await self._cancelled.wait()
+                        raise RunCancelledError from None
+
+    async def _once(self, kind: str, arguments: Any, effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         if kind == "connect":
             return await self._calls.call(kind, arguments, effect_key)
         calling = asyncio.ensure_future(self._calls.call(kind, arguments, effect_key))

@@ -23,6 +23,7 @@ class Calls(Protocol):
         A callee that cannot be reached is tried again for a minute; the effect key keeps that safe.
 
         Raises:
+            CallDeferredError: the callee did nothing and says when to call again.
             TiationError: what the callee answered.
         """
 

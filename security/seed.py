@@ -28,7 +28,7 @@ _LOOK = (
 )
 _RUN = (
     "engine.models.infer", "engine.models.load", "engine.decisions.decide", "orchestrator.runs.*",
-    "integration.connections.test", "integration.connections.invoke",
+    "integration.connections.test", "integration.connections.invoke", "integration.fetches.create",
 )  # fmt: skip
 _ROLES = {
     "admin": Role("Administrator", "Everything in the tenant.", ("*",)),

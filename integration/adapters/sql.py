@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from integration.errors import (
     SystemRefusedError,
     SystemUnavailableError,
 )
-from integration.ports import Answer, Effect, Target
+from integration.ports import Answer, Effect, Limits, Target
 
 __all__ = ["SqlConnector"]
 
@@ -76,6 +76,8 @@ class SqlConnector:
         threads: how many statements run at once.
     """
 
+    keeps_effects = True
+
     def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
         self._folder = folder
         self._drivers = drivers
@@ -104,6 +106,14 @@ class SqlConnector:
         if len(statement) > _MAX_STATEMENT_CHARS:
             raise OperationInvalidError(f"{field}.spec.statement is longer than {_MAX_STATEMENT_CHARS} characters")
 
+    def programs(self, _: Mapping[str, object], __: Mapping[str, Mapping[str, object]]) -> Iterable[tuple[str, str]]:
+        """A statement is none."""
+        return ()
+
+    def limits(self, _: Mapping[str, object]) -> Limits:
+        """None but what the database sets itself."""
+        return Limits()
+
     async def test(self, target: Target) -> str:
         """Run a statement that asks for nothing."""
         await self.call(target, {"statement": "SELECT 1"}, {}, effect=None, timeout_s=5.0)
@@ -117,6 +127,8 @@ class SqlConnector:
         *,
         effect: Effect | None,
         timeout_s: float,
+        repeatable: bool = False,  # noqa: ARG002 -- a transaction that did not commit did nothing
+        resume: object = None,  # noqa: ARG002 -- an answer is never in pieces
     ) -> Answer:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])

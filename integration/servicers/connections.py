@@ -68,7 +68,7 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         credentials = dict(request.connection.credentials)
         connection = _read(request.connection)
         if not connection.connector:
-            raise InvalidError("connection.connector", "is missing; `sql` is one")
+            raise InvalidError("connection.connector", "is missing; `sql` and `http` are two")
         await self._rules.check(name, connection, credentials)
         entry = await self._shelf.create(
             name,
@@ -118,11 +118,12 @@ class ConnectionServicer(connection_pb2_grpc.ConnectionServiceServicer):
         answer.latency.FromNanoseconds(time.perf_counter_ns() - began)
         return answer
 
-    async def Invoke(self, request: pb.InvokeRequest, _: Context) -> pb.InvokeResponse:
+    async def Invoke(self, request: pb.InvokeRequest, context: Context) -> pb.InvokeResponse:
         """One operation carried out."""
         entry = await self._catalogue.get(Connection, request.name)
         value = json_format.MessageToDict(request.input) if request.HasField("input") else None
-        done = await self._invoker.invoke(entry, request.operation_id, value, request.effect_key)
+        patience_s = context.time_remaining()
+        done = await self._invoker.invoke(entry, request.operation_id, value, request.effect_key, patience_s)
         output = Value()
         json_format.ParseDict(done.output, output)
         return pb.InvokeResponse(output=output, replayed=done.replayed, attempts=done.attempts)

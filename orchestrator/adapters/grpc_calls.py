@@ -20,6 +20,7 @@ from mesh.identity import Requester
 from mesh.resource import parent_of
 from mesh.status import RemoteError, remote_error
 from orchestrator.adapters.tensors import from_raw, is_numeric, to_tensor
+from orchestrator.errors import CallDeferredError
 from orchestrator.runs import Run
 
 __all__ = ["GrpcCalls", "ModelInputs"]
@@ -28,12 +29,12 @@ _TRIES_S = 60.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 _CALL_S = 60.0
-_AWAY = frozenset({"UNAVAILABLE", "CANCELLED", "POLICY_STALE", "MODEL_NOT_READY"})
-"""Reasons for asking again: none but the transport's own, and those of a service that has just been started."""
 _KEPT_MODELS = 256
 _KEPT_S = 60.0
 _PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX_UNAVAILABLE"})
 """Why a callee is away for a moment; a system that integration cannot reach was asked often enough there."""
+_LASTING = frozenset({"STORAGE_FULL"})
+"""What is exhausted and does not come back by itself."""
 
 
 class ModelInputs:
@@ -161,7 +162,12 @@ class GrpcCalls:
         return json_format.MessageToDict((await self._persist("integration", ask)).output)
 
     async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- an answer
-        """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again."""
+        """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again.
+
+        Raises:
+            CallDeferredError: the callee says when it takes calls again.
+            RemoteError: what it answered otherwise.
+        """
         deadline = time.monotonic() + _TRIES_S
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -169,6 +175,9 @@ class GrpcCalls:
                 return await ask(self._channels.on_behalf(service, self._requester))
             except grpc.aio.AioRpcError as error:
                 remote = remote_error(error)
+                limited = remote.code is Code.RESOURCE_EXHAUSTED and remote.reason not in _LASTING
+                if limited and remote.retry_after_s is not None:
+                    raise CallDeferredError(remote.message, remote.retry_after_s) from None
                 away = error.code() is grpc.StatusCode.UNAVAILABLE and remote.reason in _PASSING
                 if not away or time.monotonic() + pause_s > deadline:
                     raise remote from None
@@ -185,8 +194,3 @@ def _text(field: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidError(field, "must be a text, the name of what is called")
     return value
-
-
-def _may_come_back(error: RemoteError) -> bool:
-    """Whether the callee was not reached, or is just starting or stopping."""
-    return error.code in (Code.UNAVAILABLE, Code.CANCELLED) and error.reason in _AWAY

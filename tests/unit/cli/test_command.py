@@ -21,7 +21,7 @@ GROUPS = {
     "agents": ("apply", "list", "get", "delete"),
     "models": ("push", "list", "get"),
     "decisions": ("push", "list"),
-    "connections": ("apply", "list", "test"),
+    "connections": ("apply", "invoke", "list", "test"),
     "records": ("list",),
 }
 LEAVES = [(name,) for name in EVERY] + [(group, name) for group, names in GROUPS.items() for name in names]

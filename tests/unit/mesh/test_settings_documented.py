@@ -30,7 +30,9 @@ def test_every_setting_is_documented_with_its_default():
     real = names(Settings)
     assert set(documented) == set(real)
     for name, default in real.items():
-        if isinstance(default, (int, float)):
+        if isinstance(default, bool):
+            assert documented[name] == str(default).lower(), name
+        elif isinstance(default, (int, float)):
             assert float(documented[name]) == default, name
         elif isinstance(default, str):
             assert documented[name] == default, name
