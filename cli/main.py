@@ -27,6 +27,7 @@ _COMMANDS = {
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
+    "webhooks": "cli.commands.webhooks:webhooks",
     "records": "cli.commands.records:records",
     "completion": "cli.commands.completion:completion",
 }

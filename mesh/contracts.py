@@ -22,7 +22,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
     ),
     "engine": ("tiation/engine/v1/model.proto", "tiation/engine/v1/decision.proto", "inference/grpc_service.proto"),
     "orchestrator": tuple(f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run")),
-    "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
+    "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch", "webhook")),
 }  # fmt: skip
 """The .proto files, by service."""
 

@@ -22,6 +22,7 @@ GROUPS = {
     "models": ("push", "list", "get"),
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),
+    "webhooks": ("apply", "delete", "get", "list", "test"),
     "records": ("list",),
 }
 LEAVES = [(name,) for name in EVERY] + [(group, name) for group, names in GROUPS.items() for name in names]
