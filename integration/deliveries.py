@@ -23,8 +23,6 @@ from mesh.identity import Requester
 
 __all__ = ["Deliveries", "Delivery", "DeliveryRows", "Runs"]
 
-MAX_WAITING = 10_000
-"""So many deliveries of one webhook may wait to be started."""
 _AT_ONCE = 16
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 60.0
@@ -97,15 +95,22 @@ class Deliveries:
         rows: its statements.
         runs: starts runs.
         now: seconds since 1970.
+        max_waiting: how many of one webhook may wait to be started.
     """
 
     def __init__(
-        self, database: Database, rows: DeliveryRows, runs: Runs, now: Callable[[], float] = time.time
+        self,
+        database: Database,
+        rows: DeliveryRows,
+        runs: Runs,
+        now: Callable[[], float] = time.time,
+        max_waiting: int = 10_000,
     ) -> None:
         self._database = database
         self._rows = rows
         self._runs = runs
         self._now = now
+        self._max_waiting = max_waiting
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("integration.deliveries")
@@ -122,7 +127,7 @@ class Deliveries:
         """
 
         def work(transaction: Transaction) -> str:
-            if self._rows.waiting(transaction, delivery.webhook, MAX_WAITING) >= MAX_WAITING:
+            if self._rows.waiting(transaction, delivery.webhook, self._max_waiting) >= self._max_waiting:
                 raise WebhookBusyError("too much that was sent here waits; send it again later", retry_after_s=30.0)
             if self._rows.accept(transaction, delivery):
                 return delivery.run

@@ -197,7 +197,7 @@ def _from_base64(text: str) -> bytes:
 
 
 def _from_hex(text: str) -> bytes:
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise ValueError
     return bytes.fromhex(text)
 

@@ -24,8 +24,11 @@ from tiation.security.v1 import (
     binding_pb2_grpc,
     principal_pb2,
     principal_pb2_grpc,
+    record_pb2,
+    record_pb2_grpc,
 )
 
+from mesh.errors import Code
 from tests.fakes.answers import reason_of, refused
 from tests.fakes.platform import platform
 
@@ -300,12 +303,47 @@ async def test_runs_begin_only_while_who_set_the_webhook_up_may_begin_them(side)
         )
         await asyncio.sleep(1.5)
         await side.send(signed(hook.generated_secret, "m2", b"{}"), b"{}")
-        await asyncio.sleep(1.5)
+        denied = await _denied(side)
+        assert (denied.subject, denied.actor, denied.permission) == (subject, HOOK, "orchestrator.runs.create")
         assert await side.names() == {run.name}
         updated = await side.update(["labels"], labels={"owner": "ops"})
         assert updated.requester == OPERATOR
         run = await side.ended(await side.send(signed(hook.generated_secret, "m3", b"{}"), b"{}"))
         assert run.requester == OPERATOR
+
+
+async def _denied(side):
+    """The record of the run that could not be started."""
+    request = record_pb2.ListRecordsRequest(parent="tenants/default", page_size=1000, service="orchestrator")
+    async with side.made.channel("security") as channel, asyncio.timeout(20):
+        stub = record_pb2_grpc.RecordServiceStub(channel)
+        while True:
+            answer = await stub.ListRecords(request, metadata=side.metadata)
+            for record in answer.records:
+                if record.call.method.endswith("/CreateRun") and record.call.code == Code.PERMISSION_DENIED:
+                    return record.call
+            await asyncio.sleep(0.2)
+
+
+async def test_a_flood_of_what_nobody_signed_is_told_to_wait_and_the_signed_come_through(side):
+    hook = await side.create()
+
+    async def flood():
+        try:
+            await side.send({"webhook-id": "x"}, b"x" * 1000)
+        except grpc.aio.AioRpcError as error:
+            return reason_of(error)
+
+    reasons = await asyncio.gather(*(flood() for _ in range(500)))
+    assert set(reasons) == {"SIGNATURE_INVALID", "WEBHOOK_BUSY"}
+    await side.ended(await side.send(signed(hook.generated_secret, "m1", b"{}"), b"{}"))
+
+
+async def test_a_message_larger_than_the_contract_allows_is_refused_over_grpc_too(side):
+    hook = await side.create()
+    body = b'{"x": "' + b"y" * (1_200_000) + b'"}'
+    sent = side.send(signed(hook.generated_secret, "m1", body), body)
+    await refused(sent, grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
 
 
 async def test_what_was_accepted_waits_for_an_orchestrator_that_is_away_and_for_an_agent_that_is_paused(side):

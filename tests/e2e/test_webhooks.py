@@ -122,6 +122,15 @@ def ended(here: Installed, run: str, timeout_s: float = 60.0) -> dict:
     raise AssertionError(f"{run} did not end: {answer.text}")
 
 
+def reachable(here: Installed) -> None:
+    """Wait until the front door has noticed that integration is back."""
+    deadline = time.monotonic() + 30
+    with here.rest("") as anyone:
+        while anyone.post("/v1/tenants/default/webhooks/nothing:receive").status_code != 404:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def runs(here: Installed, agent: str) -> Counter:
     with here.rest() as client:
         answer = client.get(f"/v1/tenants/default/agents/{agent}/runs", params={"page_size": 1000}).json()
@@ -233,6 +242,7 @@ def test_one_run_starts_though_integration_is_killed_between_accepting_and_start
     here.wait_serving()
     accepted = {}
     for kills in range(2):
+        reachable(here)
         orchestrator = here.pid("orchestrator")
         os.kill(orchestrator, signal.SIGSTOP)
         try:
