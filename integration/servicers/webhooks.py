@@ -27,8 +27,6 @@ __all__ = ["WebhookServicer"]
 
 _CHANGEABLE = ("agent", "signature", "input", "dedupe", "tolerance", "disabled", "secrets", "labels")
 _BODY_FIELDS = {"signature": "signing", "tolerance": "tolerance_s"}
-_AT_ONCE = 64
-"""So many requests are looked at at once; a flood of more is answered before it costs anything."""
 _OURS = frozenset({"authorization", "cookie", "content-type", "te", "grpc-accept-encoding", "grpc-timeout"})
 _OURS_BEGIN = (":", "x-tiation-", "x-envoy-", "grpc-")
 
@@ -42,10 +40,18 @@ class WebhookServicer(webhook_pb2_grpc.WebhookServiceServicer):
         rules: checks them.
         vault: seals secrets.
         receiver: accepts requests.
+        at_once: how many requests are looked at at once; a flood of more is answered before it costs anything.
     """
 
     def __init__(
-        self, catalogue: Catalogue, pages: Pages, rules: WebhookRules, vault: Vault, receiver: Receiver
+        self,
+        catalogue: Catalogue,
+        pages: Pages,
+        rules: WebhookRules,
+        vault: Vault,
+        receiver: Receiver,
+        *,
+        at_once: int = 64,
     ) -> None:
         self._shelf: Shelf[Webhook, pb.Webhook] = Shelf(
             catalogue, pages, Webhook, "webhooks", _show, _read, _CHANGEABLE
@@ -54,6 +60,7 @@ class WebhookServicer(webhook_pb2_grpc.WebhookServiceServicer):
         self._rules = rules
         self._vault = vault
         self._receiver = receiver
+        self._at_once = at_once
         self._receiving = 0
 
     async def GetWebhook(self, request: pb.GetWebhookRequest, _: Context) -> pb.Webhook:
@@ -119,7 +126,7 @@ class WebhookServicer(webhook_pb2_grpc.WebhookServiceServicer):
 
     async def ReceiveWebhook(self, request: pb.ReceiveWebhookRequest, context: Context) -> pb.ReceiveWebhookResponse:
         """A request accepted, whatever happens to its run later."""
-        if self._receiving >= _AT_ONCE:
+        if self._receiving >= self._at_once:
             raise WebhookBusyError("too much is sent to webhooks at once; send it again", retry_after_s=1.0)
         self._receiving += 1
         try:
