@@ -25,6 +25,7 @@ _COMMANDS = {
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
+    "webhooks": "cli.commands.webhooks:webhooks",
     "principals": "cli.commands.principals:principals",
     "groups": "cli.commands.groups:groups",
     "roles": "cli.commands.roles:roles",

@@ -9,24 +9,29 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from tiation.integration.v1 import connection_pb2_grpc, fetch_pb2_grpc
+from tiation.integration.v1 import connection_pb2_grpc, fetch_pb2_grpc, webhook_pb2_grpc
 
 from integration.adapters.egress import Guard
 from integration.adapters.fetches import OutsideFetches
 from integration.adapters.grpc_client import GrpcClient
 from integration.adapters.http import HttpConnector
 from integration.adapters.http_client import HttpClient
+from integration.adapters.runs import OrchestratorRuns
 from integration.adapters.sql import SqlConnector
+from integration.adapters.webhook import WebhookConnector
 from integration.connections import ConnectionRules
+from integration.deliveries import Deliveries
 from integration.effects import EffectLog
 from integration.invoke import Invoker
 from integration.manifest import MAX_BYTES
 from integration.pacing import Pacer
 from integration.servicers.connections import ConnectionServicer
 from integration.servicers.fetches import FetchServicer
-from integration.store import IntegrationStore
+from integration.servicers.webhooks import WebhookServicer
+from integration.store import DeliveryStore, IntegrationStore
 from integration.tokens import TokenKeeper
 from integration.vault import Vault
+from integration.webhooks import MAX_TOLERANCE_S, Receiver, WebhookRules
 from mesh.catalogue import Catalogue
 from mesh.db import Database
 from mesh.entry_store import EntryStore
@@ -35,6 +40,8 @@ from mesh.service import Mesh, Service
 __all__ = ["build"]
 
 _FORGET_EVERY_S = 3600.0
+_REPEATED_S = 2 * MAX_TOLERANCE_S
+"""A signature may hold for so long: a repeat must be known until then, however little else is kept."""
 
 
 async def build(mesh: Mesh) -> Service:
@@ -48,14 +55,22 @@ async def build(mesh: Mesh) -> Service:
     client = HttpClient(guard)
     sql = SqlConnector(folder, settings.sql_drivers)
     http = HttpConnector(client, TokenKeeper(mesh.database, rows, vault), vault, mesh.sandbox)
-    rules = ConnectionRules({"sql": sql, "http": http}, mesh.sandbox)
+    rules = ConnectionRules({"sql": sql, "http": http, "webhook": WebhookConnector(client)}, mesh.sandbox)
     effects = EffectLog(mesh.database, rows)
     invoker = Invoker(rules, vault, mesh.sandbox, Pacer(mesh.database, rows), effects)
     fetches = OutsideFetches(client, GrpcClient(guard, MAX_BYTES), MAX_BYTES)
     catalogue = Catalogue(mesh.database, EntryStore())
-    forgetting = _Forgetting(mesh.database, rows, settings.effects_kept_s)
+    accepted = DeliveryStore()
+    deliveries = Deliveries(mesh.database, accepted, OrchestratorRuns(mesh.channels))
+    receiver = Receiver(vault, mesh.sandbox, deliveries)
+    forgetting = _Forgetting(mesh.database, rows, accepted, settings.effects_kept_s)
+
+    async def start() -> None:
+        await deliveries.start()
+        await forgetting.start()
 
     async def stop() -> None:
+        await deliveries.stop()
         await forgetting.stop()
         await effects.close()
         await sql.close()
@@ -68,18 +83,23 @@ async def build(mesh: Mesh) -> Service:
                 ConnectionServicer(catalogue, mesh.pages, rules, vault, invoker),
             ),
             (fetch_pb2_grpc.add_FetchServiceServicer_to_server, FetchServicer(fetches, effects)),
+            (
+                webhook_pb2_grpc.add_WebhookServiceServicer_to_server,
+                WebhookServicer(catalogue, mesh.pages, WebhookRules(mesh.sandbox), vault, receiver),
+            ),
         ),
-        start=forgetting.start,
+        start=start,
         stop=stop,
     )
 
 
 class _Forgetting:
-    """Forgets old effects, tokens and limits once an hour."""
+    """Forgets old effects, tokens, limits and deliveries once an hour."""
 
-    def __init__(self, database: Database, rows: IntegrationStore, kept_s: float) -> None:
+    def __init__(self, database: Database, rows: IntegrationStore, deliveries: DeliveryStore, kept_s: float) -> None:
         self._database = database
         self._rows = rows
+        self._deliveries = deliveries
         self._kept_s = kept_s
         self._task: asyncio.Task[None] | None = None
 
@@ -99,6 +119,8 @@ class _Forgetting:
             before = time.time() - self._kept_s
             try:
                 await self._database.write(partial(self._rows.forget, before=before), durable=False)
+                known = min(before, time.time() - _REPEATED_S)
+                await self._database.write(partial(self._deliveries.forget, before=known), durable=False)
             except Exception as error:  # noqa: BLE001 -- what is not forgotten now is forgotten in an hour
                 structlog.get_logger("integration.app").warning("old effects not forgotten", error=str(error))
             await asyncio.sleep(_FORGET_EVERY_S)

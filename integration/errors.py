@@ -10,6 +10,8 @@ __all__ = [
     "CallTimeoutError",
     "ConnectorUnknownError",
     "CredentialUnknownError",
+    "DeliveryDeferredError",
+    "DeliveryInvalidError",
     "EffectKeyReusedError",
     "ExpressionFailedError",
     "IntegrationError",
@@ -18,8 +20,11 @@ __all__ = [
     "OperationUnknownError",
     "OutcomeUnknownError",
     "RateLimitedError",
+    "SignatureInvalidError",
     "SystemRefusedError",
     "SystemUnavailableError",
+    "WebhookBusyError",
+    "WebhookUnknownError",
 ]
 
 
@@ -144,3 +149,44 @@ class RateLimitedError(IntegrationError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "RATE_LIMITED"
     said_by_system = False
+
+
+class DeliveryDeferredError(IntegrationError):
+    """A webhook's receiver does not take it for now; `retry_after_s` says when the same one is to be sent again."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "DELIVERY_DEFERRED"
+
+
+class WebhookUnknownError(IntegrationError):
+    """There is no such webhook, it is another tenant's, or it is disabled: the answer is the same."""
+
+    code = Code.NOT_FOUND
+    reason = "WEBHOOK_UNKNOWN"
+
+    def __init__(self) -> None:
+        super().__init__("nothing is received here")
+
+
+class SignatureInvalidError(IntegrationError):
+    """A request to a webhook was not signed by anybody who knows a secret, or not lately: the answer is the same."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "SIGNATURE_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("the signature does not hold")
+
+
+class DeliveryInvalidError(IntegrationError):
+    """A request to a webhook holds, but cannot become the input of a run."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "DELIVERY_INVALID"
+
+
+class WebhookBusyError(IntegrationError):
+    """More is sent to webhooks than can be taken for now."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "WEBHOOK_BUSY"

@@ -18,7 +18,13 @@ import msgspec
 
 from integration.connections import Connection, ConnectionRules, Operation
 from integration.effects import EffectLog
-from integration.errors import IntegrationError, OperationUnknownError, OutcomeUnknownError, RateLimitedError
+from integration.errors import (
+    DeliveryDeferredError,
+    IntegrationError,
+    OperationUnknownError,
+    OutcomeUnknownError,
+    RateLimitedError,
+)
 from integration.pacing import Pacer
 from integration.ports import Answer, Connector, Effect, Target
 from integration.vault import Vault
@@ -152,12 +158,11 @@ class Invoker:
 
     def _work(self, entry: Entry[Connection], operation: Operation, value: Any, key: str, deadline: float) -> _Work:  # noqa: ANN401
         connector = self._rules.connector(entry.body.connector)
-        if not key and operation.effect == "IDEMPOTENT" and not connector.keeps_effects:
+        what = "IDEMPOTENT" if connector.deduplicates else operation.effect
+        if not key and what == "IDEMPOTENT" and not connector.keeps_effects:
             key = uuid.uuid4().hex  # the attempts of this call belong together, even if nobody else knows
-        effect = _effect(entry, operation, value, key)
-        repeatable = operation.effect == "NONE" or (
-            effect is not None and (operation.effect == "IDEMPOTENT" or connector.keeps_effects)
-        )
+        effect = _effect(entry, operation, value, key) if what != "NONE" else None
+        repeatable = what == "NONE" or (effect is not None and (what == "IDEMPOTENT" or connector.keeps_effects))
         return _Work(connector, self.target(entry), entry, operation, value, effect, repeatable, deadline)
 
     async def _once(self, work: _Work) -> tuple[Answer, int]:
@@ -239,6 +244,10 @@ class Invoker:
 def _final(error: IntegrationError, work: _Work, attempts: int) -> IntegrationError:
     """The error to end with: where something may have happened that must not happen twice, it says so."""
     error.metadata["attempts"] = str(attempts)
+    if work.connector.deduplicates and error.may_pass and error.retry_after_s is not None:
+        deferred = DeliveryDeferredError(error.message, retry_after_s=error.retry_after_s)
+        deferred.metadata, deferred.outcome_known = error.metadata | {"cause": error.reason}, error.outcome_known
+        return deferred
     if error.outcome_known or work.repeatable:
         return error
     unknown = OutcomeUnknownError(
@@ -249,8 +258,8 @@ def _final(error: IntegrationError, work: _Work, attempts: int) -> IntegrationEr
 
 
 def _effect(entry: Entry[Connection], operation: Operation, value: Any, key: str) -> Effect | None:  # noqa: ANN401 -- any JSON
-    """What must not happen twice; None for operations that change nothing and calls that name no effect."""
-    if not key or operation.effect == "NONE":
+    """What must not happen twice; None for calls that name no effect."""
+    if not key:
         return None
     asked = msgspec.json.encode([operation.operation_id, value], order="deterministic")
     return Effect(f"{entry.name}|{key}", hashlib.sha256(asked).hexdigest())

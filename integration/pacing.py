@@ -64,7 +64,8 @@ class Pacer:
             except TimeoutError:
                 raise _limited(target, 1.0, f"{limits.concurrency} calls of it are under way already") from None
         try:
-            wait_s = await self._reserve(target, limits, patience - asyncio.get_running_loop().time())
+            left_s = max(0.0, patience - asyncio.get_running_loop().time())  # no wait is never too long
+            wait_s = await self._reserve(target, limits, left_s)
             await asyncio.sleep(wait_s)
             yield
         finally:

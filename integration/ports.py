@@ -147,9 +147,11 @@ class Connector(Protocol):
 
     Attributes:
         keeps_effects: true where an effect's key is kept by the system itself, together with the effect.
+        deduplicates: true where every call carries an effect, which the system knows again: any may be repeated.
     """
 
     keeps_effects: bool
+    deduplicates: bool
 
     def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse settings that cannot work or go where they may not.

@@ -1,18 +1,23 @@
-"""The SQL of integration's own tables: access tokens, effects, rate limits. It runs on SQLite and PostgreSQL.
+"""The SQL of integration's own tables: tokens, effects, rate limits, deliveries. It runs on SQLite and PostgreSQL.
 
 Every change of state is a guarded UPDATE, so that of two processes on one database exactly one succeeds.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text, delete, select, update
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from integration.deliveries import Delivery
 from integration.ports import KeptEffect, KeptToken
 from mesh.db import Transaction
+from mesh.identity import Requester
 
-__all__ = ["IntegrationStore"]
+__all__ = ["DeliveryStore", "IntegrationStore"]
 
 _metadata = MetaData()
 _tokens = Table(
@@ -40,6 +45,23 @@ _limits = Table(
     Column("limit_key", String(512), primary_key=True),
     Column("free_at", Float, nullable=False),
 )
+_deliveries = Table(
+    "deliveries",
+    _metadata,
+    Column("delivery_key", String(128), primary_key=True),
+    Column("webhook", String(256), nullable=False),
+    Column("run", String(256), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("input", Text),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("received", Float, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+_WAITING = "WAITING"
 
 
 class IntegrationStore:
@@ -139,3 +161,83 @@ class IntegrationStore:
         key = next(iter(table.primary_key.columns))
         added = transaction.execute(insert(table).values(values).on_conflict_do_nothing().returning(key))
         return added.first() is not None
+
+
+class DeliveryStore:
+    """Statements about what webhooks have accepted; each runs in the transaction that it is given."""
+
+    def run_of(self, transaction: Transaction, key: str) -> str | None:
+        """The run that a delivery becomes or has become; None where nothing of that key was accepted."""
+        found = transaction.execute(select(_deliveries.c.run).where(_deliveries.c.delivery_key == key)).scalar()
+        return None if found is None else str(found)
+
+    def waiting(self, transaction: Transaction, webhook: str, at_most: int) -> int:
+        """How many deliveries of a webhook wait to be started; counts no further than `at_most`."""
+        rows = (
+            select(_deliveries.c.delivery_key)
+            .where(_deliveries.c.webhook == webhook, _deliveries.c.state == _WAITING)
+            .limit(at_most)
+        )
+        return int(transaction.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+    def accept(self, transaction: Transaction, delivery: Delivery) -> bool:
+        """Keep a new delivery, due at once; false where its key is there already."""
+        asked = delivery.requester
+        insert = sqlite_insert if transaction.dialect.name == "sqlite" else postgresql_insert
+        row = {
+            "delivery_key": delivery.key,
+            "webhook": delivery.webhook,
+            "run": delivery.run,
+            "tenant": asked.tenant,
+            "subject": asked.subject,
+            "role": asked.role,
+            "input": msgspec.json.encode(delivery.input).decode(),
+            "state": _WAITING,
+            "attempts": 0,
+            "due": delivery.received,
+            "received": delivery.received,
+            "problem": "",
+        }
+        added = insert(_deliveries).values(row).on_conflict_do_nothing().returning(_deliveries.c.delivery_key)
+        return transaction.execute(added).first() is not None
+
+    def due(self, transaction: Transaction, now: float, limit: int) -> Sequence[Delivery]:
+        """Deliveries to be started now, those first that have waited longest."""
+        rows = transaction.execute(
+            select(_deliveries)
+            .where(_deliveries.c.state == _WAITING, _deliveries.c.due <= now)
+            .order_by(_deliveries.c.due)
+            .limit(limit)
+        )
+        return [
+            Delivery(
+                row.delivery_key,
+                row.webhook,
+                row.run,
+                Requester(row.tenant, row.subject, row.webhook, role=row.role),
+                msgspec.json.decode(row.input),
+                row.received,
+                row.attempts,
+            )
+            for row in rows
+        ]
+
+    def end(self, transaction: Transaction, key: str, state: str, problem: str) -> None:
+        """Note that a delivery's run has started, or never will; what it began with is kept no longer."""
+        transaction.execute(
+            update(_deliveries)
+            .where(_deliveries.c.delivery_key == key, _deliveries.c.state == _WAITING)
+            .values(state=state, problem=problem, input=None)
+        )
+
+    def put_off(self, transaction: Transaction, key: str, attempts: int, due: float, problem: str) -> None:
+        """Note when to try again."""
+        transaction.execute(
+            update(_deliveries)
+            .where(_deliveries.c.delivery_key == key, _deliveries.c.state == _WAITING)
+            .values(attempts=attempts, due=due, problem=problem)
+        )
+
+    def forget(self, transaction: Transaction, *, before: float) -> None:
+        """Forget deliveries that were accepted before then, unless they still wait."""
+        transaction.execute(delete(_deliveries).where(_deliveries.c.received < before, _deliveries.c.state != _WAITING))

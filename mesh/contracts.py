@@ -30,7 +30,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
     "orchestrator": tuple(
         f"tiation/orchestrator/v1/{resource}.proto" for resource in ("agent", "revision", "run", "approval", "schedule")
     ),
-    "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch")),
+    "integration": tuple(f"tiation/integration/v1/{resource}.proto" for resource in ("connection", "fetch", "webhook")),
     "analytics": ("tiation/analytics/v1/metric.proto",),
 }  # fmt: skip
 """The .proto files, by service."""

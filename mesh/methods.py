@@ -80,6 +80,7 @@ class Method:
         category: how the call is recorded.
         timeout_s: the longest that an answer may take; None for streams without a limit.
         named: every field of the request that names a resource.
+        max_body_bytes: the most that the body of a REST request may have; 0 for what the operator allows everywhere.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Method:
     category: int
     timeout_s: float | None
     named: tuple[ResourceField, ...]
+    max_body_bytes: int = 0
 
     @property
     def is_of_tenants(self) -> bool:
@@ -190,6 +192,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
         platform=access.platform,
         category=record.category,
         timeout_s=_timeout_s(method),
+        max_body_bytes=options.Extensions[options_pb2.max_body_bytes],  # type: ignore[index]
         named=named,
         **streams,
     )

@@ -32,6 +32,7 @@ class Backend:
         methods: its methods.
         open_paths: regular expressions of the REST paths that need no token.
         has_rest: whether any method has a REST path.
+        limited_paths: regular expressions of the REST paths whose bodies have a limit of their own, with that limit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Backend:
     methods: tuple[Method, ...]
     open_paths: tuple[str, ...]
     has_rest: bool
+    limited_paths: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_public(self) -> bool:
@@ -59,8 +61,14 @@ def _backend(name: str, cluster: str) -> Backend:
         for method in descriptor_pool.Default().FindServiceByName(name).methods
     }
     open_paths = [path for method in methods if method.anyone for path in _paths(rules[method.name])]
+    limited = [(method, path) for method in methods if method.max_body_bytes for path in _paths(rules[method.name])]
     return Backend(
-        name, cluster, methods, tuple(open_paths), any(True for rule in rules.values() for _ in _paths(rule))
+        name,
+        cluster,
+        methods,
+        tuple(open_paths),
+        any(True for rule in rules.values() for _ in _paths(rule)),
+        tuple((path, method.max_body_bytes) for method, path in limited),
     )
 
 

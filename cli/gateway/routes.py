@@ -43,7 +43,13 @@ def routes() -> list[dict[str, Any]]:
         made += [_internal(method.name) for method in backend.methods if method.internal]
         if backend.is_public:
             made += _to_methods(backend)
-    return [*made, *(_to({"prefix": f"/{name}/"}, REFLECTED_BY, None) for name in SHARED), _rest(), _nowhere()]
+    return [
+        *made,
+        *(_to({"prefix": f"/{name}/"}, REFLECTED_BY, None) for name in SHARED),
+        *_limited(),
+        _rest(),
+        _nowhere(),
+    ]
 
 
 def _to_methods(backend: Backend) -> list[dict[str, Any]]:
@@ -85,6 +91,20 @@ def _rest() -> dict[str, Any]:
     enabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
     gathered["typed_per_filter_config"] = {"tiation.too_large": enabled, "tiation.unknown_fields": enabled}
     return _with_lua(gathered, {})
+
+
+def _limited() -> list[dict[str, Any]]:
+    """REST paths whose bodies are refused at less than what is allowed everywhere."""
+    made = []
+    for path, max_bytes in (limited for backend in services() for limited in backend.limited_paths):
+        buffer = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "buffer": {"max_request_bytes": max_bytes},
+        }
+        gathered = {**_rest(), "match": {"safe_regex": {"regex": path}}}
+        filters = {**gathered["typed_per_filter_config"], "envoy.filters.http.buffer": buffer}
+        made.append({**gathered, "typed_per_filter_config": filters})
+    return made
 
 
 def _with_lua(route: dict[str, Any], named: dict[str, str]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class HttpConnector:
     """
 
     keeps_effects = False
+    deduplicates = False
 
     def __init__(self, client: HttpClient, tokens: TokenKeeper, vault: Vault, sandbox: SandboxPool) -> None:
         self._client = client

@@ -81,6 +81,7 @@ class SqlConnector:
     """
 
     keeps_effects = True
+    deduplicates = False
 
     def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
         self._folder = folder

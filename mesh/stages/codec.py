@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from mesh.call import Call
 from mesh.json_value import message_to_json
-from mesh.stages.errors import MalformedRequestError
+from mesh.stages.errors import MalformedRequestError, RequestTooLargeError
 
 __all__ = ["CODEC_HEADER", "decode", "encode", "serialized"]
 
@@ -20,6 +20,8 @@ CODEC_HEADER = "x-tiation-content-type"
 """The call's content type; set by the front proxy, which lets no client's own through."""
 _JSON = "+json"
 _MAX_DEPTH = 64
+_AROUND_BYTES = 64 * 1024
+"""What a message may hold besides a body whose size its contract limits."""
 
 
 def decode(call: Call, data: bytes) -> Message:
@@ -27,7 +29,11 @@ def decode(call: Call, data: bytes) -> Message:
 
     Raises:
         MalformedRequestError: the bytes are none.
+        RequestTooLargeError: they are more than the method's contract allows.
     """
+    limit = call.method.max_body_bytes
+    if limit and len(data) > limit + _AROUND_BYTES:
+        raise RequestTooLargeError(f"the request has {len(data)} bytes; its body may have {limit}")
     kind = call.method.request
     try:
         if _speaks_json(call):

@@ -12,7 +12,14 @@ from mesh.call import Call
 from mesh.errors import Code, TiationError
 from mesh.status import remote_error
 
-__all__ = ["CancelledCallError", "DeadlineExceededError", "InternalError", "MalformedRequestError", "failure_of"]
+__all__ = [
+    "CancelledCallError",
+    "DeadlineExceededError",
+    "InternalError",
+    "MalformedRequestError",
+    "RequestTooLargeError",
+    "failure_of",
+]
 
 
 class InternalError(TiationError):
@@ -27,6 +34,13 @@ class MalformedRequestError(TiationError):
 
     code = Code.INVALID_ARGUMENT
     reason = "REQUEST_MALFORMED"
+
+
+class RequestTooLargeError(TiationError):
+    """The request is larger than the method's contract allows."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "REQUEST_TOO_LARGE"
 
 
 class CancelledCallError(TiationError):

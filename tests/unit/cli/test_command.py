@@ -25,6 +25,7 @@ GROUPS = {
     "models": ("push", "list", "get", "classify"),
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),
+    "webhooks": ("apply", "delete", "get", "list", "test"),
     "principals": ("create", "apply", "list", "get", "delete", "disable", "enable"),
     "groups": ("create", "apply", "list", "get", "delete", "add", "remove"),
     "roles": ("create", "apply", "list", "get", "delete"),

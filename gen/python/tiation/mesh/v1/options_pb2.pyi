@@ -14,6 +14,8 @@ RECORD_FIELD_NUMBER: _ClassVar[int]
 record: _descriptor.FieldDescriptor
 TIMEOUT_FIELD_NUMBER: _ClassVar[int]
 timeout: _descriptor.FieldDescriptor
+MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+max_body_bytes: _descriptor.FieldDescriptor
 SECRET_FIELD_NUMBER: _ClassVar[int]
 secret: _descriptor.FieldDescriptor
 
