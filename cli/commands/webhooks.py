@@ -9,8 +9,9 @@ import click
 from tiation.integration.v1 import webhook_pb2 as pb
 from tiation.integration.v1 import webhook_pb2_grpc
 
-from cli.apply import bring, read_document, read_text, say_applied
-from cli.client import TIMEOUT_S, FileError, connect, pages, parse
+from cli.apply import bring, say_applied
+from cli.client import TIMEOUT_S, connect, pages
+from cli.document import open_document, read_text
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -47,13 +48,10 @@ def apply(file: Path, secrets: tuple[str, ...], home: Home, tenant: str, output:
     Example:
       tiation webhooks apply github.yaml --secret @secret.txt
     """  # noqa: D301 -- \b is click's
-    document = read_document(file)
-    name = str(document.pop("name", "") or "")
-    if not name:
-        raise FileError(f"{file}: name is missing", file=file)
-    owner, webhook_id = split_name(tenant, "webhooks", name)
+    document = open_document(file)
+    owner, webhook_id = split_name(tenant, "webhooks", document.id_at("name", what="webhook"))
     check_names(file, pb.Webhook.DESCRIPTOR, also=frozenset({"name"}))
-    wanted = parse(document, pb.Webhook(), str(file))
+    wanted = document.fill(pb.Webhook(), without="name")
     wanted.secrets.extend(_secret(each) for each in secrets)
     wanted.name = full_name(owner, "webhooks", webhook_id)
     if wanted.agent:
