@@ -81,7 +81,9 @@ async def test_a_system_that_says_when_is_asked_again_then_by_all_calls(bench):
     async with peer(handler) as shop:
         entry = await bench.connect({"base_url": shop.url}, get={"path": "/a", "timeout_s": 5.0})
         first = asyncio.create_task(bench.invoke(entry, "get"))
-        await asyncio.sleep(0.3)
+        while not arrivals:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # until its answer has been read
         second = await bench.invoke(entry, "get")
         assert ((await first).output, second.output) == ("done", "done")
         assert arrivals[1] - arrivals[0] >= 0.9

@@ -245,6 +245,8 @@ async def test_what_waits_is_counted_by_agent(one):
 
 
 async def test_claims_and_counts_read_indexes_and_never_all_runs(database):
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL reads a table of one row whole, whatever indexes there are")
     await Place(database, "one").add("r1")
     statements = []
 
