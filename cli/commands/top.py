@@ -12,7 +12,7 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,8 @@ from mesh.errors import TiationError
 __all__ = ["top"]
 
 _AGAIN_S = 1.0
+_GONE = "\x04"
+"""What is read when the terminal has been closed, and what Ctrl-D sends: nobody looks any more."""
 _PIPED_WIDTH = 160
 _PASSING = {
     grpc.StatusCode.UNAVAILABLE,
@@ -169,7 +171,7 @@ def _watch(home: Home, view: View) -> None:
                         raise news
                     shown, said, changed = news[0] or shown, news[1], True
                 pressed = key()
-                if pressed in ("q", "\x03", "\x04"):
+                if pressed in ("q", "\x03", _GONE):
                     return
                 chosen = _chosen(view, pressed)
                 if chosen != view:
@@ -208,10 +210,17 @@ def _keys() -> Iterator[Any]:
 
     def read() -> str:
         ready, _, _ = select.select([descriptor], [], [], 0.1)
-        return os.read(descriptor, 1).decode(errors="replace") if ready else ""
+        if not ready:
+            return ""
+        try:
+            pressed = os.read(descriptor, 1)
+        except OSError:
+            pressed = b""
+        return pressed.decode(errors="replace") or _GONE
 
     try:
         tty.setcbreak(descriptor)
         yield read
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -1,0 +1,44 @@
+"""The keys of `top`, on a real terminal: what is pressed is read, and a terminal that is gone ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+from cli.commands.top import _keys
+with _keys() as key:
+    while (pressed := key()) not in ("q", "\\x04"):
+        if pressed:
+            print(pressed, flush=True)
+"""
+
+
+def begun() -> tuple[subprocess.Popen[str], int]:
+    """A process that reads keys from a terminal, and the other side of that."""
+    master, slave = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=slave, stdout=subprocess.PIPE, text=True)
+    os.close(slave)
+    return process, master
+
+
+def test_what_is_pressed_is_read_and_q_ends_it():
+    process, master = begun()
+    os.write(master, b"m")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "m\n"
+    os.write(master, b"q")
+    assert process.wait(timeout=20) == 0
+    process.stdout.close()
+    os.close(master)
+
+
+def test_a_terminal_that_is_closed_ends_it():
+    process, master = begun()
+    os.write(master, b"m")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "m\n"
+    os.close(master)
+    assert process.wait(timeout=20) in (0, -1)  # read as gone, or hung up
+    process.stdout.close()
