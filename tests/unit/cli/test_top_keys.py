@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SCRIPT = """
 from cli.commands.top import _keys
@@ -15,30 +17,26 @@ with _keys() as key:
 """
 
 
-def begun() -> tuple[subprocess.Popen[str], int]:
-    """A process that reads keys from a terminal, and the other side of that."""
+@contextmanager
+def begun() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that reads keys from a terminal and has read one, and the other side of that."""
     master, slave = os.openpty()
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=slave, stdout=subprocess.PIPE, text=True)
-    os.close(slave)
-    return process, master
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=slave, stdout=subprocess.PIPE, text=True) as process:
+        os.close(slave)
+        os.write(master, b"m")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "m\n"
+        yield process, master
 
 
 def test_what_is_pressed_is_read_and_q_ends_it():
-    process, master = begun()
-    os.write(master, b"m")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "m\n"
-    os.write(master, b"q")
-    assert process.wait(timeout=20) == 0
-    process.stdout.close()
-    os.close(master)
+    with begun() as (process, master):
+        os.write(master, b"q")
+        assert process.wait(timeout=20) == 0
+        os.close(master)
 
 
 def test_a_terminal_that_is_closed_ends_it():
-    process, master = begun()
-    os.write(master, b"m")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "m\n"
-    os.close(master)
-    assert process.wait(timeout=20) in (0, -1)  # read as gone, or hung up
-    process.stdout.close()
+    with begun() as (process, master):
+        os.close(master)
+        assert process.wait(timeout=20) in (0, -1)  # read as gone, or hung up
