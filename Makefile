@@ -37,6 +37,7 @@ lint: setup-test ## what .ci/run checks besides the tests
 bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/gateway.py
 	@$(BIN)/python bench/engine.py
+	@$(BIN)/python bench/analytics.py
 
 clean: ## remove everything that setup made; state folders stay
 	@rm -rf .venv .envoy .models .cache .proto-deps
