@@ -11,6 +11,7 @@ from contextlib import contextmanager
 SCRIPT = """
 from cli.commands.top import _keys
 with _keys() as key:
+    print("ready", flush=True)
     while (pressed := key()) not in ("q", "\\x04"):
         if pressed:
             print(pressed, flush=True)
@@ -23,8 +24,9 @@ def begun() -> Iterator[tuple[subprocess.Popen[str], int]]:
     master, slave = os.openpty()
     with subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=slave, stdout=subprocess.PIPE, text=True) as process:
         os.close(slave)
-        os.write(master, b"m")
         assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"  # what is typed before is thrown away
+        os.write(master, b"m")
         assert process.stdout.readline() == "m\n"
         yield process, master
 
