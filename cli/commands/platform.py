@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from cli import draw_nothing
 from cli.home import Home, NotRunningError
 from cli.options import home_option, output_option
 from mesh.config import SERVICES
@@ -55,6 +56,7 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
     """  # noqa: D301 -- \b is click's
     # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    draw_nothing()
     from cli.supervisor.start import start, start_detached
 
     if detach:
@@ -208,6 +210,7 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
     """  # noqa: D301 -- \b is click's
     from importlib import import_module
 
+    draw_nothing()
     from mesh.host import run
 
     run(service, import_module(f"{service}.app").build, home.path, replica)

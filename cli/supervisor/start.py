@@ -16,7 +16,6 @@ import msgspec
 
 from cli import FAILURE
 from cli.home import Home
-from cli.supervisor.supervisor import Supervisor
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
@@ -24,6 +23,8 @@ __all__ = ["start", "start_detached"]
 
 def start(home: Home, port: int | None, output: str) -> None:
     """Start, print the ways in, and stay until stopped."""
+    from cli.supervisor.supervisor import Supervisor  # `start_detached` can do without all that this takes along
+
     began = time.monotonic()
     home.make()
     settings = _settings(home, port)
