@@ -9,7 +9,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
 
-__all__ = ["SYSTEM_TENANT", "Caller", "Requester", "current_caller", "issuer_of", "set_caller", "spiffe_id", "workload_of"]
+__all__ = [
+    "SYSTEM_TENANT",
+    "Caller",
+    "Requester",
+    "current_caller",
+    "issuer_of",
+    "set_caller",
+    "spiffe_id",
+    "workload_of",
+]
 
 SYSTEM_TENANT = "system"
 

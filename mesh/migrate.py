@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, column, inspect, select, table
 from sqlalchemy.exc import DatabaseError
 
 from mesh.db import DatabaseUnreadableError, address_of
@@ -80,7 +80,8 @@ def _revision_of(connection: Connection, version_table: str) -> str:
     """The revision at which the database stands; empty before the first."""
     if not inspect(connection).has_table(version_table):
         return ""
-    return str(connection.exec_driver_sql(f"SELECT version_num FROM {version_table}").scalar() or "")
+    asked = select(column("version_num")).select_from(table(version_table))
+    return str(connection.execute(asked).scalar() or "")
 
 
 def _upgrade(connection: Connection, versions: Path, version_table: str, where: str) -> None:

@@ -136,7 +136,9 @@ class Supervisor:
         """See that PostgreSQL can be used before anything is started; nothing is to be seen for SQLite."""
         location = self._settings.database
         if location:
-            from mesh.db import await_database  # which takes SQLAlchemy along; without PostgreSQL there is no need of it
+            from mesh.db import (
+                await_database,
+            )  # which takes SQLAlchemy along; without PostgreSQL there is no need of it
 
             await asyncio.to_thread(await_database, location, lambda text: self._say(f"  {text} …"))
 
