@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, column, inspect, select, table
+import sqlalchemy
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
 from mesh.db import DatabaseUnreadableError, address_of
@@ -68,7 +69,8 @@ def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_ver
 
 def _newest(versions: Path) -> str:
     """The revision that no other one follows."""
-    known, followed = set(), set()
+    known: set[str] = set()
+    followed: set[str] = set()
     for file in versions.glob("*.py"):
         for down, revision in _REVISION.findall(file.read_text()):
             (followed if down else known).add(revision)
@@ -78,10 +80,10 @@ def _newest(versions: Path) -> str:
 
 def _revision_of(connection: Connection, version_table: str) -> str:
     """The revision at which the database stands; empty before the first."""
-    if not inspect(connection).has_table(version_table):
+    if not sqlalchemy.inspect(connection).has_table(version_table):
         return ""
-    asked = select(column("version_num")).select_from(table(version_table))
-    return str(connection.execute(asked).scalar() or "")
+    versions = sqlalchemy.table(version_table, sqlalchemy.column("version_num", sqlalchemy.String()))
+    return str(connection.execute(sqlalchemy.select(versions.c.version_num)).scalar() or "")
 
 
 def _upgrade(connection: Connection, versions: Path, version_table: str, where: str) -> None:

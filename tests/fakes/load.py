@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +30,8 @@ AGENT = f"{TENANT}/agents/support-triage"
 ROLE = "tenants/system/roles/viewer"
 PAUSE_S = 0.2
 """Between two calls of a kind: far below what two cores can do, so that what is measured is no queue."""
+Make = Callable[[ExitStack], Callable[[int, str], tuple[str, str]]]
+"""Makes a kind's call, of a number and a `traceparent`, which returns its code and the name of what was answered."""
 MESSAGES = json.loads((EXAMPLE / "messages.json").read_text())
 
 
@@ -83,7 +87,7 @@ class Load:
         if self._failed:
             raise self._failed[0]
 
-    def _kinds(self) -> list[tuple[str, str, int, Callable[[], Callable[..., Any]]]]:
+    def _kinds(self) -> list[tuple[str, str, int, Make]]:
         """Service, method, how much rarer than the others, and what makes a call of the kind."""
         facts = {"intent": "billing", "score": 0.9, "tier": "free"}
         return [
@@ -121,11 +125,9 @@ class Load:
         json_format.ParseDict({"id": run_id, "message": message["message"], "tier": message["tier"]}, run.input)
         return run_pb2.CreateRunRequest(parent=AGENT, run_id=run_id, run=run)
 
-    def _rpc(
-        self, stub: Callable[[grpc.Channel], Any], name: str, request: Callable[[int], Any]
-    ) -> Callable[[], Callable[..., Any]]:
-        def make() -> Callable[..., Any]:
-            method = getattr(stub(self._channel()), name)
+    def _rpc(self, stub: Callable[[grpc.Channel], Any], name: str, request: Callable[[int], Any]) -> Make:
+        def make(stack: ExitStack) -> Callable[[int, str], tuple[str, str]]:
+            method = getattr(stub(stack.enter_context(self._channel())), name)
 
             def call(number: int, trace: str) -> tuple[str, str]:
                 try:
@@ -147,11 +149,9 @@ class Load:
         options = [(f"grpc.{which}_reconnect_backoff_ms", pause) for which, pause in pauses.items()]
         return grpc.secure_channel(self._here.address, credentials, options=options)
 
-    def _http(
-        self, verb: str, path: str, body: Callable[[int], tuple[dict[str, str], Any]] | None = None
-    ) -> Callable[[], Callable[..., Any]]:
-        def make() -> Callable[..., Any]:
-            client = self._here.rest()
+    def _http(self, verb: str, path: str, body: Callable[[int], tuple[dict[str, str], Any]] | None = None) -> Make:
+        def make(stack: ExitStack) -> Callable[[int, str], tuple[str, str]]:
+            client = stack.enter_context(self._here.rest())
 
             def call(number: int, trace: str) -> tuple[str, str]:
                 given: dict[str, Any] = {"headers": {"traceparent": trace}}
@@ -168,20 +168,26 @@ class Load:
 
         return make
 
-    def _repeat(self, service: str, method: str, pause_s: float, make: Callable[[], Callable[..., Any]]) -> None:
+    def _repeat(self, service: str, method: str, pause_s: float, make: Make) -> None:
         try:
-            call, number = make(), 0
-            while not self._stop.is_set():
-                number += 1
-                trace = uuid.uuid4().hex
-                began = time.monotonic()
-                code, name = call(number, f"00-{trace}-{trace[:16]}-01")
-                took_s = time.monotonic() - began
-                self.answers.append(Answer(service, began, took_s, code, method, trace))
-                if code == "OK" and method.endswith("/CreateRun"):
-                    self.runs[name] = name.rpartition("/")[2]
-                elif code == "OK" and method.endswith("/CreateRole"):
-                    self.roles.append(name)
-                self._stop.wait(max(0.0, pause_s - took_s))
+            with ExitStack() as stack:
+                call = make(stack)
+                for number in itertools.count(1):
+                    took_s = self._once(service, method, number, call)
+                    if self._stop.wait(max(0.0, pause_s - took_s)):
+                        return
         except BaseException as error:  # noqa: BLE001 -- raised where the load ends
             self._failed.append(error)
+
+    def _once(self, service: str, method: str, number: int, call: Callable[[int, str], tuple[str, str]]) -> float:
+        """One call, noted with what it made; returns how long it took."""
+        trace = uuid.uuid4().hex
+        began = time.monotonic()
+        code, name = call(number, f"00-{trace}-{trace[:16]}-01")
+        took_s = time.monotonic() - began
+        self.answers.append(Answer(service, began, took_s, code, method, trace))
+        if code == "OK" and method.endswith("/CreateRun"):
+            self.runs[name] = name.rpartition("/")[2]
+        elif code == "OK" and method.endswith("/CreateRole"):
+            self.roles.append(name)
+        return took_s

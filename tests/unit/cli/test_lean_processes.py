@@ -1,4 +1,4 @@
-"""What a platform's processes import: nothing that they do not need, for each of them starts with all that it imports."""
+"""What a platform's processes import: nothing that they do not need, as each starts with all that it imports."""
 
 from __future__ import annotations
 
