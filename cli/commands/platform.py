@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from cli import draw_nothing
 from cli.home import Home, NotRunningError
+from cli.lean import draw_nothing
 from cli.options import home_option, output_option
 from mesh.config import SERVICES
 

@@ -27,7 +27,7 @@ def imported(*modules: str) -> set[str]:
     """The heavy packages that a fresh process has after it has imported modules as `serve` and `up` do."""
     code = f"""
 import json, sys
-from cli import draw_nothing
+from cli.lean import draw_nothing
 draw_nothing()
 import {", ".join(modules)}
 print(json.dumps(sorted({{name.partition(".")[0] for name, module in sys.modules.items() if module}})))
