@@ -43,6 +43,7 @@ bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/journal.py
 	@$(BIN)/python bench/policy.py
 	@$(BIN)/python bench/analytics.py
+	@$(BIN)/python bench/faults.py
 
 clean: ## remove everything that setup made; state folders stay
 	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist

@@ -22,6 +22,7 @@ from mesh.channel import Channels
 from mesh.config import LimitSettings, Settings, load_settings, process_name
 from mesh.db import Database, await_database, open_database
 from mesh.errors import TiationError
+from mesh.identity import issuer_of
 from mesh.interceptor import Stages
 from mesh.live import LastingCalls
 from mesh.migrate import migrate
@@ -44,18 +45,13 @@ from mesh.svid import SvidSource
 from mesh.telemetry import new_registry, serve_metrics, set_up_logs
 from mesh.tracing import Tracer
 
-__all__ = ["Build", "Host", "issuer_of", "run"]
+__all__ = ["Build", "Host", "run"]
 
 Build = Callable[[Mesh], Awaitable[Service]]
 
 _SWITCH_S = 0.0005
 """How long a thread may keep the others from running: the loop waits for database threads at every call, and Python's
 own five milliseconds would be most of such a call's time under load."""
-
-
-def issuer_of(trust_domain: str) -> str:
-    """The issuer that access tokens name."""
-    return f"https://{trust_domain}"
 
 
 def run(service: str, build: Build, home: Path, replica: int = 1) -> None:

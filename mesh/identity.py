@@ -9,7 +9,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
 
-__all__ = ["SYSTEM_TENANT", "Caller", "Requester", "current_caller", "set_caller", "spiffe_id", "workload_of"]
+__all__ = [
+    "SYSTEM_TENANT",
+    "Caller",
+    "Requester",
+    "current_caller",
+    "issuer_of",
+    "set_caller",
+    "spiffe_id",
+    "workload_of",
+]
 
 SYSTEM_TENANT = "system"
 
@@ -92,6 +101,11 @@ def current_caller() -> Caller:
 def set_caller(caller: Caller | None) -> None:
     """Set the caller of the current task; the identity stage does this once a call."""
     _caller.set(caller)
+
+
+def issuer_of(trust_domain: str) -> str:
+    """The issuer that access tokens name."""
+    return f"https://{trust_domain}"
 
 
 def spiffe_id(trust_domain: str, service: str) -> str:

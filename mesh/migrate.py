@@ -1,12 +1,14 @@
-"""Bringing a database to the newest schema with Alembic, at a service's start."""
+"""Bringing a database to the newest schema with Alembic, at a service's start.
+
+Alembic takes longer to import than most services have left of theirs, so it is only where there is something to do.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
+import sqlalchemy
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
@@ -29,6 +31,7 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
            AND a.attcollation <> 'pg_catalog."C"'::regcollation))
 ORDER BY 1, a.attnum"""
 """Columns that mean something else than they do on SQLite, and the type that makes them mean the same."""
+_REVISION = re.compile(r"^(down_)?revision(?:: [^=]+)? = (?:\"(\w+)\"|None)$", re.MULTILINE)
 _NARROW = """
 SELECT quote_ident(c.relname) FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
 WHERE c.relnamespace = current_schema()::regnamespace AND s.seqtypid <> 'int8'::regtype ORDER BY 1"""
@@ -48,29 +51,58 @@ def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_ver
     Raises:
         DatabaseUnreadableError: it is damaged, no database at all, or made by a newer release.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_ENVIRONMENT))
-    config.set_main_option("version_locations", str(versions))
-    config.set_main_option("path_separator", "os")
     on_postgres = engine.dialect.name == "postgresql"
     where = address_of(engine.url) if on_postgres else engine.url.database
     try:
         with engine.begin() as connection:
             if on_postgres:
                 _be_alone(connection)
-            config.attributes["connection"] = connection
-            config.attributes["version_table"] = version_table
-            command.upgrade(config, "head")
+            if _revision_of(connection, version_table) != _newest(versions):
+                _upgrade(connection, versions, version_table, str(where))
             if on_postgres:
                 _mean_the_same(connection)
-    except CommandError as error:
-        raise DatabaseUnreadableError(
-            f"{where} was made by another release ({error}); start that release, or restore a backup of this one's"
-        ) from error
     except DatabaseError as error:
         if not any(words in str(error.orig) for words in _DAMAGED):
             raise
         raise DatabaseUnreadableError(f"{where} cannot be read ({error.orig}); restore it from a backup") from error
+
+
+def _newest(versions: Path) -> str:
+    """The revision that no other one follows."""
+    known: set[str] = set()
+    followed: set[str] = set()
+    for file in versions.glob("*.py"):
+        for down, revision in _REVISION.findall(file.read_text()):
+            (followed if down else known).add(revision)
+    newest = known - followed
+    return newest.pop() if len(newest) == 1 else "unknown; Alembic says what is wrong"
+
+
+def _revision_of(connection: Connection, version_table: str) -> str:
+    """The revision at which the database stands; empty before the first."""
+    if not sqlalchemy.inspect(connection).has_table(version_table):
+        return ""
+    versions = sqlalchemy.table(version_table, sqlalchemy.column("version_num", sqlalchemy.String()))
+    return str(connection.execute(sqlalchemy.select(versions.c.version_num)).scalar() or "")
+
+
+def _upgrade(connection: Connection, versions: Path, version_table: str, where: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_ENVIRONMENT))
+    config.set_main_option("version_locations", str(versions))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = version_table
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise DatabaseUnreadableError(
+            f"{where} was made by another release ({error}); start that release, or restore a backup of this one's"
+        ) from error
 
 
 def _be_alone(connection: Connection) -> None:

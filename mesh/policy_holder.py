@@ -28,6 +28,8 @@ from mesh.tokens import Claims, TokenVerifier
 __all__ = ["PolicyHolder", "PolicyStaleError"]
 
 _MAX_PAUSE_S = 2.0
+_MAX_SILENCE_S = 0.5
+"""Between two tries to reach security: what waits for a first policy, or for writes to go on, waits no longer."""
 _KEEP_SHARE = 10.0
 """A large policy takes a while to write: after each time ten times as long belongs to calls."""
 
@@ -117,7 +119,7 @@ class PolicyHolder:
                 except grpc.aio.AioRpcError as error:
                     self._log.warning("policy stream broke", error=error.details(), code=error.code().name)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
-                pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+                pause_s = min(pause_s * 2, _MAX_SILENCE_S)
         finally:
             keeping.cancel()
             with suppress(asyncio.CancelledError):

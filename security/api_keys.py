@@ -14,7 +14,10 @@ from pathlib import Path
 
 from mesh.svid import write_private
 
-__all__ = ["KeyText", "Pepper", "new_key_text", "parse_key"]
+__all__ = ["OPERATOR_KEY_ID", "KeyText", "Pepper", "new_key_text", "parse_key"]
+
+OPERATOR_KEY_ID = "operator"
+"""The id of the first key, which the platform makes for whoever installs it."""
 
 _FORM = re.compile(r"tia_([a-z0-9-]{1,63})_([a-z0-9-]{1,63})_([A-Za-z0-9_-]{43})")
 

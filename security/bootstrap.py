@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesh.config import Settings
-from mesh.host import issuer_of
+from mesh.identity import issuer_of
 from mesh.svid import new_key, write_private
-from security.api_keys import new_key_text
+from security.api_keys import OPERATOR_KEY_ID, new_key_text
 from security.authority import Authority, public_key_of
-from security.seed import OPERATOR_KEY_ID
 from security.signing import SigningKey
 
 __all__ = ["OPERATOR_KEY", "bootstrap", "issue_front_certificate", "issue_svid", "mesh_authority", "signing_key"]

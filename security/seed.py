@@ -10,14 +10,13 @@ from mesh.entries import Body, Entry
 from mesh.entry_store import EntryStore
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
-from security.api_keys import KeyText, Pepper
+from security.api_keys import OPERATOR_KEY_ID, KeyText, Pepper
 from security.changes import REVOCATION, Change
 from security.entries import ApiKey, Binding, Principal, Role, Tenant
 from security.ports import PolicyRows
 
-__all__ = ["OPERATOR_KEY_ID", "seed"]
+__all__ = ["seed"]
 
-OPERATOR_KEY_ID = "operator"
 _SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
 _OPERATOR = f"{_SYSTEM}/principals/operator"
 _PROGRAM = 2

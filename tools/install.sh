@@ -26,3 +26,5 @@ if ! wait "$installing"; then
     exit 1
 fi
 [ -n "$folder" ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Compiled once here, our own packages start sooner, also where whoever runs them may not or does not write beside them.
+[ -n "$folder" ] || .venv/bin/python -m compileall -q mesh gen cli security engine orchestrator integration analytics

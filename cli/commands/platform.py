@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from cli.home import Home, NotRunningError
+from cli.lean import draw_nothing
 from cli.options import home_option, output_option
 from mesh.config import SERVICES
 from mesh.errors import Code, TiationError
@@ -64,6 +65,7 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
     # gRPC would say on the terminal, at every start of a process, that it does not prepare for forks
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
+        draw_nothing()
         from cli.supervisor.start import start, start_detached
 
         if detach:
@@ -220,6 +222,7 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
     """  # noqa: D301 -- \b is click's
     from importlib import import_module
 
+    draw_nothing()
     from mesh.config import load_settings
     from mesh.host import run
 

@@ -18,8 +18,7 @@ from cli.gateway.sds import SECRETS
 from cli.gateway.tracing import collector_clusters, tracing
 from mesh.channel import ASSERTION_HEADER
 from mesh.config import SERVICES, Settings, processes_of
-from mesh.host import issuer_of
-from mesh.identity import spiffe_id
+from mesh.identity import issuer_of, spiffe_id
 from mesh.stages.codec import CODEC_HEADER
 from mesh.svid import write_private
 

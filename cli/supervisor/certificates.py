@@ -9,7 +9,7 @@ from cli.gateway import sds
 from cli.home import Home
 from mesh.config import Settings
 from mesh.svid import write_private
-from security.app import bootstrap, issue_front_certificate, issue_svid
+from security.bootstrap import bootstrap, issue_front_certificate, issue_svid
 
 __all__ = ["Certificates"]
 

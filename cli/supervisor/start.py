@@ -17,14 +17,17 @@ import msgspec
 
 from cli import FAILURE, FAILURE_JSON
 from cli.home import Home
-from cli.supervisor.supervisor import CLONE, Supervisor
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
 
+CLONE = Path(__file__).parents[2]
+
 
 def start(home: Home, port: int | None, output: str) -> None:
     """Start, print the ways in, and stay until stopped."""
+    from cli.supervisor.supervisor import Supervisor  # `start_detached` can do without all that this takes along
+
     began = time.monotonic()
     home.make()
     settings = _settings(home, port)

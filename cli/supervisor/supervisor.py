@@ -27,15 +27,12 @@ from cli.supervisor.chores import repeat
 from cli.supervisor.health import is_serving, mesh_channel
 from cli.supervisor.ports import check_free, choose_ports
 from mesh.config import Endpoint, Settings, processes_of
-from mesh.db import await_database
 from mesh.errors import Code, TiationError
 from mesh.svid import write_private
 
 __all__ = ["StartError", "Supervisor"]
 
 CLONE = Path(__file__).parents[2]
-_FIRST = ("security",)
-"""What starts alone, because the others wait for its policy."""
 _START_S = 60.0
 _ATTEMPTS = 3
 """A process that ended so often before it served will not serve."""
@@ -87,12 +84,14 @@ class Supervisor:
         chores: list[asyncio.Task[None]] = []
         try:
             self._make_children(process.arguments(envoy, configuration))
+            # At once: a slow start must not outlive the certificates that it began with.
+            chores.append(asyncio.create_task(self._certificates_chore()))
             if not await self._unless_stopped(self._start_children()):
                 return
             self._ready = True
             self._write_gateway_file()
             ready(self._gateway())
-            chores = [asyncio.create_task(chore) for chore in self._chores()]
+            chores += [asyncio.create_task(chore) for chore in self._chores()]
             await self._stop.wait()
         finally:
             self._ready = False
@@ -137,6 +136,10 @@ class Supervisor:
         """See that PostgreSQL can be used before anything is started; nothing is to be seen for SQLite."""
         location = self._settings.database
         if location:
+            from mesh.db import (
+                await_database,
+            )  # which takes SQLAlchemy along; without PostgreSQL there is no need of it
+
             await asyncio.to_thread(await_database, location, lambda text: self._say(f"  {text} …"))
 
     def _make_children(self, envoy: list[str]) -> None:
@@ -168,14 +171,12 @@ class Supervisor:
         )
 
     async def _start_children(self) -> None:
-        """Start everything, each group when the one before serves."""
+        """Start everything side by side: whoever needs another one waits for it by itself."""
         deadline = time.monotonic() + _START_S
-        rest = tuple(name for name in self._processes if name not in _FIRST)
-        for group in (_FIRST, rest, ("envoy",)):
-            for name in group:
-                self._children[name].start()
-            for name in group:
-                await self._until_serving(name, deadline)
+        for child in self._children.values():
+            child.start()
+        for name in self._children:
+            await self._until_serving(name, deadline)
         await self._new_token()
 
     async def _until_serving(self, name: str, deadline: float) -> None:
@@ -211,9 +212,11 @@ class Supervisor:
             await child.stop(3.0 if name == "envoy" else grace_s, before)
             self._say(f"  {name} stopped")
 
+    def _certificates_chore(self) -> Coroutine[Any, Any, None]:
+        return repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._say)
+
     def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """What is to be done all along."""
-        yield repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._say)
+        """What is to be done as long as the platform is ready."""
         yield repeat("access token", _TOKEN_S / 3, self._new_token, self._say)
         yield repeat("logs", 60.0, self._trim_logs, self._say)
 

@@ -20,7 +20,7 @@ from tiation.security.v1 import (
 )
 
 from mesh.config import Settings
-from mesh.host import issuer_of
+from mesh.identity import issuer_of
 from mesh.svid import new_key
 from security.app import bootstrap, issue_svid
 from security.bootstrap import signing_key

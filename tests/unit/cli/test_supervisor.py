@@ -21,7 +21,7 @@ from cli.supervisor.chores import repeat
 from cli.supervisor.ports import AddressUnusableError, PortTakenError, check_free, choose_ports
 from cli.supervisor.start import ways_in
 from cli.supervisor.supervisor import StartError, Supervisor
-from mesh.config import SERVICES, GatewaySettings, Settings
+from mesh.config import SERVICES, GatewaySettings, SecuritySettings, Settings
 
 
 @pytest.fixture
@@ -146,6 +146,22 @@ def supervisor(home: Home, **gateway: object) -> Supervisor:
     made = Supervisor(home, settings, lambda _: None)
     made._certificates = Certificates(home, settings)
     return made
+
+
+async def test_certificates_are_renewed_while_a_start_takes_longer_than_they_live(home):
+    class Slow(Supervisor):
+        """One whose services take until the front proxy's certificate has been replaced."""
+
+        async def _start_children(self) -> None:
+            front = home.path / "gateway" / "sds-front.json"
+            first = front.read_text()
+            async with asyncio.timeout(20):
+                while front.read_text() == first:
+                    await asyncio.sleep(0.05)
+            self._stop.set()
+
+    settings = Settings(gateway=GatewaySettings(port=choose_ports(1)[0]), security=SecuritySettings(svid_ttl_s=2))
+    await Slow(home, settings, lambda _: None).run(lambda _: None)
 
 
 def test_gateway_json_says_what_tools_rely_on_and_nothing_else(home):

@@ -1,9 +1,15 @@
+import sys
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
+from mesh.config import SERVICES
 from mesh.db import DatabaseUnreadableError, open_database
-from mesh.migrate import migrate
+from mesh.migrate import _newest, migrate
+from mesh.revisions import revisions
 
+CLONE = Path(__file__).parents[3]
 ONE = """
 revision = "0001"
 down_revision = None
@@ -55,3 +61,21 @@ async def test_the_database_of_a_newer_release_is_refused(state, versions, tmp_p
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
     with pytest.raises(DatabaseUnreadableError, match=r"was made by another release .*0999"):
         migrate(state().engine, versions)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("owner", ["mesh", *(name for name in SERVICES if (CLONE / name / "migrations").is_dir())])
+async def test_the_newest_revision_is_read_from_the_files_as_alembic_reads_it(state, owner):
+    folder = CLONE / owner / "migrations" / "versions"
+    assert _newest(folder) == revisions(state().engine, folder).known[-1]
+
+
+async def test_what_follows_is_run_and_nothing_where_the_schema_is_the_newest(state, versions, monkeypatch):
+    migrate(state().engine, versions)
+    two = ONE.replace("0001", "0002").replace("None", '"0001"').replace("things", "more")
+    (versions / "0002_more.py").write_text(two)
+    migrate(state().engine, versions)
+    with state().engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM more")).scalar() == 0
+    monkeypatch.setitem(sys.modules, "alembic", None)
+    migrate(state().engine, versions)
