@@ -81,7 +81,8 @@ def answer_all(platform: DemoPlatform, channel: grpc.Channel, sent: list[Sent]) 
         else:
             request = approval_pb2.SubmitInputRequest(name=approval.run, outcome=outcome, comment=comment)
             approvals.SubmitInput(request, timeout=30)
-        platform.console.print(f"  {approval.title} {approval.description} -> {outcome}")
+        said = f" ({comment})" if comment else ""
+        platform.console.print(f"  {approval.title} {approval.description} -> {outcome}{said}")
     return {by_run[approval.run]["id"] for approval in asked}
 
 
@@ -107,7 +108,7 @@ def settled(
 def report(platform: DemoPlatform, sent: list[Sent], outputs: list[dict[str, Any]], asked: set[str]) -> bool:
     """Print the table and what matched; true when nobody was asked or passed over by mistake."""
     table = Table(title="Document intake")
-    for heading in ("document", "kind", "amount", "book", "status", "decided by", "comment"):
+    for heading in ("document", "kind", "amount", "book", "status", "decided by"):
         table.add_column(heading, justify="right" if heading == "amount" else "left")
     matched = 0
     for each, output in zip(sent, outputs, strict=True):
@@ -115,7 +116,7 @@ def report(platform: DemoPlatform, sent: list[Sent], outputs: list[dict[str, Any
         matched += hit
         kind = output["kind"] if hit else f"{output['kind']} (not {each.document['kind']})"
         by = output["by"].rsplit("/", 1)[-1]
-        cells = (kind, f"{output['amount']:,.2f}", output["book"], output["status"], by, output["comment"])
+        cells = (kind, f"{output['amount']:,.2f}", output["book"], output["status"], by)
         table.add_row(each.document["id"], *cells)
     platform.console.print(table)
     platform.console.print(
