@@ -78,9 +78,13 @@ def test_python_embeds_and_classifies(here: Installed):
 
 
 def test_python_says_what_is_wrong_in_one_line(here: Installed):
-    said = python(here, "classify", "never-was", "some text", expect=1)
-    assert said.startswith("NOT_FOUND: ")
-    assert len(said.splitlines()) == 1
+    for arguments, begin in (
+        (("classify", "never-was", "some text"), "NOT_FOUND: "),
+        (("run", "support-triage", "{id: 1}"), "the input is no JSON: "),
+    ):
+        said = python(here, *arguments, expect=1)
+        assert said.startswith(begin)
+        assert len(said.splitlines()) == 1
 
 
 def test_curl_lists_the_agents_and_follows_a_run_to_its_output(here: Installed):

@@ -50,7 +50,10 @@ def run(channel: grpc.Channel, agent: str, given: str) -> None:
     """Start a run, print its events as they come, then its output."""
     runs = run_pb2_grpc.RunServiceStub(channel)
     asked = run_pb2.Run()
-    json_format.ParseDict(json.loads(given), asked.input)
+    try:
+        json_format.ParseDict(json.loads(given), asked.input)
+    except ValueError as error:
+        sys.exit(f"the input is no JSON: {error}")
     request = run_pb2.CreateRunRequest(parent=f"{TENANT}/agents/{agent}", run=asked)
     created = runs.CreateRun(request, timeout=TIMEOUT_S)
     for answer in runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=created.name)):
