@@ -44,5 +44,6 @@ def test_a_document_is_asked_about_or_not_and_filed_as_decided(stage, document):
     assert [(row["id"], row["amount"], row["status"]) for row in filed] == [
         (document["id"], document["amount"], document["status"])
     ]
+    assert output["book"] != "unsorted"
     assert output["status"] == document["status"]
     assert (output["by"] == "the rules") != document["asks"]
