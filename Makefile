@@ -23,7 +23,7 @@ help: ## this list
 
 setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
 
-setup-test: setup .venv/.dev .cache/bin/grpcurl $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
+setup-test: setup .venv/.dev .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
 demo: setup ## start the platform, run every example on it, show what happened, stop
 	@$(BIN)/python examples/demo.py
@@ -46,7 +46,7 @@ bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/faults.py
 
 clean: ## remove everything that setup made; state folders stay
-	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist
+	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist examples/clients/go/gen
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -92,3 +92,14 @@ $(TYPESCRIPT)/node_modules/.ready: $(TYPESCRIPT)/package-lock.json
 		rm -rf .cache/go .cache/go-build; \
 	elif command -v grpcurl >/dev/null; then ln -sf "$$(command -v grpcurl)" $@; \
 	else echo "error: the tests use grpcurl; install Go (it is built from source then) or grpcurl itself" >&2; exit 1; fi
+
+# After grpcurl, which removes what Go kept; this stays, so that the tests build the client quickly and without a network.
+.cache/bin/.go-client: examples/clients/go/go.sum | .cache/bin/grpcurl
+	@if command -v go >/dev/null; then \
+		echo "Installing what the Go client is built with"; \
+		$(GO_ENVIRONMENT) go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12 && \
+		$(GO_ENVIRONMENT) go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2 && \
+		cd examples/clients/go && $(GO_ENVIRONMENT) go mod download || \
+			{ echo "error: Go could not install it; check the network and Go's proxy settings, then run again" >&2; exit 1; }; \
+	else echo "Go is not here: the test of the Go client will be skipped"; fi
+	@touch $@

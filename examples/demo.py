@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from examples.driver import DemoPlatform, main  # noqa: E402 -- needs the path above
 
-EXAMPLES = ("support-triage", "digits")
+EXAMPLES = ("support-triage", "digits", "document-intake")
 
 
 def example(name: str) -> Callable[[DemoPlatform], bool]:

@@ -98,13 +98,19 @@ def run_to_end(runs: run_pb2_grpc.RunServiceStub, agent: str, given: dict[str, A
     json_format.ParseDict(given, run.input)
     started = time.perf_counter()
     created = runs.CreateRun(run_pb2.CreateRunRequest(parent=agent, run=run), timeout=30)
-    for answer in runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=created.name), timeout=60):
+    return follow_to_end(runs, created.name), (time.perf_counter() - started) * 1000
+
+
+def follow_to_end(runs: run_pb2_grpc.RunServiceStub, name: str) -> dict[str, Any]:
+    """Follow a run to its end; its output."""
+    for answer in runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=name), timeout=60):
         event = answer.event
         if event.type == run_pb2.RunEvent.RUN_SUCCEEDED:
-            return json_format.MessageToDict(event.result), (time.perf_counter() - started) * 1000
+            output: dict[str, Any] = json_format.MessageToDict(event.result)
+            return output
         if event.type in (run_pb2.RunEvent.RUN_FAILED, run_pb2.RunEvent.RUN_CANCELLED):
-            sys.exit(f"{created.name} ended badly: {event.error.title}: {event.error.detail}")
-    sys.exit(f"{created.name}: the stream ended before the run did")
+            sys.exit(f"{name} ended badly: {event.error.title}: {event.error.detail}")
+    sys.exit(f"{name}: the stream ended before the run did")
 
 
 def main(description: str | None, *examples: Callable[[DemoPlatform], bool]) -> int:

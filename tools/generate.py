@@ -1,4 +1,4 @@
-"""Writes gen/ from proto/: Python stubs, Envoy's descriptor set, the OpenAPI document.
+"""Writes gen/ and docs/api/ from proto/: Python stubs, Envoy's descriptor set, the OpenAPI document, the API reference.
 
 It holds no knowledge of a single contract: what an RPC means is read from its descriptor.
 """
@@ -13,31 +13,36 @@ from pathlib import Path
 
 from google.protobuf import descriptor_pb2
 
-from tools import openapi
+from tools import openapi, reference
 from tools.protoc import CompileError, Sources, compile_descriptors, compile_python
 
 __all__ = ["generate", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
+_WRITTEN = ("docs/api", "gen")
 
 
 def generate(sources: Sources, target: Path) -> None:
-    """Write a complete gen/ into the empty folder `target`.
+    """Write a complete gen/ and docs/api/ into the empty folder `target`.
 
     Raises:
         CompileError: a .proto file is wrong.
         openapi.ContractError: a contract cannot be said as REST.
     """
-    envoy = target / "envoy" / "descriptors.binpb"
+    gen, pages = target / "gen", target / "docs" / "api"
+    envoy = gen / "envoy" / "descriptors.binpb"
     envoy.parent.mkdir(parents=True)
     compiled = compile_descriptors(sources, envoy, source_info=False)
-    compile_python(sources, target / "python", with_services=_files_with_services(sources, compiled))
-    _make_packages(target / "python")
+    compile_python(sources, gen / "python", with_services=_files_with_services(sources, compiled))
+    _make_packages(gen / "python")
     with tempfile.TemporaryDirectory() as scratch:
         commented = compile_descriptors(sources, Path(scratch) / "all.binpb", source_info=True)
-    document = target / "openapi" / "tiation.openapi.json"
+    document = gen / "openapi" / "tiation.openapi.json"
     document.parent.mkdir()
     document.write_text(openapi.render(commented, sources.own), encoding="utf-8")
+    pages.mkdir(parents=True)
+    for name, text in reference.render(commented, sources.own).items():
+        (pages / name).write_text(text, encoding="utf-8")
 
 
 def _files_with_services(sources: Sources, compiled: descriptor_pb2.FileDescriptorSet) -> list[str]:
@@ -53,16 +58,17 @@ def _make_packages(python: Path) -> None:
             (folder / "py.typed").touch()
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(root: Path) -> dict[str, Path]:
     return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
+        path.relative_to(root).as_posix(): path
+        for folder in _WRITTEN
+        for path in sorted((root / folder).rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
 
 
 def _differences(fresh: Path, committed: Path) -> list[str]:
-    """The names, relative to gen/, of files that are missing, left over or different."""
+    """The names, relative to both roots, of files that are missing, left over or different."""
     new, old = _files(fresh), _files(committed)
     return [
         name
@@ -72,7 +78,7 @@ def _differences(fresh: Path, committed: Path) -> list[str]:
 
 
 def _apply(fresh: Path, committed: Path, names: list[str]) -> None:
-    """Bring `names` up to date under gen/; whatever is the same keeps its time stamp."""
+    """Bring `names` up to date; whatever is the same keeps its time stamp."""
     for name in names:
         source, target = fresh / name, committed / name
         if source.exists():
@@ -83,24 +89,24 @@ def _apply(fresh: Path, committed: Path, names: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Bring gen/ up to date, or with --check only say what is not. Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write gen/ from proto/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if gen/ is out of date")
+    """Bring gen/ and docs/api/ up to date, or with --check only say what is not. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Write gen/ and docs/api/ from proto/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if they are out of date")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        fresh = Path(scratch) / "gen"
+        fresh = Path(scratch) / "fresh"
         try:
             generate(Sources(ROOT), fresh)
         except (CompileError, openapi.ContractError) as error:
             print(f"generate: {error}", file=sys.stderr)
             return 1
-        names = _differences(fresh, ROOT / "gen")
+        names = _differences(fresh, ROOT)
         if not options.check:
-            _apply(fresh, ROOT / "gen", names)
+            _apply(fresh, ROOT, names)
     for name in names:
-        print(f"{'out of date' if options.check else 'wrote'}: gen/{name}")
+        print(f"{'out of date' if options.check else 'wrote'}: {name}")
     if options.check and names:
-        print("generate: gen/ differs from proto/; run `python tools/generate.py`", file=sys.stderr)
+        print("generate: gen/ or docs/api/ differs from proto/; run `python tools/generate.py`", file=sys.stderr)
         return 1
     return 0
 

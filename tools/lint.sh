@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 step() { echo "── $1"; }
 
-step "generated code is what the contracts say"; python tools/generate.py --check
+step "generated code and reference are what the contracts say"; python tools/generate.py --check
 step "contracts (buf)"; python tools/buf_lint.py
 step "style (ruff)"; ruff check --quiet .
 ruff format --check --quiet .

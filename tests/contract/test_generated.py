@@ -1,4 +1,4 @@
-"""gen/ is what the tools make of proto/, and it works."""
+"""gen/ and docs/api/ are what the tools make of proto/, and gen/ works."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from tools import generate
 from tools.protoc import CompileError, Sources
 
 
-def test_gen_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gen_and_the_reference_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main(["--check"]) == 0, capsys.readouterr().out
 
 
@@ -29,10 +29,11 @@ def test_check_names_what_differs_and_generate_repairs_it(
     stub = tmp_path / "gen" / "python" / "sample" / "v1" / "one_pb2.py"
     stub.write_text("changed")
     (tmp_path / "gen" / "left_over").touch()
+    (tmp_path / "docs" / "api" / "types.md").write_text("changed")
     (tmp_path / "gen" / "python" / "sample" / "py.typed").unlink()
     capsys.readouterr()
     assert generate.main(["--check"]) == 1
-    names = ["gen/left_over", "gen/python/sample/py.typed", "gen/python/sample/v1/one_pb2.py"]
+    names = ["docs/api/types.md", "gen/left_over", "gen/python/sample/py.typed", "gen/python/sample/v1/one_pb2.py"]
     assert capsys.readouterr().out.splitlines() == [f"out of date: {name}" for name in names]
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0

@@ -24,7 +24,9 @@ def do(here: Installed, folder: Path, guide: str) -> list[str]:
         text = text.replace("127.0.0.1:8443", here.address)
         if language == "yaml":
             first, _, rest = text.partition("\n")
-            (folder / first.removeprefix("# ")).write_text(rest)
+            file = folder / first.removeprefix("# ")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(rest)
             continue
         command = ["bash", "-ec", text] if language == "sh" else [str(CLONE / ".venv/bin/python"), "-c", text]
         ran = subprocess.run(
@@ -46,3 +48,46 @@ def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: I
     assert classification["label"] == "setosa"
     assert len(classification["scores"]) == 3
     assert len(json.loads(embedded)["embeddings"][0]["values"]) == 384
+
+
+@pytest.mark.timeout(180)
+def test_the_first_agent_of_the_guide_feels_decides_and_writes(home_of_all: Installed, tmp_path: Path):
+    felt, _, _, connected, ran, read = do(home_of_all, tmp_path, "guides/first-agent.md")
+    assert "angry" in felt
+    assert "feedback-book" in connected
+    assert "account manager" in ran
+    rows = [[row[key] for key in ("id", "mood", "team")] for row in json.loads(read)["rows"]]
+    assert rows == [["f-1", "angry", "account manager"], ["f-2", "happy", "nobody"]]
+
+
+@pytest.mark.timeout(180)
+def test_the_guide_to_rest_gets_the_answers_that_it_promises(home_of_all: Installed, tmp_path: Path):
+    said = do(home_of_all, tmp_path, "guides/calling-over-rest.md")
+    _, created, streamed, resumed, repeated, paged, filtered, read_again, stale, errors = said
+    agent, run, _ = documents(created)
+    assert agent["name"] == "tenants/default/agents/rest-guide"
+    assert run["state"] == "QUEUED"
+    events = [json.loads(line[5:])["event"] for line in streamed.splitlines() if line.startswith("data:")]
+    assert [event["type"] for event in events][:: len(events) - 1] == ["RUN_CREATED", "RUN_SUCCEEDED"]
+    assert events[-1]["result"] == "ADA"
+    assert json.loads(resumed.splitlines()[0][5:])["event"]["sequence"] == "3"
+    one, other = documents(repeated)
+    assert one["name"] == other["name"]
+    assert len(documents(paged)[0]["runs"]) == 1
+    assert len(documents(filtered)[0]["runs"]) == 2
+    assert read_again == "304\n"
+    assert documents(stale)[0]["code"] == 10
+    missing, wrong = documents(errors)
+    assert (missing["code"], wrong["code"]) == (5, 3)
+    for error in (missing, wrong):
+        assert sum(detail["@type"].endswith("google.rpc.ErrorInfo") for detail in error["details"]) == 1
+
+
+def documents(text: str) -> list[dict]:
+    """The JSON objects that were printed one after the other."""
+    found, at, decoder = [], 0, json.JSONDecoder()
+    while at < len(text):
+        document, at = decoder.raw_decode(text, at)
+        found.append(document)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
