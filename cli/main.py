@@ -40,6 +40,7 @@ _COMMANDS = {
     "top": "cli.commands.top:top",
     "backup": "cli.commands.backup:backup",
     "restore": "cli.commands.backup:restore",
+    "upgrade": "cli.commands.upgrade:upgrade",
     "doctor": "cli.commands.doctor:doctor",
     "completion": "cli.commands.completion:completion",
 }

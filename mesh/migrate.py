@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
-from mesh.db import DatabaseUnreadableError, address_of
-from mesh.db.database import lock_key
+from mesh.db import DatabaseUnreadableError
+from mesh.revisions import NEWEST, Step, place_of, take
 
 __all__ = ["migrate"]
 
 _DAMAGED = ("not a database", "malformed")
-_ENVIRONMENT = Path(__file__).parent / "migrations"
-_UNLIKE = """
-SELECT quote_ident(c.relname), quote_ident(a.attname),
-       CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint'
-            ELSE format_type(a.atttypid, a.atttypmod) || ' COLLATE "C"' END
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND a.attnum > 0 AND NOT a.attisdropped
-  AND (a.atttypid IN ('int2'::regtype, 'int4'::regtype)
-       OR (a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype)
-           AND a.attcollation <> 'pg_catalog."C"'::regcollation))
-ORDER BY 1, a.attnum"""
-"""Columns that mean something else than they do on SQLite, and the type that makes them mean the same."""
-_NARROW = """
-SELECT quote_ident(c.relname) FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
-WHERE c.relnamespace = current_schema()::regnamespace AND s.seqtypid <> 'int8'::regtype ORDER BY 1"""
 
 
 def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_version") -> None:
@@ -48,21 +30,10 @@ def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_ver
     Raises:
         DatabaseUnreadableError: it is damaged, no database at all, or made by a newer release.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_ENVIRONMENT))
-    config.set_main_option("version_locations", str(versions))
-    config.set_main_option("path_separator", "os")
-    on_postgres = engine.dialect.name == "postgresql"
-    where = address_of(engine.url) if on_postgres else engine.url.database
+    where = place_of(engine)
     try:
         with engine.begin() as connection:
-            if on_postgres:
-                _be_alone(connection)
-            config.attributes["connection"] = connection
-            config.attributes["version_table"] = version_table
-            command.upgrade(config, "head")
-            if on_postgres:
-                _mean_the_same(connection)
+            take(connection, Step(versions, version_table, NEWEST))
     except CommandError as error:
         raise DatabaseUnreadableError(
             f"{where} was made by another release ({error}); start that release, or restore a backup of this one's"
@@ -71,22 +42,3 @@ def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_ver
         if not any(words in str(error.orig) for words in _DAMAGED):
             raise
         raise DatabaseUnreadableError(f"{where} cannot be read ({error.orig}); restore it from a backup") from error
-
-
-def _be_alone(connection: Connection) -> None:
-    """Wait, as long as it takes, until no other process migrates the schema; neither may it be cut short itself."""
-    for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
-    schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key('migrate', str(schema))})")
-
-
-def _mean_the_same(connection: Connection) -> None:
-    """Give every column the meaning that it has on SQLite."""
-    changes: dict[str, list[str]] = {}
-    for table, column, kind in connection.exec_driver_sql(_UNLIKE):
-        changes.setdefault(table, []).append(f"ALTER COLUMN {column} TYPE {kind}")
-    for table, actions in changes.items():
-        connection.exec_driver_sql(f"ALTER TABLE {table} {', '.join(actions)}")
-    for (sequence,) in connection.exec_driver_sql(_NARROW).all():
-        connection.exec_driver_sql(f"ALTER SEQUENCE {sequence} AS bigint")

@@ -16,6 +16,8 @@ _MADE_ANEW = frozenset(
     {"lock", "token", "gateway.json", "logs", "supervisor", "gateway", "svid.json", "policy.json", "prometheus.json"}
 )
 """What the platform makes at every start, or may not outlive it: certificates, sockets, tokens, kept policies."""
+_PASSING = (".upload-", "before-upgrade-")
+"""How the names begin of what is half done, or kept for a while only."""
 _SIDECARS = ("-wal", "-shm", "-journal")
 _MAGIC = b"SQLite format 3\x00"
 _CALLERS_FIRST = ("orchestrator", "engine", "integration", "analytics", "security")
@@ -47,7 +49,7 @@ def _files(home: Path) -> list[Path]:
     found = []
     for path in sorted(home.rglob("*")):
         parts = path.relative_to(home).parts
-        if any(part in _MADE_ANEW or part.startswith(".upload-") for part in parts):
+        if any(part in _MADE_ANEW or part.startswith(_PASSING) for part in parts):
             continue
         if path.is_symlink() or not path.is_file() or path.name.endswith(_SIDECARS):
             continue
