@@ -13,16 +13,15 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from cli.backup.contents import COPIES
 from cli.home import Home
 from mesh.config import SERVICES, Settings
 from mesh.db import await_database, open_database
 from mesh.errors import Code, TiationError
 from mesh.revisions import MigrationError, known_revisions, move, place_of, revisions
 
-__all__ = ["COPIES", "Move", "RevisionUnknownError", "bring", "migration_sets", "plan"]
+__all__ = ["Move", "RevisionUnknownError", "bring", "migration_sets", "plan"]
 
-COPIES = "before-upgrade-"
-"""How folders in the home begin that hold copies of databases from before they were moved."""
 _PATIENCE_S = 5.0
 
 
@@ -135,7 +134,7 @@ def _check(targets: Sequence[str]) -> None:
     of: dict[str, Path] = {}
     for service in SERVICES:
         for _, versions, _ in migration_sets(service):
-            of |= {revision: versions for revision in known_revisions(versions)}
+            of |= dict.fromkeys(known_revisions(versions), versions)
     for target in targets:
         if target not in of:
             raise RevisionUnknownError(

@@ -155,7 +155,7 @@ async def test_the_database_of_a_newer_release_is_left_alone(database):
     newest(database, "security")
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'security_0999'")
-    with pytest.raises(MigrationError, match="security_0999.* a newer one made it"):
+    with pytest.raises(MigrationError, match=r"security_0999.* a newer one made it"):
         move(database.engine, [(folder_of("security"), "alembic_version", "security_0001")])
     assert revisions(database.engine, folder_of("security")).is_of_newer_release
 
