@@ -15,6 +15,8 @@ from mesh.errors import TiationError
 
 __all__ = ["main"]
 
+_COMPLETING = "_TIATION_COMPLETE"
+"""Set while a shell asks how a line goes on."""
 _COMMANDS = {
     "up": "cli.commands.platform:up",
     "down": "cli.commands.platform:down",
@@ -59,6 +61,10 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = _COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if _COMPLETING in os.environ:
+            from cli.naming import complete_names
+
+            complete_names(command)
         return command
 
 

@@ -20,7 +20,7 @@ from mesh.db import await_database, open_database
 from mesh.errors import Code, TiationError
 from mesh.revisions import MigrationError, known_revisions, move, place_of, revisions
 
-__all__ = ["Move", "RevisionUnknownError", "bring", "migration_sets", "plan"]
+__all__ = ["Move", "RevisionUnknownError", "bring", "migration_sets", "plan", "records_waiting"]
 
 _PATIENCE_S = 5.0
 
@@ -175,3 +175,17 @@ def _copy(home: Home, services: Sequence[str]) -> Path:
             source.backup(made)
     folder.chmod(0o700)
     return folder
+
+
+def records_waiting(home: Home, settings: Settings) -> dict[str, int]:
+    """How many records lie in each service's database and have not reached security yet."""
+    from sqlalchemy import inspect
+
+    found = {}
+    for service in SERVICES:
+        with _engine(home, settings, service, lambda _: None) as engine:
+            if engine is not None and inspect(engine).has_table("call_records"):
+                with engine.connect() as connection:
+                    count = connection.exec_driver_sql("SELECT count(*) FROM call_records").scalar_one()
+                    found[service] = int(count)
+    return found

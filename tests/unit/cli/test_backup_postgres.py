@@ -32,6 +32,11 @@ def say(_: str) -> None:
     """Say nothing."""
 
 
+def in_database(postgres: Postgres, name: str) -> str:
+    """The URL of another database of the server."""
+    return f"{postgres.url.removesuffix('tiation')}{name}"
+
+
 def make(postgres: Postgres, name: str) -> str:
     """A database with every service's tables; returns its URL."""
     url = postgres.make_database(name)
@@ -52,10 +57,19 @@ def a_home(folder: Path, url: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pattern(postgres) -> str:
+    """A database with every service's tables, to be copied."""
+    make(postgres, "pattern")
+    return "pattern"
+
+
 @pytest.fixture
-def full(postgres) -> Iterator[psycopg.Connection]:
+def full(postgres, pattern) -> Iterator[psycopg.Connection]:
     """A database with rows of every kind."""
-    make(postgres, "saved")
+    with postgres.connect("postgres") as connection:
+        connection.execute("DROP DATABASE IF EXISTS saved WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE saved TEMPLATE {pattern}")
     with postgres.connect("saved") as connection:
         for number, value in enumerate(VALUES):
             connection.execute("INSERT INTO security.policy_changes VALUES (%s, %s, %s)", (number, value, value))
@@ -69,7 +83,7 @@ def full(postgres) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def home(full, postgres, tmp_path) -> Path:
-    return a_home(tmp_path / "home", postgres.url.replace("/tiation", "/saved"))
+    return a_home(tmp_path / "home", in_database(postgres, "saved"))
 
 
 @pytest.fixture
@@ -123,7 +137,7 @@ def test_every_row_comes_back_and_numbers_go_on_where_they_were(home: Path, post
     assert not (again / "postgres").exists()
 
 
-def test_a_row_of_any_size_goes_in_pieces(home: Path):
+def test_a_row_that_is_larger_than_a_piece_stays_whole(home: Path):
     file = backup_of(home)
     with open_archive(file, [IDENTITY]) as tar:
         sizes = {info.name: info.size for info in tar if info.name.startswith("postgres/engine/call_records")}
@@ -161,7 +175,7 @@ def test_all_schemas_are_of_one_moment(home: Path, postgres):
         found = []
         for _ in range(3):
             pieces: dict[str, bytes] = {}
-            part.dump(postgres.url.replace("/tiation", "/saved"), pieces.__setitem__, say)
+            part.dump(in_database(postgres, "saved"), pieces.__setitem__, say)
             tables = {(t["schema"], t["name"]): t["rows"] for t in json.loads(pieces[CONTENTS])["tables"]}
             found.append((tables[("orchestrator", "queues")], tables[("security", "policy_changes")] - len(VALUES)))
     finally:
@@ -212,7 +226,7 @@ def test_checking_touches_no_database(home: Path, postgres, empty):
 
 
 def test_older_schemas_come_back_as_they_were(home: Path, postgres, empty):
-    database = open_database(postgres.url.replace("/tiation", "/saved"), schema="security")
+    database = open_database(in_database(postgres, "saved"), schema="security")
     own = next(versions for name, versions, _ in migration_sets("security") if name == "security")
     move(database.engine, [(own, "alembic_version", "security_0001")])
     asyncio.run(database.close())
@@ -258,7 +272,7 @@ def test_the_password_is_in_no_error_and_the_backup_leaves_nothing_half_done(hom
     with pytest.raises(PostgresError, match="other columns") as caught:
         restore_archive(file, target(home.parent, postgres.make_database("empty")), [IDENTITY], say)
     assert PASSWORD not in str(caught.value)
-    (home / "tiation.yaml").write_text(f"database: {postgres.url.replace('/tiation', '/nowhere')}\n")
+    (home / "tiation.yaml").write_text(f"database: {in_database(postgres, 'nowhere')}\n")
     file.unlink()
     with pytest.raises(DatabaseRefusedError, match="nowhere") as refused:
         backup_of(home)

@@ -168,7 +168,7 @@ def test_on_postgresql_a_backup_is_advised_and_the_password_never_shown(postgres
     finished = stopped.command("--to", "security_0001")
     assert "tiation backup" in finished.stderr
     assert stopped.copies() == []
-    stopped.database = postgres.url.replace("/tiation", "/nowhere")
+    stopped.database = f"{postgres.url.removesuffix('tiation')}nowhere"
     refused = stopped.command()
     assert refused.returncode == 1
     assert "nowhere" in refused.stderr
