@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -99,9 +99,9 @@ class Contents:
         sequences: so that no number is given twice.
     """
 
-    revisions: dict[str, dict[str, str]] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
-    sequences: list[Sequence] = field(default_factory=list)
+    revisions: dict[str, dict[str, str]]
+    tables: list[Table]
+    sequences: list[Sequence]
 
     @classmethod
     def read(cls, data: bytes) -> Contents:
@@ -111,13 +111,8 @@ class Contents:
             PostgresError: it is none of ours.
         """
         try:
-            document = json.loads(data)
-            return cls(
-                {str(schema): dict(found) for schema, found in document["revisions"].items()},
-                [Table(**each) for each in document["tables"]],
-                [Sequence(**each) for each in document["sequences"]],
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError:
             raise PostgresError(f"the backup's {CONTENTS} cannot be read; it was not made here") from None
 
 
@@ -152,7 +147,7 @@ def dump(location: str, add: Callable[[str, bytes], None], say: Callable[[str], 
         PostgresError: the server refused something meanwhile.
         DatabaseUnavailableError: it does not answer.
     """
-    contents = Contents()
+    contents = Contents({}, [], [])
     with _connected(location, say, isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection:
         for schema in SERVICES:
             tables = {name: list(columns) for name, columns in connection.exec_driver_sql(_TABLES, (schema,))}
@@ -171,7 +166,7 @@ def dump(location: str, add: Callable[[str, bytes], None], say: Callable[[str], 
                 at = f"SELECT last_value, is_called FROM {_name(schema, name)}"  # noqa: S608 -- quoted
                 last, called = connection.exec_driver_sql(at).one()
                 contents.sequences.append(Sequence(schema, name, int(last), bool(called)))
-    add(CONTENTS, json.dumps(asdict(contents), indent=1).encode())
+    add(CONTENTS, msgspec.json.format(msgspec.json.encode(contents), indent=1))
 
 
 def check(contents: Contents) -> None:

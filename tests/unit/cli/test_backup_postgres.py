@@ -260,7 +260,24 @@ def test_a_backup_of_the_other_kind_is_refused(home: Path, empty, tmp_path):
         restore_archive(lite, again, [IDENTITY], say)
 
 
-@pytest.mark.parametrize("contents", [b"", b"[]", b"{}", b'{"revisions": {"x": {}}, "tables": [], "sequences": []}'])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"revisions": {"x": {}}, "tables": [], "sequences": []}',
+        b'{"revisions": {"engine": 1}, "tables": [], "sequences": []}',
+        (
+            b'{"revisions": {}, "tables": [{"schema": "engine", "name": 1, "columns": [], "rows": 0, "digest": ""}],'
+            b' "sequences": []}'
+        ),
+        (
+            b'{"revisions": {}, "tables": [], "sequences":'
+            b' [{"schema": "pg_catalog", "name": "a", "last_value": 1, "is_called": true}]}'
+        ),
+    ],
+)
 def test_contents_that_were_not_made_here_are_refused(contents):
     with pytest.raises(PostgresError):
         part.check(part.Contents.read(contents))
