@@ -17,6 +17,8 @@ __all__ = ["complete_names"]
 _LONGEST_S = 1.5
 """How long a person who presses Tab waits at most."""
 _MOST = 200
+_EVERY_ROLE = "every role"
+"""The tenant's own and the platform's."""
 _BY_PARAMETER = {
     "agent": "agents",
     "run": "runs",
@@ -28,7 +30,7 @@ _BY_PARAMETER = {
     "schedule": "schedules",
     "principal": "principals",
     "group": "groups",
-    "role": "roles",
+    "role": _EVERY_ROLE,
     "tenant": "tenants",
     "member": "principals",
     "members": "principals",
@@ -87,6 +89,9 @@ class _Asked:
         """The names as a command takes them."""
         if collection == "tenants":
             yield from self._ids("/v1/tenants", collection)
+        elif collection == _EVERY_ROLE:
+            for tenant in (self._tenant, "system"):
+                yield from self._ids(f"/v1/tenants/{tenant}/roles", "roles")
         elif collection == "runs":
             begun = incomplete.partition("/")[0]
             for agent in self._ids(f"/v1/tenants/{self._tenant}/agents", "agents"):

@@ -64,6 +64,7 @@ def completed(home: Path, line: str) -> list[str]:
         ("tiation runs list ", ["support-triage"]),
         ("tiation approvals list --run sup", ["support-triage/a-run"]),
         ("tiation roles get ", []),
+        ("tiation bindings create x --role view", ["viewer"]),
         ("tiation agents list --tenant def", ["default"]),
         ("tiation agents list --tenant nobody --output ", ["table", "json"]),
     ],
