@@ -10,6 +10,8 @@ import click
 
 __all__ = ["main"]
 
+_COMPLETING = "_TIATION_COMPLETE"
+"""Set while a shell asks how a line goes on."""
 _COMMANDS = {
     "up": "cli.commands.platform:up",
     "down": "cli.commands.platform:down",
@@ -36,6 +38,7 @@ _COMMANDS = {
     "top": "cli.commands.top:top",
     "backup": "cli.commands.backup:backup",
     "restore": "cli.commands.backup:restore",
+    "upgrade": "cli.commands.upgrade:upgrade",
     "doctor": "cli.commands.doctor:doctor",
     "completion": "cli.commands.completion:completion",
 }
@@ -54,6 +57,10 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = _COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if _COMPLETING in os.environ:
+            from cli.naming import complete_names
+
+            complete_names(command)
         return command
 
 

@@ -16,6 +16,7 @@ from typing import Self
 
 import structlog
 import uvloop
+from prometheus_client import Gauge
 from tiation.security.v1 import workload_pb2, workload_pb2_grpc
 
 from mesh.channel import Channels
@@ -131,6 +132,8 @@ class Host:
             state / "policy.json", issuer=issuer_of(settings.trust_domain), stale_s=settings.policy_stale_s
         )
         registry = new_registry()
+        unheard = Gauge("tiation_policy_unheard_seconds", "Since security was last heard of.", registry=registry)
+        unheard.set_function(lambda: holder.unheard_s)
         endpoint = settings.services[self._process]
         self._stack.callback(serve_metrics(registry, endpoint.metrics_port))
         spool = Spool(state)

@@ -72,6 +72,11 @@ class PolicyHolder:
         return self._policy.revision if self._policy else 0
 
     @property
+    def unheard_s(self) -> float:
+        """Seconds since security was last heard of."""
+        return self._clock() - self._heard
+
+    @property
     def since(self) -> int:
         """The revision to ask for changes of; 0 to ask for the whole policy."""
         return 0 if self._lost else self.revision
@@ -84,7 +89,7 @@ class PolicyHolder:
         """
         if self._policy is None:
             raise PolicyStaleError("the service has not yet received its policy; try again", retry_after_s=1.0)
-        if for_write and self._clock() - self._heard > self._stale_s:
+        if for_write and self.unheard_s > self._stale_s:
             raise PolicyStaleError(
                 "security has not been heard of; changes wait until it is back, reads go on", retry_after_s=2.0
             )

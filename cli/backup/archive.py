@@ -13,7 +13,7 @@ import sqlite3
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,15 @@ from typing import IO, Any
 
 import pyrage
 
-from cli.backup.contents import in_order, is_database
+from cli.backup.contents import is_database, spools, what_spools_come_before
+from cli.backup.postgres import FOLDER, dump
 from mesh.errors import Code, TiationError
 
-__all__ = ["MANIFEST", "ArchiveError", "Member", "Summary", "open_archive", "write_archive"]
+__all__ = ["FORMATS", "MANIFEST", "ArchiveError", "Member", "Summary", "open_archive", "write_archive"]
 
 MANIFEST = "MANIFEST.json"
-FORMAT = 1
+FORMATS = (1, 2)
+"""Those that can be restored: what is in PostgreSQL came with the second."""
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -62,11 +64,18 @@ class Summary:
     def to_json(self) -> bytes:
         """As the last member of the archive."""
         files = [{"path": m.path, "size_bytes": m.size_bytes, "sha256": m.sha256} for m in self.members]
-        return json.dumps({"format": FORMAT, "release": self.release, "files": files}, indent=1).encode()
+        kind = FORMATS[any(m.path.startswith(f"{FOLDER}/") for m in self.members)]
+        return json.dumps({"format": kind, "release": self.release, "files": files}, indent=1).encode()
 
 
 def write_archive(
-    home: Path, target: Path, recipients: Sequence[Any], release: str, say: Callable[[str], None]
+    home: Path,
+    target: Path,
+    recipients: Sequence[Any],
+    release: str,
+    say: Callable[[str], None],
+    *,
+    database: str = "",
 ) -> Summary:
     """Write a home's backup to `target`, wholly or not at all.
 
@@ -76,9 +85,11 @@ def write_archive(
         recipients: age recipients who may open it.
         release: of this platform.
         say: told of every database, which may take a while.
+        database: PostgreSQL's URL, where the services' databases are there.
 
     Raises:
         ArchiveError: a database is damaged.
+        PostgresError: PostgreSQL refused something.
     """
     unfinished = target.with_name(f".{target.name}.unfinished")
     summary = Summary(release)
@@ -88,15 +99,24 @@ def write_archive(
             _encrypting(sealed, recipients) as plain,
             tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for path in in_order(home):
-                with suppress(FileNotFoundError):  # it has moved on since it was listed
-                    _add(tar, home, path, target.parent, summary, say)
+            _add_all(tar, home, spools(home), target.parent, summary, say)
+            if database:
+                dump(database, lambda name, data: _add_member(tar, name, data, summary), say)
+            _add_all(tar, home, what_spools_come_before(home), target.parent, summary, say)
             _add_bytes(tar, MANIFEST, summary.to_json())
         unfinished.chmod(0o600)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
     return summary
+
+
+def _add_all(
+    tar: tarfile.TarFile, home: Path, paths: Iterable[Path], scratch: Path, summary: Summary, say: Callable[[str], None]
+) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):  # it has moved on since it was listed
+            _add(tar, home, path, scratch, summary, say)
 
 
 def _add(
@@ -107,8 +127,7 @@ def _add(
     if not is_database(path):
         data = path.read_bytes() if path.stat().st_size < _CHUNK_BYTES else None
         if data is not None:
-            _add_bytes(tar, name, data)
-            summary.members.append(Member(name, len(data), hashlib.sha256(data).hexdigest()))
+            _add_member(tar, name, data, summary)
             return
         with path.open("rb") as file:
             summary.members.append(_add_file(tar, name, file, os.fstat(file.fileno()).st_size))
@@ -156,6 +175,11 @@ def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes], size: int) -> Me
     reading = _Digesting(file, size)
     tar.addfile(_info(name, size), reading)
     return Member(name, size, reading.digest.hexdigest())
+
+
+def _add_member(tar: tarfile.TarFile, name: str, data: bytes, summary: Summary) -> None:
+    _add_bytes(tar, name, data)
+    summary.members.append(Member(name, len(data), hashlib.sha256(data).hexdigest()))
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:

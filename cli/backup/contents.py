@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["in_order", "is_database"]
+__all__ = ["COPIES", "in_order", "is_database", "spools", "what_spools_come_before"]
+
+COPIES = "before-upgrade-"
+"""How folders in the home begin that hold copies of databases from before their schemas were changed."""
 
 _MADE_ANEW = frozenset(
     {"lock", "token", "gateway.json", "logs", "supervisor", "gateway", "svid.json", "policy.json", "prometheus.json"}
 )
 """What the platform makes at every start, or may not outlive it: certificates, sockets, tokens, kept policies."""
+_PASSING = (".upload-", COPIES)
+"""How the names begin of what is half done, or kept for a while only."""
 _SIDECARS = ("-wal", "-shm", "-journal")
 _MAGIC = b"SQLite format 3\x00"
 _CALLERS_FIRST = ("orchestrator", "engine", "integration", "analytics", "security")
@@ -27,7 +32,12 @@ def in_order(home: Path) -> Iterator[Path]:
     Files that entries of a database speak of, a model's weights, come after the databases: they were there before their
     entry was. What comes last is looked for last.
     """
-    yield from _spools(home)
+    yield from spools(home)
+    yield from what_spools_come_before(home)
+
+
+def what_spools_come_before(home: Path) -> Iterator[Path]:
+    """Every file but the spools. What is in PostgreSQL is copied before them: its services are who calls."""
     databases = [path for path in _files(home) if is_database(path)]
     yield from sorted(databases, key=lambda path: _place(home, path))
     yield from (path for path in _files(home) if not _is_spool(path) and not is_database(path))
@@ -47,7 +57,7 @@ def _files(home: Path) -> list[Path]:
     found = []
     for path in sorted(home.rglob("*")):
         parts = path.relative_to(home).parts
-        if any(part in _MADE_ANEW or part.startswith(".upload-") for part in parts):
+        if any(part in _MADE_ANEW or part.startswith(_PASSING) for part in parts):
             continue
         if path.is_symlink() or not path.is_file() or path.name.endswith(_SIDECARS):
             continue
@@ -55,7 +65,7 @@ def _files(home: Path) -> list[Path]:
     return found
 
 
-def _spools(home: Path) -> Iterator[Path]:
+def spools(home: Path) -> Iterator[Path]:
     """The spool's files of every service; one that is being sealed is found under its other name."""
     for folder in sorted(path for path in home.iterdir() if path.is_dir()):
         yield folder / "records.spool"

@@ -8,17 +8,20 @@ import os
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cli.backup.archive import FORMAT, MANIFEST, ArchiveError, Member, Summary, open_archive
+from cli.backup.archive import FORMATS, MANIFEST, ArchiveError, Member, Summary, open_archive
 from cli.backup.contents import is_database
+from cli.backup.postgres import CONTENTS, FOLDER, Contents, check, loading
+from mesh.config import load_settings
 from mesh.errors import Code, TiationError
 
-__all__ = ["HomeNotEmptyError", "restore_archive"]
+__all__ = ["DatabaseKindError", "HomeNotEmptyError", "restore_archive"]
 
+_SETTINGS = "tiation.yaml"
 _CHUNK_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
@@ -30,6 +33,13 @@ class HomeNotEmptyError(TiationError):
     reason = "HOME_NOT_EMPTY"
 
 
+class DatabaseKindError(TiationError):
+    """The databases in the backup are of another kind than those that the settings name."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "DATABASE_OF_OTHER_KIND"
+
+
 def restore_archive(
     source: Path, home: Path, identities: Sequence[Any], say: Callable[[str], None], *, check_only: bool = False
 ) -> Summary:
@@ -37,7 +47,7 @@ def restore_archive(
 
     Args:
         source: the backup file.
-        home: the home to be; must be empty or missing.
+        home: the home to be; must be empty or missing, but for a `tiation.yaml`, which then goes before the backup's.
         identities: age identities that may open it.
         say: told of every database.
         check_only: true to check everything and keep nothing.
@@ -45,8 +55,10 @@ def restore_archive(
     Raises:
         ArchiveError: the backup is damaged, incomplete, or for somebody else.
         HomeNotEmptyError: there is something in the home.
+        DatabaseNotEmptyError: there is something in the PostgreSQL database.
+        DatabaseKindError: the settings name SQLite and the backup is of PostgreSQL, or the other way round.
     """
-    if not check_only and home.exists() and any(home.iterdir()):
+    if not check_only and home.exists() and {path.name for path in home.iterdir()} - {_SETTINGS}:
         raise HomeNotEmptyError(
             f"{home} is not empty; restore into another one with --home, or move that one away first", home=home
         )
@@ -58,14 +70,73 @@ def restore_archive(
         summary = _extract(source, unfinished, identities)
         for member in summary.members:
             _check_database(unfinished / member.path, member.path, say)
+        contents = _contents(unfinished)
         if not check_only:
-            (unfinished / "logs").mkdir(mode=0o700, exist_ok=True)
-            if home.exists():
-                home.rmdir()
-            unfinished.rename(home)
+            with _loading(unfinished, home, contents, say):
+                _put_in_place(unfinished, home)
+    except BaseException:
+        _take_back(unfinished, home)
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return summary
+
+
+def _put_in_place(unfinished: Path, home: Path) -> None:
+    shutil.rmtree(unfinished / FOLDER, ignore_errors=True)
+    (unfinished / "logs").mkdir(mode=0o700, exist_ok=True)
+    if home.exists():
+        (home / _SETTINGS).unlink(missing_ok=True)
+        home.rmdir()
+    unfinished.rename(home)
+
+
+def _take_back(unfinished: Path, home: Path) -> None:
+    """Undo it where the database was not kept after all; settings that were there stay."""
+    if unfinished.exists() or not home.exists():
+        return
+    home.rename(unfinished)
+    if (unfinished / _SETTINGS).exists():
+        home.mkdir(mode=0o700)
+        shutil.copyfile(unfinished / _SETTINGS, home / _SETTINGS)
+        (home / _SETTINGS).chmod(0o600)
+
+
+def _contents(folder: Path) -> Contents | None:
+    """What of PostgreSQL is in the backup, if this release can restore it; None for a backup of SQLite."""
+    file = folder / CONTENTS
+    if not file.exists():
+        return None
+    contents = Contents.read(file.read_bytes())
+    check(contents)
+    return contents
+
+
+@contextmanager
+def _loading(unfinished: Path, home: Path, contents: Contents | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Bring back what is in PostgreSQL, kept if what is done meanwhile ends well.
+
+    Settings that are in the home to be already go before those of the backup.
+    """
+    given = home / _SETTINGS
+    if given.exists():
+        shutil.copyfile(given, unfinished / _SETTINGS)
+        (unfinished / _SETTINGS).chmod(0o600)
+    location = load_settings(unfinished).database
+    if contents is None:
+        if location:
+            raise DatabaseKindError(
+                "the backup is of SQLite databases; leave `database` empty, here and when you start"
+            )
+        yield
+        return
+    if not location:
+        raise DatabaseKindError(
+            "the backup is of a PostgreSQL database; name an empty one in TIATION_DATABASE, or in a tiation.yaml that "
+            "you put in the home before"
+        )
+    with loading(location, unfinished, contents, say):
+        yield
 
 
 def _extract(source: Path, folder: Path, identities: Sequence[Any]) -> Summary:
@@ -114,7 +185,7 @@ def _write(file: Any, target: Path, name: str) -> Member:  # noqa: ANN401 -- tar
 def _summary(manifest: bytes, source: Path) -> Summary:
     try:
         document = json.loads(manifest)
-        if document["format"] != FORMAT:
+        if document["format"] not in FORMATS:
             raise ArchiveError(f"{source} was made by a newer release; restore it with that one", file=source)
         members = [Member(each["path"], each["size_bytes"], each["sha256"]) for each in document["files"]]
         return Summary(str(document["release"]), members)

@@ -31,7 +31,7 @@ __all__ = ["backup", "restore"]
 @home_option
 @output_option
 def backup(file: Path | None, recipient: tuple[str, ...], new_key: Path | None, home: Home, output: str) -> None:
-    """Write everything in the home to FILE, encrypted; the platform may be running.
+    """Write everything in the home, and its PostgreSQL database, to FILE, encrypted; the platform may be running.
 
     Keep the key away from the home: a backup that only the lost disk could open is none.
 
@@ -61,9 +61,11 @@ def backup(file: Path | None, recipient: tuple[str, ...], new_key: Path | None, 
     if file.resolve().is_relative_to(home.path):
         raise click.UsageError("the backup would lie in the home that it is to save; choose a place elsewhere")
     from cli.backup.archive import write_archive
+    from mesh.config import load_settings
 
     say = click.echo if output == "table" else lambda _: None
-    summary = write_archive(home.path, file, recipients, version("tiation"), say)
+    database = load_settings(home.path).database
+    summary = write_archive(home.path, file, recipients, version("tiation"), say, database=database)
     _tell(summary, file, output, "written")
 
 
@@ -78,6 +80,9 @@ def backup(file: Path | None, recipient: tuple[str, ...], new_key: Path | None, 
 @output_option
 def restore(file: Path, identity: tuple[Path, ...], home: Home, *, check_only: bool, output: str) -> None:
     """Bring a backup back into an empty home; `tiation up` then goes on where it was taken.
+
+    What was in PostgreSQL goes into the empty database that `database` names: in TIATION_DATABASE, in a tiation.yaml
+    that is in the home already, or else in the backup's own.
 
     \b
     Example:

@@ -16,7 +16,14 @@ __all__ = ["completion"]
 @home_option
 @output_option
 def completion(shell: str, home: Home, output: str) -> None:  # noqa: ARG001 -- every command takes both
-    """Print what makes a shell complete the command.
+    """Print what makes a shell complete the command: subcommands, options, and names of what the platform has.
+
+    For good, once:
+
+    \b
+      bash   echo 'eval "$(tiation completion bash)"' >> ~/.bashrc
+      zsh    echo 'eval "$(tiation completion zsh)"' >> ~/.zshrc      (after compinit)
+      fish   tiation completion fish > ~/.config/fish/completions/tiation.fish
 
     \b
     Example:

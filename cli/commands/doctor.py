@@ -48,6 +48,7 @@ def doctor(home: Home, output: str) -> None:
 
 def _look(home: Home) -> Iterator[Finding]:
     """Everything, from what all else stands on to what stands on all else."""
+    from cli.doctor.database import look_at_databases
     from cli.doctor.machine import look_at_machine
     from cli.doctor.platform import look_at_platform
     from cli.doctor.state import look_at_home
@@ -60,5 +61,6 @@ def _look(home: Home) -> Iterator[Finding]:
         settings = Settings()
         yield bad("settings", error.message, f"correct {home.path / 'tiation.yaml'} or the variable")
     yield from look_at_machine(home, settings)
-    yield from look_at_home(home)
+    yield from look_at_home(home, settings)
+    yield from look_at_databases(home, settings)
     yield from look_at_platform(home, settings)

@@ -12,7 +12,7 @@ import httpx
 
 from cli.doctor.finding import Finding, bad, good, unsure
 from cli.home import Home, NotRunningError
-from mesh.config import SERVICES, Settings
+from mesh.config import SERVICES, Settings, processes_of
 
 __all__ = ["look_at_platform"]
 
@@ -36,8 +36,8 @@ def look_at_platform(home: Home, settings: Settings) -> Iterator[Finding]:
         else:
             yield good("service", f"{name} serves")
     yield _front_door(gateway)
-    yield from _figures(gateway)
-    yield from _errors(home)
+    yield from _figures(gateway, settings)
+    yield from _errors(home, settings)
 
 
 def _could_start(home: Home, settings: Settings) -> Iterator[Finding]:
@@ -85,9 +85,12 @@ def _trusting(ca: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca)
 
 
-def _figures(gateway: dict[str, dict[str, dict[str, str]]]) -> Iterator[Finding]:
+def _figures(gateway: dict[str, dict[str, dict[str, str]]], settings: Settings) -> Iterator[Finding]:
     """What the services' own figures say is wrong."""
-    lost = 0.0
+    from prometheus_client.parser import text_string_to_metric_families
+
+    lost, dead = 0.0, {}
+    stale = []
     for name, each in gateway["services"].items():
         if "metrics" not in each:
             continue
@@ -96,20 +99,43 @@ def _figures(gateway: dict[str, dict[str, dict[str, str]]]) -> Iterator[Finding]
         except httpx.HTTPError as error:
             yield unsure("figures", f"{name}'s cannot be read ({error})", f"see `tiation logs {name}`")
             continue
-        for line in text.splitlines():
-            if line.startswith("tiation_record_failures_total "):
-                lost += float(line.split()[1])
+        for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
+            if sample.name == "tiation_record_failures_total":
+                lost += sample.value
+            elif sample.name == "tiation_runs_dead_lettered" and sample.value:
+                dead[sample.labels["agent"]] = int(sample.value)  # of the database: every orchestrator says the same
+            elif sample.name == "tiation_policy_unheard_seconds" and sample.value > settings.policy_stale_s:
+                stale.append(f"{name} for {sample.value:.0f} s")
+    yield from _judged(lost, dead, stale)
+
+
+def _judged(lost: float, dead: dict[str, int], stale: list[str]) -> Iterator[Finding]:
     if lost:
         yield bad(
             "records", f"{lost:.0f} calls were refused because they could not be recorded", "make room on the disk"
         )
     else:
         yield good("records", "every call was recorded")
+    if stale:
+        yield bad(
+            "policy", f"security has not been heard of by {', '.join(stale)}: they refuse changes",
+            "see `tiation logs security`",
+        )  # fmt: skip
+    else:
+        yield good("policy", "every service hears of its changes")
+    if dead:
+        agent, count = max(dead.items(), key=lambda each: each[1])
+        yield unsure(
+            "dead letters", f"{sum(dead.values())} runs were given up, {count} of them of {agent}",
+            "`tiation runs list --state DEAD_LETTERED` shows them; `tiation runs redrive RUN` tries one again",
+        )  # fmt: skip
+    else:
+        yield good("dead letters", "there are none")
 
 
-def _errors(home: Home) -> Iterator[Finding]:
+def _errors(home: Home, settings: Settings) -> Iterator[Finding]:
     """Services that complain again and again."""
-    for service in SERVICES:
+    for service in processes_of(settings):
         path = home.log(service)
         if not path.exists():
             continue

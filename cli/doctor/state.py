@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -9,10 +10,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cli.backup.contents import is_database
+from cli.backup.contents import COPIES, is_database
 from cli.doctor.finding import Finding, bad, good, unsure
 from cli.home import Home
-from mesh.config import SERVICES
+from mesh.config import SERVICES, Settings, processes_of
 
 __all__ = ["look_at_home"]
 
@@ -21,7 +22,7 @@ _SOON = timedelta(days=30)
 _OLD_LOG_BYTES = 512 * 1024 * 1024
 
 
-def look_at_home(home: Home) -> Iterator[Finding]:
+def look_at_home(home: Home, settings: Settings) -> Iterator[Finding]:
     """Everything that can be seen of a home without asking a service."""
     if not (home.path / "security").is_dir():
         yield unsure("home", f"{home.path} is empty", "`tiation up` makes a new platform in it")
@@ -30,7 +31,7 @@ def look_at_home(home: Home) -> Iterator[Finding]:
     yield _keys(home)
     yield from _databases(home)
     yield _authority(home)
-    yield from _certificates(home)
+    yield from _certificates(home, settings)
     yield _leftovers(home)
 
 
@@ -105,22 +106,41 @@ def _authority(home: Home) -> Finding:
     return good("trust domain's CA", f"holds for {left.days} days")
 
 
-def _certificates(home: Home) -> Iterator[Finding]:
-    """While the platform runs, no service may hold a certificate that ended."""
-    from cryptography import x509
-
+def _certificates(home: Home, settings: Settings) -> Iterator[Finding]:
+    """While the platform runs, nobody may hold a certificate that ended."""
     if home.holder() is None:
         return
-    for service in SERVICES:
-        path = home.path / service / "svid.json"
+    for process in processes_of(settings):
         try:
-            chain = json.loads(path.read_text())["certificate_chain"]
-            certificate = x509.load_pem_x509_certificate(chain.encode())
+            chain = json.loads((home.path / process / "svid.json").read_text())["certificate_chain"]
+            ended = _has_ended(chain.encode())
         except (OSError, ValueError, KeyError):
-            yield bad("certificate", f"{service} has none that can be read", "restart: `tiation down`, `tiation up`")
+            yield bad("certificate", f"{process} has none that can be read", "restart: `tiation down`, `tiation up`")
             continue
-        if certificate.not_valid_after_utc < datetime.now(UTC):
-            yield bad("certificate", f"{service}'s has ended", f"restart; see `tiation logs {service}` for why")
+        if ended:
+            yield bad("certificate", f"{process}'s has ended", f"restart; see `tiation logs {process}` for why")
+    yield from _front_certificates(home)
+
+
+def _front_certificates(home: Home) -> Iterator[Finding]:
+    """What the front proxy shows to clients and to services."""
+    from cli.gateway.sds import SECRETS
+
+    for name, whom in (("front", "clients"), ("svid", "services")):
+        try:
+            (secret,) = json.loads((home.path / "gateway" / SECRETS[name]).read_text())["resources"]
+            ended = _has_ended(base64.b64decode(secret["tls_certificate"]["certificate_chain"]["inline_bytes"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            yield bad("front certificate", f"none for {whom} can be read", "restart: `tiation down`, `tiation up`")
+            continue
+        if ended:
+            yield bad("front certificate", f"that for {whom} has ended", "see `tiation logs supervisor`; restart")
+
+
+def _has_ended(chain: bytes) -> bool:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(chain).not_valid_after_utc < datetime.now(UTC)
 
 
 def _leftovers(home: Home) -> Finding:
@@ -128,4 +148,8 @@ def _leftovers(home: Home) -> Finding:
     logs = sum(path.stat().st_size for path in (home.path / "logs").glob("*")) if (home.path / "logs").is_dir() else 0
     if logs > _OLD_LOG_BYTES:
         return unsure("logs", f"take {logs / 1e6:.0f} MB", f"remove what is old in {home.path / 'logs'}")
+    if copies := sorted(path.name for path in home.path.glob(f"{COPIES}*")):
+        return unsure(
+            "leftovers", f"copies from before an upgrade: {', '.join(copies)}", "remove them when all is well"
+        )
     return good("logs", f"take {logs / 1e6:.1f} MB")

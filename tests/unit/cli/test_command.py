@@ -16,7 +16,10 @@ from cli.main import cli
 from cli.options import full_name, split_name
 from cli.output import print_table
 
-EVERY = ("up", "down", "status", "logs", "serve", "token", "run", "top", "backup", "completion", "doctor", "restore")
+EVERY = (
+    "up", "down", "status", "logs", "serve", "token", "run", "top", "backup", "restore", "upgrade", "doctor",
+    "completion",
+)  # fmt: skip
 GROUPS = {
     "agents": ("apply", "list", "get", "delete", "traffic", "rollback", "queue", "pause", "resume"),
     "approvals": ("list", "get", "answer"),
