@@ -78,6 +78,7 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     max_calls: int = 4096
     cors_origins: tuple[str, ...] = ()
     envoy: str = ""
+    managed: bool = True
 
 
 class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

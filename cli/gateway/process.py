@@ -10,7 +10,7 @@ from pathlib import Path
 from mesh.config import Settings
 from mesh.errors import Code, TiationError
 
-__all__ = ["EnvoyMissingError", "arguments", "drain", "find_envoy", "is_live"]
+__all__ = ["EnvoyMissingError", "arguments", "drain", "find_envoy", "is_live", "quit_"]
 
 CLONE = Path(__file__).parents[2]
 
@@ -55,6 +55,12 @@ async def is_live(home: Path) -> bool:
     status, body = await _ask(home, "GET", "/clusters")
     flags = [line.rsplit("::", 1)[1] for line in body.splitlines() if "::health_flags::" in line]
     return status == 200 and bool(flags) and all(flag == "healthy" for flag in flags)
+
+
+async def quit_(home: Path) -> None:
+    """End a proxy that somebody else runs, and starts again; returns when nobody answers any more."""
+    while (await _ask(home, "POST", "/quitquitquit"))[0]:
+        await asyncio.sleep(0.05)
 
 
 async def drain(home: Path) -> None:
