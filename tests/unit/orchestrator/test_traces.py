@@ -16,6 +16,7 @@ from tests.fakes.orchestrator_calls import FakeCalls
 from tests.unit.orchestrator.workplace import AGENT, Workplace
 
 TRACE, ABOVE = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SAMPLED = TraceContext(TRACE, ABOVE, sampled=True)
 CALL = "{call: infer, with: {model: m, inputs: {x: [1]}}}"
 CONNECT = "{call: connect, with: {connection: c, operation: o}}"
@@ -232,15 +233,16 @@ async def test_another_executor_sends_what_a_dead_one_had_journalled_once(here, 
     assert told <= {span.context.span_id for span in here.spans}, "a call of the dead one hangs in the air"
 
 
-async def test_a_scheduled_run_begins_a_trace_of_its_own(database, sandbox):
-    here = Traced(database, sandbox)
+async def test_a_scheduled_run_begins_a_trace_of_its_own(here):
     here.scheduler._begin = lambda: SAMPLED
     await here.bring("do: [{s: {set: {x: 1}}}]")
-    here.clock = datetime.now(UTC)
+    here.clock = NOON - timedelta(minutes=1)
     await here.schedule(cron="* * * * *")
-    here.clock += timedelta(minutes=2)
+    here.clock = NOON + timedelta(seconds=1)
     async with here.working():
-        await here.scheduler.look()
+        while not here.spans:
+            await here.scheduler.look()
+            await asyncio.sleep(0.05)
         await until(lambda: any(span.name == "run a" for span in here.spans))
     whole = here.span("run a")
     assert (whole.parent, whole.context.trace_id) == ("", TRACE)
