@@ -296,7 +296,7 @@ async def test_a_run_that_is_given_up_for_its_crashes_says_so(here):
         await until(lambda: here.calls.asked)
     last = here.another(max_claims=1)
     await last.start()
-    await here.ended()
+    await until(lambda: here.spans)
     await last.stop()
     assert here.span("run a").attributes["tiation.state"] == "DEAD_LETTERED"
     assert here.span("run a").error == "RUN_POISONOUS"
