@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tiation.orchestrator.v1 import run_pb2
 
 import orchestrator.executor
 import orchestrator.traces
+from mesh.pagination import Pages
 from mesh.tracing import TraceContext, current_trace, derived_span_id
 from orchestrator.executor import Executor, Limits
+from orchestrator.servicers.runs import RunServicer
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.unit.orchestrator.workplace import AGENT, Workplace
 
@@ -300,3 +303,34 @@ async def test_a_run_that_is_given_up_for_its_crashes_says_so(here):
     await last.stop()
     assert here.span("run a").attributes["tiation.state"] == "DEAD_LETTERED"
     assert here.span("run a").error == "RUN_POISONOUS"
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_leaves_its_span_once(here):
+    servicer = RunServicer(
+        here.admission, here.agents, here.database, here.rows, here.executor, here.notices, Pages(b"k" * 32)
+    )
+    await here.bring("do: [{s: {set: {x: 1}}}, {w: {wait: {hours: 1}}}]")
+    async with here.working():
+        with called_from(SAMPLED):
+            await here.start()
+        await until(lambda: here.spans)
+        for _ in range(2):
+            await servicer.CancelRun(run_pb2.CancelRunRequest(name=f"{AGENT}/runs/r1"), None)
+    assert here.tree() == {("run a", ABOVE), ("step s", "run a")}
+    assert here.span("run a").attributes["tiation.state"] == "CANCELLED"
+
+
+async def test_a_run_that_is_cancelled_at_work_ends_with_the_step_that_was_stopped(here):
+    here.calls.unanswered = 1
+    await here.bring("do: [{around: {do: [{t: " + CALL + "}]}}]")
+    async with here.working():
+        with called_from(SAMPLED):
+            await here.start()
+        await until(lambda: here.calls.asked)
+        await here.database.write(
+            lambda transaction: here.rows.request_cancel(transaction, f"{AGENT}/runs/r1", datetime.now(UTC))
+        )
+        here.executor.cancel(f"{AGENT}/runs/r1")
+        await until(lambda: here.spans and here.spans[-1].name == "run a")
+    assert here.tree() == {("run a", ABOVE), ("step around", "run a"), ("step t", "step around")}
+    assert here.span("step t").attributes["tiation.stopped"]
