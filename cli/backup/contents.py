@@ -13,7 +13,18 @@ from pathlib import Path
 __all__ = ["in_order", "is_database"]
 
 _MADE_ANEW = frozenset(
-    {"lock", "token", "gateway.json", "logs", "supervisor", "gateway", "svid.json", "policy.json", "prometheus.json"}
+    {
+        "lock",
+        "token",
+        "gateway.json",
+        "logs",
+        "supervisor",
+        "gateway",
+        "svid.json",
+        "policy.json",
+        "prometheus.json",
+        "prometheus-targets.json",
+    }
 )
 """What the platform makes at every start, or may not outlive it: certificates, sockets, tokens, kept policies."""
 _SIDECARS = ("-wal", "-shm", "-journal")

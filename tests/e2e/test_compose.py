@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mesh.config import load_settings
 from tests.fakes.installed import CLONE, Installed, installed
 from tests.fakes.runs import events_until_end, start
 
@@ -133,6 +136,33 @@ def test_every_figure_of_the_dashboard_is_one_that_a_platform_shows(here):
         )
         assert names, query
         assert names <= shown, names - shown
+
+
+def test_every_figure_of_the_guide_is_one_that_a_platform_shows(here):
+    scraped = "".join(here.metrics(process) for process in here.gateway["services"] if process != "envoy")
+    guide = (CLONE / "docs" / "observability.md").read_text()
+    rows = re.findall(r"^\| ((?:`[a-z_*]+`(?:, )?)+) \|", guide.partition("## Figures")[2], re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`([a-z_]+)\*?`", row)]
+    assert len(names) >= 8
+    assert all(re.search(f"^{name}", scraped, re.MULTILINE) for name in names), names
+
+
+def test_the_settings_of_the_guide_are_settings(tmp_path):
+    guide = (CLONE / "docs" / "observability.md").read_text()
+    (tmp_path / "tiation.yaml").write_text(guide.partition("```yaml\n")[2].partition("```")[0])
+    assert load_settings(tmp_path, {}).tracing.endpoint
+
+
+def test_a_record_names_its_trace_as_the_guide_says(here):
+    trace_id = secrets.token_hex(16)
+    with here.rest() as client:
+        header = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-00"}
+        assert client.get("/v1/tenants/default/agents", headers=header).status_code == 200
+    for _ in range(50):
+        if trace_id in here.command("records", "list", "--output", "json").stdout:
+            return
+        time.sleep(0.2)
+    raise AssertionError("no record names the trace")
 
 
 def test_a_platform_that_starts_again_has_envoy_take_up_its_new_configuration(here):
