@@ -288,6 +288,7 @@ async def test_a_fork_belongs_to_the_trace_of_who_forked_and_names_its_source(he
         await here.executor.drain()
     assert here.tree() == {("run a", "c7ad6b7169203331"), ("step d", "run a"), ("step u", "step d")}
     assert here.span("run a").attributes["tiation.source"] == f"{AGENT}/runs/r1"
+    assert here.span("step d").start_ns >= here.span("run a").start_ns, "it began in the source"
 
 
 async def test_a_run_that_is_given_up_for_its_crashes_says_so(here):
