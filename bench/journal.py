@@ -53,6 +53,7 @@ class Rows(RunStore):
     """Knows which runs are ending, so that waiting for the end costs no reads."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ending: set[str] = set()
 
     def finish(self, connection: Any, lease: Any, *rest: Any) -> None:

@@ -54,7 +54,8 @@ async def build(mesh: Mesh) -> Service:
     vault = Vault(mesh.state / "vault.key")
     client = HttpClient(guard)
     sql = SqlConnector(folder, settings.sql_drivers)
-    http = HttpConnector(client, TokenKeeper(mesh.database, rows, vault), vault, mesh.sandbox)
+    spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
+    http = HttpConnector(client, TokenKeeper(mesh.database, rows, vault), vault, mesh.sandbox, spans)
     rules = ConnectionRules({"sql": sql, "http": http, "webhook": WebhookConnector(client)}, mesh.sandbox)
     effects = EffectLog(mesh.database, rows)
     invoker = Invoker(rules, vault, mesh.sandbox, Pacer(mesh.database, rows), effects)

@@ -157,6 +157,7 @@ class HttpConfig(Strict, frozen=True, kw_only=True):
     limits: RateLimits = RateLimits()
     errors: tuple[ErrorRule, ...] = ()
     test: TestRequest = TestRequest()
+    trace: bool = False
 
 
 class HttpSpec(Strict, frozen=True, kw_only=True):

@@ -80,6 +80,7 @@ class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
     max_calls: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     cors_origins: tuple[str, ...] = ()
     envoy: str = ""
+    managed: bool = True
 
 
 class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

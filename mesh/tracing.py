@@ -78,7 +78,7 @@ class Span:
 
     Attributes:
         name: what it was, few different ones.
-        kind: `server` or `internal`.
+        kind: `server`, `client` or `internal`.
         context: its trace and its own identifier.
         parent: identifier of the span that it belongs to; empty for a trace's first.
         start_ns: wall clock, nanoseconds.
@@ -176,7 +176,7 @@ def _readable(span: Span, resource: Resource | None) -> Any:  # noqa: ANN401 -- 
         parent=context_of(span.parent) if span.parent else None,
         resource=resource,
         attributes=span.attributes,
-        kind=SpanKind.SERVER if span.kind == "server" else SpanKind.INTERNAL,
+        kind=SpanKind[span.kind.upper()],
         status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
         start_time=span.start_ns,
         end_time=max(span.end_ns, span.start_ns),

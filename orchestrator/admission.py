@@ -23,6 +23,7 @@ from orchestrator.flow import Flow
 from orchestrator.lineage import check_compatible, copies_no_step, fork_point
 from orchestrator.ports import RunRows
 from orchestrator.runs import Event, Run, Source
+from orchestrator.traces import trace_of_call
 from orchestrator.traffic import pick_revision
 from orchestrator.values import fault_of
 
@@ -44,6 +45,7 @@ class Wanted:
         priority: 0 to 9; None for the agent's own.
         schedule: the schedule that wants it; empty for all others.
         scheduled_time: the time for which it does.
+        trace: as `Run.trace`; empty for where the call that wants it stands.
     """
 
     agent: str
@@ -54,6 +56,7 @@ class Wanted:
     priority: int | None = None
     schedule: str = ""
     scheduled_time: datetime | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class Admission:
         fault = fault_of(wanted.input)
         if fault:
             raise InputTooLargeError(f"run.input {fault}")
+        wanted = replace(wanted, trace=wanted.trace or trace_of_call())
         return await self._database.write(lambda transaction: self.admit(transaction, wanted, creation)[0])
 
     def admit(self, transaction: Transaction, wanted: Wanted, creation: Creation) -> tuple[Run, bool]:
@@ -191,6 +195,7 @@ class Admission:
             priority=priority,
             schedule=wanted.schedule,
             scheduled_time=wanted.scheduled_time,
+            trace=wanted.trace,
         )
 
     def _check_room(self, transaction: Transaction, agent: Entry[Agent]) -> None:
@@ -240,6 +245,7 @@ def _forked(source: Run, wanted: Fork, revision: str, begins: Source, prefix: li
         source=begins,
         schedule="",
         scheduled_time=None,
+        trace=trace_of_call(),
     )
 
 

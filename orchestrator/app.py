@@ -51,6 +51,7 @@ async def build(mesh: Mesh) -> Service:
         mesh.sandbox,
         notices,
         limits,
+        mesh.tracer.ended if mesh.settings.tracing.endpoint else None,
     )
     admission = Admission(mesh.database, agents, runs, settings.max_queued_runs)
 
@@ -59,7 +60,9 @@ async def build(mesh: Mesh) -> Service:
         return policy.decide(requester.subject, requester.role, permission, resource, requester.tenant).allowed
 
     schedules = Schedules(mesh.database, EntryStore(), standings, may)
-    scheduler = Scheduler(mesh.database, schedules, standings, runs, admission, executor.wake)
+    scheduler = Scheduler(
+        mesh.database, schedules, standings, runs, admission, executor.wake, begin=lambda: mesh.tracer.begin("")[0]
+    )
     gauges = RunGauges(mesh.database, runs, mesh.registry)
 
     async def start() -> None:

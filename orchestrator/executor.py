@@ -15,6 +15,7 @@ import structlog
 from mesh.db import Database, DatabaseUnavailableError, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
+from mesh.tracing import Span, current_trace
 from orchestrator.alarm import Alarm
 from orchestrator.errors import LeaseLostError
 from orchestrator.flow import Flow
@@ -23,7 +24,8 @@ from orchestrator.journal import HandedBackError, JournalBrokenError, RunCancell
 from orchestrator.notices import Notices
 from orchestrator.ports import CallsFor, RunRows
 from orchestrator.problem import Problem, StepFailedError, problem_of
-from orchestrator.runs import RunLease
+from orchestrator.runs import Run, RunLease
+from orchestrator.traces import History, Trail, context_of, run_span, step_spans
 from orchestrator.waits import PutAsideError
 
 __all__ = ["Executor", "Limits"]
@@ -72,6 +74,7 @@ class Executor:
         sandbox: evaluates expressions.
         notices: told of every write.
         limits: how much to take on.
+        spans: sends the spans of runs; None where there is no collector.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Executor:
         sandbox: SandboxPool,
         notices: Notices,
         limits: Limits,
+        spans: Callable[[Span], None] | None = None,
     ) -> None:
         self._database = database
         self._rows = rows
@@ -91,6 +95,7 @@ class Executor:
         self._sandbox = sandbox
         self._notices = notices
         self._limits = limits
+        self._spans = spans
         self._owner = uuid.uuid4().hex
         self._works: dict[str, _Work] = {}
         self._wake = asyncio.Event()
@@ -171,11 +176,17 @@ class Executor:
         now = datetime.now(UTC)
         until = now + timedelta(seconds=self._limits.lease_s)
         held = tuple(self._works)  # never a run that is worked on here, even if its lease was not renewed in time
-        leases = await self._database.write(
-            lambda transaction: self._rows.claim(
-                transaction, self._owner, now, until, free, held, self._limits.max_claims
+        buried: list[Run] = []
+
+        def work(transaction: Transaction) -> Sequence[RunLease]:
+            buried.clear()  # a write may be done twice
+            return self._rows.claim(
+                transaction, self._owner, now, until, free, held, self._limits.max_claims, buried.append
             )
-        )
+
+        leases = await self._database.write(work)
+        for run in buried:
+            self.tell_of_end(run)
         for lease in leases:
             task = asyncio.get_running_loop().create_task(self._work(lease))
             self._works[lease.run.name] = _Work(task)
@@ -226,17 +237,45 @@ class Executor:
             self._notices.tell(name)
             self._wake.set()
 
+    def tell_of_end(self, run: Run) -> None:
+        """Send the span of a run that has ended while nobody worked on it."""
+        if self._spans is not None and run.end_time is not None:
+            span = run_span(run, run.create_time, run.end_time, run.state, run.steps, run.problem)
+            if span is not None:
+                self._spans(span)
+
     async def _run(self, lease: RunLease) -> None:
+        """Work on one run; its spans are sent once it has ended or is put aside, and not where that is not kept."""
+        run = lease.run
+        of_run = context_of(run)
+        current_trace.set(of_run)  # what the run calls is told, sampled or not, so that its records name the trace
+        if of_run is None or not of_run.sampled or self._spans is None:
+            await self._carry_out(lease, None)
+            return
+        trail = Trail(run, of_run)
+        journal = await self._carry_out(lease, trail)
+        if journal.history is None:
+            return
+        for span in step_spans(trail, journal.history):
+            self._spans(span)
+        if journal.end is not None:
+            ended, state, problem = journal.end
+            whole = run_span(run, journal.history.begun, ended, state, journal.history.steps, problem)
+            if whole is not None:
+                self._spans(whole)
+
+    async def _carry_out(self, lease: RunLease, trail: Trail | None) -> RunJournal:
         run = lease.run
         events = await self._database.read(lambda transaction: self._rows.events(transaction, run.name, 0, _ALL_EVENTS))
         journal = RunJournal(lease, events, self._database, self._rows, self._notices, lambda: self._draining)
+        journal.history = History(run, events) if trail is not None else None
         work = self._works[run.name]
         work.journal = journal
         journal.cancel_requested = journal.cancel_requested or work.cancelled
         try:
             flow = await self._flow(run.revision)
             budget = self._limits.step_budget
-            interpreter = Interpreter(flow, run, journal, self._calls_for(run), self._sandbox, budget)
+            interpreter = Interpreter(flow, run, journal, self._calls_for(run), self._sandbox, budget, trail=trail)
             work.interpreter = interpreter
             output = await interpreter.run()
         except RunCancelledError:
@@ -260,6 +299,7 @@ class Executor:
                 await journal.finish("RUN_CANCELLED", "CANCELLED", None, None)
             else:
                 await journal.finish("RUN_SUCCEEDED", "SUCCEEDED", output, None)
+        return journal
 
     async def _flow(self, revision: str) -> Flow:
         try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from mesh.sandbox import SandboxPool
+from mesh.tracing import current_trace
 from orchestrator.flow.steps import (
     Approve,
     Call,
@@ -26,10 +28,11 @@ from orchestrator.flow.steps import (
     Try,
     Wait,
 )
+from orchestrator.journal import RunCancelledError
 from orchestrator.ports import Calls
 from orchestrator.problem import Problem, StepFailedError
 from orchestrator.runs import Run, StepKey, StepResult
-from orchestrator.scope import Scope
+from orchestrator.scope import Scope, StoppedError
 from orchestrator.steps.approve import approve
 from orchestrator.steps.attempt import attempt
 from orchestrator.steps.call import call
@@ -38,6 +41,7 @@ from orchestrator.steps.loop import loop
 from orchestrator.steps.plain import compute
 from orchestrator.steps.wait import wait
 from orchestrator.steps.walk import StepJournal, Walk, bounded
+from orchestrator.traces import Trail
 from orchestrator.waits import Waits
 
 __all__ = ["Interpreter"]
@@ -74,6 +78,7 @@ class Interpreter(Walk):
         sandbox: evaluates expressions.
         step_budget: how many steps the run may take.
         waits: knows which steps wait; its own where none is given.
+        trail: see `Walk`.
     """
 
     def __init__(
@@ -85,8 +90,9 @@ class Interpreter(Walk):
         sandbox: SandboxPool,
         step_budget: int,
         waits: Waits | None = None,
+        trail: Trail | None = None,
     ) -> None:
-        super().__init__(run, journal, calls, sandbox, step_budget, waits or Waits())
+        super().__init__(run, journal, calls, sandbox, step_budget, waits or Waits(), trail=trail)
         self._flow = flow
         self._input = run.input
         self._root = Scope()
@@ -135,10 +141,28 @@ class Interpreter(Walk):
         key = scope.come_to(step.pointer)
         if type(step) in _BLOCKS:
             return await self._block(step, value, scope, key)
+        if self.trail is not None:
+            self.trail.parents[key] = scope.inside
         known = self.journal.committed(key)
-        if known is None:
+        if known is None and self.trail is not None:
+            known = await self._traced(self.trail, self._leaf(step, value, scope, key), key)
+        elif known is None:
             known = await self._leaf(step, value, scope, key)
         return self._taken_up(known, scope)
+
+    @staticmethod
+    async def _traced(
+        trail: Trail, leaf: Awaitable[StepResult | Problem], key: StepKey
+    ) -> StepResult | Problem:  # fmt: skip
+        """Do a step so that what it calls is told which span is above."""
+        held = current_trace.set(trail.at(key))
+        try:
+            return await leaf
+        except (RunCancelledError, StoppedError):
+            trail.stopped[key] = datetime.now(UTC)
+            raise
+        finally:
+            current_trace.reset(held)
 
     async def _leaf(self, step: Step, value: Any, scope: Scope, key: StepKey) -> StepResult | Problem:  # noqa: ANN401
         """Do a step for the first time and note what it came to."""
@@ -160,7 +184,8 @@ class Interpreter(Walk):
             entered = await self.noted(mark, self._entering(step, value, scope))
         if entered.skipped:
             return "continue", value
-        directive, made = await _BLOCKS[type(step)](self, step, entered.output, scope, key)
+        with self.within(scope, key):
+            directive, made = await _BLOCKS[type(step)](self, step, entered.output, scope, key)
         known = self.journal.committed(key)
         if known is None:
             try:

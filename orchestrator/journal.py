@@ -22,6 +22,7 @@ from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
 from orchestrator.runs import Event, NewEvent, RunLease, StepKey, StepResult
+from orchestrator.traces import History
 
 __all__ = ["HandedBackError", "JournalBrokenError", "RunCancelledError", "RunJournal"]
 
@@ -53,6 +54,10 @@ class RunJournal:
         rows: its statements.
         notices: told of every write.
         draining: whether the executor is about to stop.
+
+    Attributes:
+        history: told of steps besides; None where the run's trace is not sampled.
+        end: when the run ended, its state and its problem; None while it has not.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class RunJournal:
         self._known = Known(standing(event.what for event in events))
         self._at_risk: set[StepKey] = set()
         self.cancel_requested = lease.run.cancel_requested
+        self.history: History | None = None
+        self.end: tuple[datetime, str, Problem | None] | None = None
 
     def committed(self, key: StepKey) -> StepResult | Problem | None:
         """What a step came to, if that is known already."""
@@ -111,11 +118,15 @@ class RunJournal:
             self._at_risk.add(key)
         attempt = self._known.attempts[key]
         started = NewEvent("STEP_STARTED", key.pointer, key.occurrence, attempt, value=arguments, scope=key.scope)
+        if self.history is not None:
+            self.history.note(started)
         await self._write([started], durable=arguments is not None or bool(self._pending))
 
     async def ended(self, key: StepKey, outcome: StepResult | Problem, duration_ms: float) -> None:
         """Note what a step came to; kept at once if it had an effect, else with the next write."""
         event = _ending(key, max(1, self._known.attempts[key]), outcome, duration_ms)
+        if self.history is not None:
+            self.history.note(event)
         if key in self._at_risk:
             self._at_risk.remove(key)
             await self._write([event], durable=True)
@@ -131,7 +142,10 @@ class RunJournal:
     async def waits(self, key: StepKey, timer: Timer) -> None:
         """Note until when a step waits; kept with the next write, which comes before the run is put aside."""
         value = msgspec.to_builtins(timer)
-        await self._later(NewEvent("STEP_WAITING", key.pointer, key.occurrence, value=value, scope=key.scope))
+        event = NewEvent("STEP_WAITING", key.pointer, key.occurrence, value=value, scope=key.scope)
+        if self.history is not None:
+            self.history.note(event)
+        await self._later(event)
         self._known.timers[key] = timer
 
     async def asks(self, key: StepKey, question: Question) -> None:
@@ -151,6 +165,8 @@ class RunJournal:
         def add(transaction: Transaction) -> None:
             self._rows.add_approval(transaction, approval)
 
+        if self.history is not None:
+            self.history.note(event)
         await self._write([event], durable=True, besides=add)
         self._known.asked[key] = asked
 
@@ -192,6 +208,7 @@ class RunJournal:
                 self._rows.withdraw_approvals(transaction, run.name, now)
 
         await self._kept(work)
+        self.end = now, state, problem
 
     async def put_aside(self, state: str, until: datetime | None) -> None:
         """Let go of the run until a moment or an answer, with everything that was noted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -114,9 +114,9 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
 
     def claim(
         self, connection: Transaction, owner: str, now: datetime, until: datetime, limit: int, but: Collection[str],
-        max_claims: int,
+        max_claims: int, buried: Callable[[Run], None],
     ) -> list[RunLease]:  # fmt: skip
-        """Take runs that nobody holds."""
+        """Take runs that nobody holds; `buried` is told of those that are given up."""
 
     def append(self, connection: Transaction, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
         """Journal events; returns whether somebody has asked to cancel the run."""

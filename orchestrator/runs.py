@@ -140,6 +140,7 @@ class Run:
         source: where it was forked from.
         schedule: the schedule that made it; empty for all others.
         scheduled_time: the time for which it did.
+        trace: the trace that it belongs to and the span above it, see `orchestrator.traces`; empty for none.
     """
 
     name: str
@@ -163,6 +164,7 @@ class Run:
     source: Source | None = None
     schedule: str = ""
     scheduled_time: datetime | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

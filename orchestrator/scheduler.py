@@ -21,12 +21,14 @@ from mesh.db import Database, Transaction
 from mesh.entries import Creation, Entry
 from mesh.errors import InvalidError, TiationError
 from mesh.etag import etag_of
+from mesh.tracing import TraceContext
 from orchestrator.admission import Admission, Wanted
 from orchestrator.errors import ScheduleForbiddenError
 from orchestrator.ports import RunRows
 from orchestrator.recurrence import jitter_of
 from orchestrator.runs import Run
 from orchestrator.schedules import Plan, Schedule, ScheduleRows, Schedules, Standing, plan, recurrence_of
+from orchestrator.traces import trace_begun, trace_of_call
 
 __all__ = ["Scheduler"]
 
@@ -47,6 +49,7 @@ class Scheduler:
         admission: lets runs in.
         wake: told when there are new runs.
         now: the wall clock, UTC.
+        begin: begins the trace of a run that nobody's call has made.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Scheduler:
         admission: Admission,
         wake: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        begin: Callable[[], TraceContext | None] = lambda: None,
     ) -> None:
         self._database = database
         self._schedules = schedules
@@ -66,6 +70,7 @@ class Scheduler:
         self._admission = admission
         self._wake_executor = wake
         self._now = now
+        self._begin = begin
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("orchestrator.scheduler")
@@ -185,7 +190,9 @@ class Scheduler:
         try:
             if forbidden is not None:
                 raise forbidden
-            run, is_new = self._admission.admit(transaction, _wanted(entry, due), _creation(entry, due))
+            run, is_new = self._admission.admit(
+                transaction, replace(_wanted(entry, due), trace=trace_begun(self._begin())), _creation(entry, due)
+            )
         except TiationError as error:
             since = standing.since_time if standing.reason == error.reason else self._now()
             return replace(
@@ -205,7 +212,7 @@ class Scheduler:
         """
         entry = await self._schedules.get(Schedule, name)
         self._schedules.allow(entry.body)
-        wanted = replace(_wanted(entry, self._now()), run_id="")
+        wanted = replace(_wanted(entry, self._now()), run_id="", trace=trace_of_call())
         creation = Creation(request_id, etag_of("trigger", entry.uid))
 
         def work(transaction: Transaction) -> Run:
@@ -235,16 +242,22 @@ class Scheduler:
         self._schedules.allow(entry.body)
         dues = await asyncio.to_thread(_dues, entry, first, last)
         started: list[str] = []
+        trace = trace_of_call()
         for at in range(0, len(dues), _WRITTEN_TOGETHER):
             some = dues[at : at + _WRITTEN_TOGETHER]
             started += await self._database.write(
-                lambda transaction, some=some: self._backfilled(transaction, entry, some)  # type: ignore[misc]
+                lambda transaction, some=some: self._backfilled(transaction, entry, some, trace)  # type: ignore[misc]
             )
         self._wake_executor()
         return started, len(dues) - len(started)
 
-    def _backfilled(self, transaction: Transaction, entry: Entry[Schedule], dues: Sequence[datetime]) -> list[str]:
-        made = [self._admission.admit(transaction, _wanted(entry, due), _creation(entry, due)) for due in dues]
+    def _backfilled(
+        self, transaction: Transaction, entry: Entry[Schedule], dues: Sequence[datetime], trace: str
+    ) -> list[str]:
+        made = [
+            self._admission.admit(transaction, replace(_wanted(entry, due), trace=trace), _creation(entry, due))
+            for due in dues
+        ]
         names = [run.name for run, is_new in made if is_new]
         standing = self._standings.get(transaction, entry.name)
         if standing is not None and names:

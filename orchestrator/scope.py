@@ -29,6 +29,7 @@ class Scope:
     Attributes:
         taken: how many steps it has taken, its own branches' included.
         stopped: set when it is to end.
+        inside: the step around those that the flow comes to now; None for the run.
     """
 
     def __init__(self, path: str = "", context: Any = None, variables: dict[str, Any] | None = None) -> None:  # noqa: ANN401
@@ -37,6 +38,7 @@ class Scope:
         self.variables = variables or {}
         self.taken = 0
         self.stopped = asyncio.Event()
+        self.inside: StepKey | None = None
         self._visits: Counter[str] = Counter()
         self._branches: list[Scope] = []
 
@@ -49,6 +51,7 @@ class Scope:
         """A branch of the fork that the flow has come to so often; it sees what is known now."""
         path = f"{self.path}.{occurrence}" if self.path else str(occurrence)
         made = Scope(path, self.context, self.variables)
+        made.inside = self.inside
         self._branches.append(made)
         if self.stopped.is_set():
             made.stop()

@@ -16,7 +16,18 @@ COPIES = "before-upgrade-"
 """How folders in the home begin that hold copies of databases from before their schemas were changed."""
 
 _MADE_ANEW = frozenset(
-    {"lock", "token", "gateway.json", "logs", "supervisor", "gateway", "svid.json", "policy.json", "prometheus.json"}
+    {
+        "lock",
+        "token",
+        "gateway.json",
+        "logs",
+        "supervisor",
+        "gateway",
+        "svid.json",
+        "policy.json",
+        "prometheus.json",
+        "prometheus-targets.json",
+    }
 )
 """What the platform makes at every start, or may not outlive it: certificates, sockets, tokens, kept policies."""
 _PASSING = (".upload-", COPIES)

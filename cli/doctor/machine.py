@@ -65,6 +65,8 @@ def _libraries() -> Finding:
 def _envoy(settings: Settings) -> Finding:
     from cli.gateway.process import EnvoyMissingError, find_envoy
 
+    if not settings.gateway.managed:
+        return good("front proxy", "run by somebody else: gateway.managed is false")
     try:
         return good("front proxy", str(find_envoy(settings)))
     except EnvoyMissingError as error:

@@ -10,9 +10,10 @@ from pathlib import Path
 from mesh.config import Settings
 from mesh.errors import Code, TiationError
 
-__all__ = ["EnvoyMissingError", "arguments", "drain", "find_envoy", "is_live"]
+__all__ = ["EnvoyMissingError", "EnvoyStaysError", "arguments", "drain", "find_envoy", "is_live", "quit_"]
 
 CLONE = Path(__file__).parents[2]
+_QUIT_TRIES = 200
 
 
 class EnvoyMissingError(TiationError):
@@ -20,6 +21,13 @@ class EnvoyMissingError(TiationError):
 
     code = Code.FAILED_PRECONDITION
     reason = "ENVOY_MISSING"
+
+
+class EnvoyStaysError(TiationError):
+    """An Envoy that somebody else runs goes on with an old configuration."""
+
+    code = Code.UNAVAILABLE
+    reason = "ENVOY_STAYS"
 
 
 def find_envoy(settings: Settings) -> Path:
@@ -55,6 +63,19 @@ async def is_live(home: Path) -> bool:
     status, body = await _ask(home, "GET", "/clusters")
     flags = [line.rsplit("::", 1)[1] for line in body.splitlines() if "::health_flags::" in line]
     return status == 200 and bool(flags) and all(flag == "healthy" for flag in flags)
+
+
+async def quit_(home: Path) -> None:
+    """End a proxy that somebody else runs, and starts again; returns when nobody answers any more.
+
+    Raises:
+        EnvoyStaysError: it does not end.
+    """
+    for _ in range(_QUIT_TRIES):
+        if not (await _ask(home, "POST", "/quitquitquit"))[0]:
+            return
+        await asyncio.sleep(0.05)
+    raise EnvoyStaysError("the Envoy that gateway.managed=false leaves to you does not end when it is asked to")
 
 
 async def drain(home: Path) -> None:

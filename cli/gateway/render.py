@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,34 @@ __all__ = ["render", "write_configuration"]
 CLONE = Path(__file__).parents[2]
 
 
+_ASSETS = (
+    "gen/envoy/descriptors.binpb",
+    "gen/openapi/tiation.openapi.json",
+    "envoy/not_modified.lua",
+    "envoy/connect_json.lua",
+)
+"""Files of ours that the configuration names."""
+
+
 def write_configuration(settings: Settings, home: Path) -> Path:
-    """Write the configuration into the home and return where it is."""
-    (home / "gateway").mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write the configuration into the home and return where it is.
+
+    For a proxy that somebody else runs, `gateway/` in the home holds everything that the configuration names: nothing
+    else of the home need be shown to it.
+    """
+    folder = home / "gateway"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home / "gateway" / "envoy.json"
-    write_private(path, json.dumps(render(settings, home), indent=1))
+    text = json.dumps(render(settings, home), indent=1)
+    if not settings.gateway.managed:
+        jwks = home / "security" / "jwks.json"
+        for file in (*(CLONE / asset for asset in _ASSETS), jwks):
+            shutil.copyfile(file, folder / file.name)
+            text = text.replace(json.dumps(str(file)), json.dumps(str(folder / file.name)))
+        log = str(home / "logs" / "gateway.log")
+        text = text.replace(json.dumps(log), json.dumps("/dev/stdout"))
+    path = folder / "envoy.json"
+    write_private(path, text)
     return path
 
 

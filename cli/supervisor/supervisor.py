@@ -76,20 +76,24 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         self._home.gateway_file.unlink(missing_ok=True)
+        managed = self._settings.gateway.managed
+        if not managed:
+            await self._quit_envoy()
         self._check_machine()
         await self._await_database()
-        envoy = process.find_envoy(self._settings)
+        envoy = process.find_envoy(self._settings) if managed else None
         self._certificates = Certificates(self._home, self._settings)
         configuration = write_configuration(self._settings, self._home.path)
         chores: list[asyncio.Task[None]] = []
         try:
-            self._make_children(process.arguments(envoy, configuration))
+            self._make_children(process.arguments(envoy, configuration) if envoy is not None else None)
             # At once: a slow start must not outlive the certificates that it began with.
             chores.append(asyncio.create_task(self._certificates_chore()))
             if not await self._unless_stopped(self._start_children()):
                 return
             self._ready = True
             self._write_gateway_file()
+            self._write_targets()
             ready(self._gateway())
             chores += [asyncio.create_task(chore) for chore in self._chores()]
             await self._stop.wait()
@@ -142,7 +146,7 @@ class Supervisor:
 
             await asyncio.to_thread(await_database, location, lambda text: self._say(f"  {text} …"))
 
-    def _make_children(self, envoy: list[str]) -> None:
+    def _make_children(self, envoy: list[str] | None) -> None:
         environment = dict(os.environ)
         for name, endpoint in self._settings.services.items():
             environment[f"TIATION_SERVICES__{name.upper()}__ADDRESS"] = endpoint.address
@@ -157,7 +161,8 @@ class Supervisor:
             if name != service:
                 command += ["--replica", name.rpartition("-")[2]]
             self._add(name, command, environment, partial(self._certificates.lay, service, name))
-        self._add("envoy", envoy, {}, lambda: None)
+        if envoy is not None:
+            self._add("envoy", envoy, {}, lambda: None)
 
     def _add(self, name: str, command: list[str], environment: dict[str, str], prepare: Callable[[], object]) -> None:
         self._children[name] = Child(
@@ -175,20 +180,21 @@ class Supervisor:
         deadline = time.monotonic() + _START_S
         for child in self._children.values():
             child.start()
-        for name in self._children:
+        for name in (*self._processes, "envoy"):
             await self._until_serving(name, deadline)
         await self._new_token()
 
     async def _until_serving(self, name: str, deadline: float) -> None:
-        child, began, said = self._children[name], time.monotonic(), False
+        child, began, said = self._children.get(name), time.monotonic(), False
         while not await self._serves(name):
-            if child.failures >= _ATTEMPTS:
+            if child is not None and child.failures >= _ATTEMPTS:
                 raise StartError(
                     f"{name} does not start; its last words, of {self._home.log(name)}, were:\n{child.last_words()}",
                     service=name,
                 )
             if time.monotonic() > deadline:
-                raise StartError(f"{name} was not ready in {_START_S:.0f} s; see {self._home.log(name)}", service=name)
+                see = self._home.log(name) if child is not None else "what its own log says: gateway.managed is false"
+                raise StartError(f"{name} was not ready in {_START_S:.0f} s; see {see}", service=name)
             if not said and time.monotonic() - began > 0.7:
                 self._say(f"  waiting for {name} …")
                 said = True
@@ -204,6 +210,9 @@ class Supervisor:
     async def _stop_children(self) -> None:
         """The front door first, security last."""
         grace_s = self._settings.drain_s + 5.0
+        if not self._settings.gateway.managed:
+            await process.drain(self._home.path)
+            await self._quit_envoy()
         for name in ("envoy", *reversed(self._processes)):
             child = self._children.get(name)
             if child is None or not child.started:
@@ -214,6 +223,11 @@ class Supervisor:
 
     def _certificates_chore(self) -> Coroutine[Any, Any, None]:
         return repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._say)
+
+    async def _quit_envoy(self) -> None:
+        """End a front proxy that is not ours, so that it is started again with what is written next."""
+        (self._home.path / "gateway" / "envoy.json").unlink(missing_ok=True)
+        await process.quit_(self._home.path)
 
     def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What is to be done as long as the platform is ready."""
@@ -247,6 +261,22 @@ class Supervisor:
         if self._ready:
             write_private(self._home.gateway_file, json.dumps(self._gateway(), indent=1))
 
+    def _write_targets(self) -> None:
+        """Say where the figures are, as Prometheus' `file_sd_configs` reads it; in a folder with nothing else in it.
+
+        A process that is started again has the port that it had.
+        """
+        targets = [
+            {
+                "targets": [f"127.0.0.1:{endpoint.metrics_port}"],
+                "labels": {"service": self._processes[name], "process": name},
+            }
+            for name, endpoint in self._settings.services.items()
+        ]
+        folder = self._home.path / "metrics"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_private(folder / "prometheus-targets.json", json.dumps(targets, indent=1))
+
     def _gateway(self) -> dict[str, Any]:
         services: dict[str, Any] = {
             name: {
@@ -256,7 +286,8 @@ class Supervisor:
             }
             for name, endpoint in self._settings.services.items()
         }
-        services["envoy"] = {"pid": self._children["envoy"].pid}
+        envoy = self._children.get("envoy")
+        services["envoy"] = {"pid": envoy.pid if envoy is not None else 0}
         gateway = self._settings.gateway
         host = "127.0.0.1" if gateway.host == "0.0.0.0" else gateway.host  # noqa: S104 -- compared, not bound
         return {

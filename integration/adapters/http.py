@@ -7,7 +7,7 @@ turns and effect keys are `integration.invoke`'s: this module asks once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +18,7 @@ from integration.adapters.egress import open_target
 from integration.adapters.http_answer import body_of, meaning_of, retry_after, summary
 from integration.adapters.http_client import HttpAnswer, HttpClient, HttpRequest
 from integration.adapters.http_request import Prepared, authorized, prepared, redacted
+from integration.adapters.http_traces import send_traced
 from integration.adapters.oauth import fetch_token
 from integration.errors import (
     AnswerInvalidError,
@@ -49,6 +50,7 @@ from integration.tokens import Token, TokenKeeper
 from integration.vault import Vault, VaultError
 from mesh.resource import tenant_of
 from mesh.sandbox import SandboxError, SandboxPool
+from mesh.tracing import Span
 
 __all__ = ["HttpConnector"]
 
@@ -64,16 +66,25 @@ class HttpConnector:
         tokens: keeps access tokens.
         vault: seals cursors that lead somewhere.
         sandbox: runs jq programs.
+        spans: sends spans of requests; None where there is no collector.
     """
 
     keeps_effects = False
     deduplicates = False
 
-    def __init__(self, client: HttpClient, tokens: TokenKeeper, vault: Vault, sandbox: SandboxPool) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        tokens: TokenKeeper,
+        vault: Vault,
+        sandbox: SandboxPool,
+        spans: Callable[[Span], None] | None = None,
+    ) -> None:
         self._client = client
         self._tokens = tokens
         self._vault = vault
         self._sandbox = sandbox
+        self._spans = spans
 
     def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse a manifest that cannot work, and credentials that it does not need."""
@@ -194,20 +205,19 @@ class HttpConnector:
         query = [*request.query, *parameters]
         path, _, linked = request.path.partition("?")
         text = "&".join(part for part in (linked, urlencode(query)) if part)
-        return await self._client.send(
-            HttpRequest(
-                method,
-                f"{config.base_url.rstrip('/')}{path}" + (f"?{text}" if text else ""),
-                {**request.headers, **proof},
-                request.body,
-                timeout_s=timeout_s,
-                max_bytes=config.limits.max_response_bytes,
-                redirects=_REDIRECTS if config.follow_redirects and method in ("GET", "HEAD") else 0,
-                ca=config.ca,
-                confidential=not isinstance(config.auth, NoAuth),
-                repeatable=repeatable,
-            )
+        made = HttpRequest(
+            method,
+            f"{config.base_url.rstrip('/')}{path}" + (f"?{text}" if text else ""),
+            {**request.headers, **proof},
+            request.body,
+            timeout_s=timeout_s,
+            max_bytes=config.limits.max_response_bytes,
+            redirects=_REDIRECTS if config.follow_redirects and method in ("GET", "HEAD") else 0,
+            ca=config.ca,
+            confidential=not isinstance(config.auth, NoAuth),
+            repeatable=repeatable,
         )
+        return await send_traced(self._client, made, target.name, tell=config.trace, spans=self._spans)
 
     async def _token(self, target: Target, config: HttpConfig, timeout_s: float, rejected: int | None) -> Token | None:
         auth = config.auth

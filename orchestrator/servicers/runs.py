@@ -140,6 +140,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         run = await self._database.write(lambda transaction: self._rows.request_cancel(transaction, request.name, now))
         if run is None:
             raise NotFoundError(request.name)
+        if run.end_time == now:  # by this call, and nobody was working on it
+            self._executor.tell_of_end(run)
         self._executor.cancel(request.name)
         self._notices.tell(request.name)
         return run_message(run)

@@ -21,13 +21,14 @@ _LONGEST_S = 30 * 86_400.0
 """However often the pause has doubled, it is no longer."""
 
 
-async def attempt(walk: Walk, step: Try, value: Any, scope: Scope, _: StepKey) -> tuple[str, Any]:  # noqa: ANN401
+async def attempt(walk: Walk, step: Try, value: Any, scope: Scope, key: StepKey) -> tuple[str, Any]:  # noqa: ANN401
     """Do the steps; what fails is caught where `catch` says so, tried again while `retry` says so, then handled."""
     outer = scope.variables
     retried, first = 0, None
     while True:
         try:
-            return await walk.steps(step.steps, value, scope)
+            with walk.within(scope, StepKey(key.scope, f"{step.pointer}#attempt/{retried}", key.occurrence)):
+                return await walk.steps(step.steps, value, scope)
         except StepFailedError as failed:
             problem = failed.problem
             scope.variables = outer  # a loop that failed inside has put back its own

@@ -27,7 +27,8 @@ async def loop(walk: Walk, step: For, value: Any, scope: Scope, key: StepKey) ->
                 mark = scope.come_to(f"{step.pointer}#while")
                 if not (await walk.noted(mark, _goes_on(walk, step, value, scope))).output:
                     break
-            directive, value = await walk.steps(step.steps, value, scope)
+            with walk.within(scope, StepKey(key.scope, f"{step.pointer}#round/{index}", key.occurrence)):
+                directive, value = await walk.steps(step.steps, value, scope)
             if directive == "end":
                 return "end", value
     finally:

@@ -7,7 +7,8 @@ import hashlib
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mesh.errors import TiationError
@@ -16,11 +17,13 @@ from orchestrator.approvals import Answer, Question
 from orchestrator.flow.durations import seconds_of
 from orchestrator.flow.steps import Step, Template
 from orchestrator.flow.templates import VARIABLES
+from orchestrator.journal import RunCancelledError
 from orchestrator.known import Timer
 from orchestrator.ports import Calls
 from orchestrator.problem import Problem, StepFailedError, problem_of
 from orchestrator.runs import Run, StepKey, StepResult
 from orchestrator.scope import Scope, StoppedError
+from orchestrator.traces import Trail
 from orchestrator.values import fault_of
 from orchestrator.waits import Waits
 
@@ -85,6 +88,7 @@ class Walk(ABC):
         step_budget: how many steps the run may take.
         waits: knows which steps wait.
         chance: a number from 0 to 1, different each time.
+        trail: told where steps stand under each other; None where the run's trace is not sampled.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Walk(ABC):
         step_budget: int,
         waits: Waits,
         chance: Callable[[], float] = random.random,
+        trail: Trail | None = None,
     ) -> None:
         self.run_name = run.name
         self.journal = journal
@@ -103,6 +108,7 @@ class Walk(ABC):
         self.waits = waits
         self.chance = chance
         self.tenant = run.requester.tenant
+        self.trail = trail
         self._sandbox = sandbox
         self._budget = step_budget
         self._workflow = {"id": run.name, "input": run.input}
@@ -117,6 +123,28 @@ class Walk(ABC):
         self.journal.check_live()
         if scope.path and scope.stopped.is_set():
             raise StoppedError
+
+    @contextmanager
+    def within(self, scope: Scope, key: StepKey) -> Iterator[None]:
+        """Go through steps that are inside another one, or inside one round of it."""
+        if self.trail is None:
+            yield
+            return
+        outer = scope.inside
+        self.trail.parents.setdefault(key, outer)
+        scope.inside = key
+        try:
+            yield
+        except StepFailedError as failed:
+            self.trail.left[key] = failed.problem
+            raise
+        except (RunCancelledError, StoppedError):
+            self.trail.left[key] = None
+            raise
+        else:
+            self.trail.left[key] = None
+        finally:
+            scope.inside = outer
 
     def retake(self, scope: Scope, steps: int) -> None:
         """Count steps that were taken before and are not gone through again."""

@@ -46,7 +46,7 @@ _runs = table(
             "name", "tenant", "agent", "uid", "revision", "state", "input", "requester", "labels", "output", "problem",
             "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
             "epoch", "lease_expires", "request_id", "request_digest", "wake_time", "priority", "rank", "attempt",
-            "crashes", "crashed_steps", "source_run", "source_sequence", "schedule", "scheduled_time",
+            "crashes", "crashed_steps", "source_run", "source_sequence", "schedule", "scheduled_time", "trace",
         )
     ),
 )  # fmt: skip
@@ -134,6 +134,7 @@ class JournalStore(AsideRows, ApprovalRows):
             "source_sequence": run.source.sequence if run.source else None,
             "schedule": run.schedule or None,
             "scheduled_time": run.scheduled_time.isoformat() if run.scheduled_time else None,
+            "trace": run.trace or None,
         }
         connection.execute(_INSERT_RUN, values)
 
@@ -355,6 +356,7 @@ def _run(row: Row[Any]) -> Run:
         source=Source(row.source_run, row.source_sequence) if row.source_run else None,
         schedule=row.schedule or "",
         scheduled_time=_moment(row.scheduled_time),
+        trace=row.trace or "",
     )
 
 

@@ -5,7 +5,7 @@ What happens to a run while it is held is `orchestrator.store.journal`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -106,11 +106,12 @@ class RunStore(JournalStore):
         limit: int,
         but: Collection[str] = (),
         max_claims: int = 10,
+        buried: Callable[[Run], None] = lambda _: None,
     ) -> list[RunLease]:
         """Take up to so many runs that nobody holds: first those that were begun, then by priority and age.
 
-        A run whose holders fell silent so often in a row without committing a step is given up instead. Limits of
-        agents hold over all owners.
+        A run whose holders fell silent so often in a row without committing a step is given up instead, and `buried`
+        told. Limits of agents hold over all owners.
         """
         given = {"the_time": now.isoformat(), "held": list(but), "room": limit}
         leases = []
@@ -119,6 +120,9 @@ class RunStore(JournalStore):
             crashes = (row.crashes if row.steps == row.crashed_steps else 0) + silent
             if crashes >= max_claims:
                 self._bury(connection, row.name, row.epoch, crashes, now)
+                ended = self.get(connection, row.name)
+                if ended is not None:
+                    buried(ended)
             else:
                 leases += self._take(connection, row.name, row.epoch, owner, until, now, crashes)
         return leases + self._claim_waiting(connection, owner, now, until, limit - len(leases))

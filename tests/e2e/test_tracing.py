@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from tests.fakes.collector import Collector, collector
+from tests.fakes.collector import Collector, SpanSeen, collector
 from tests.fakes.installed import Installed, installed
 
 AGENTS = "/v1/tenants/default/agents"
@@ -66,6 +68,101 @@ def test_what_the_caller_does_not_sample_leaves_nothing(traced):
             assert client.get(AGENTS, headers={"traceparent": given}).status_code == 200
     receives.wait_for(sampled, lambda spans: len(spans) >= 2)
     assert not receives.of_trace(unsampled)
+
+
+def run_support(here: Installed, header: str, run_id: str) -> str:
+    """Have the support agent triage a ticket, in a caller's own trace; returns the run's name."""
+    given = {"input": {"id": run_id, "message": "my card was stolen"}}
+    with here.rest() as client:
+        url = f"{AGENTS}/support-triage/runs?run_id={run_id}"
+        made = client.post(url, json=given, headers={"traceparent": header})
+        assert made.status_code == 200, made.text
+    return str(made.json()["name"])
+
+
+def wait_ended(here: Installed, name: str) -> str:
+    """The state in which a run ends."""
+    with here.rest() as client:
+        for _ in range(300):
+            answer = client.get(f"/v1/{name}", headers={"traceparent": traceparent(sampled=False)[1]})
+            if answer.status_code == 200 and answer.json()["state"] in ("SUCCEEDED", "FAILED", "DEAD_LETTERED"):
+                return str(answer.json()["state"])
+            time.sleep(0.1)
+    raise AssertionError(f"{name} does not end")
+
+
+def drawn(spans: list[SpanSeen], top: str) -> dict[str, str]:
+    """Of each span's name the name of the span above; every one but the caller's must be there."""
+    assert len({span.span_id for span in spans}) == len(spans), "two spans with one identifier"
+    names = {span.span_id: shown(span) for span in spans} | {top: "the caller"}
+    for span in spans:
+        assert span.parent in names, f"{shown(span)} hangs in the air"
+    return {shown(span): names[span.parent] for span in spans}
+
+
+def shown(span: SpanSeen) -> str:
+    """A span's name, the proxy's by whose it is."""
+    return "gateway" if span.service == "gateway" else span.name.rsplit("/", 1)[-1]
+
+
+TREE = {
+    "gateway": "the caller",
+    "CreateRun": "gateway",
+    "run support-triage": "CreateRun",
+    "step understand": "run support-triage",
+    "step route": "run support-triage",
+    "step open-ticket": "run support-triage",
+    "ModelInfer": "step understand",
+    "Decide": "step route",
+    "Invoke": "step open-ticket",
+}
+"""What a run of the example leaves, each span below another."""
+
+
+def test_a_run_is_one_tree_from_the_front_proxy_to_the_last_call(traced):
+    here, receives = traced
+    trace_id, header = traceparent(sampled=True)
+    name = run_support(here, header, "one-tree")
+    assert wait_ended(here, name) == "SUCCEEDED"
+    spans = receives.wait_for(trace_id, lambda spans: set(map(shown, spans)) >= set(TREE))
+    tree = drawn(spans, header.split("-")[2])
+    tree.pop("ModelMetadata", None)  # asked for once by each orchestrator
+    assert tree == TREE
+    (whole,) = [span for span in spans if span.name.startswith("run ")]
+    assert whole.attributes["tiation.state"] == "SUCCEEDED"
+    assert whole.attributes["tiation.steps"] == 3
+
+
+def test_a_run_whose_orchestrator_is_killed_is_still_one_tree(traced):
+    here, receives = traced
+    for number in range(3):
+        trace_id, header = traceparent(sampled=True)
+        seen = threading.Event()
+
+        def kill(seen: threading.Event = seen, pause_s: float = 0.01 * number) -> None:
+            seen.wait(30)
+            time.sleep(pause_s)
+            here.kill("orchestrator")
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        name = run_support(here, header, f"killed-{number}")
+        seen.set()
+        killer.join()
+        here.wait_serving()
+        assert wait_ended(here, name) == "SUCCEEDED"
+        spans = receives.wait_for(trace_id, lambda spans: any(span.name.startswith("run ") for span in spans))
+        time.sleep(3)  # what the others still hold back
+        spans = [span for span in receives.of_trace(trace_id) if shown(span) != "ModelMetadata"]
+        # Of a call that a process was serving as it died there is no span, nor of what it had not sent yet.
+        created = [span.span_id for span in spans if shown(span) == "CreateRun"]
+        (whole,) = [span for span in spans if span.name.startswith("run ")]
+        top = header.split("-")[2]
+        if not created:
+            spans = [replace(span, parent=top) if span is whole else span for span in spans]
+        tree = drawn(spans, top)
+        assert {"step understand", "step route", "step open-ticket"} <= set(tree)
+        assert {tree[step] for step in tree if step.startswith("step ")} == {"run support-triage"}
 
 
 def test_the_record_of_a_call_names_its_trace(traced):

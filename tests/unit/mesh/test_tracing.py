@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -82,3 +85,19 @@ def test_a_collector_that_is_away_hinders_nobody():
     assert time.monotonic() - began < 5
     tracer.close()
     assert time.monotonic() - began < 15
+
+
+def test_a_log_line_names_the_trace_and_the_span_that_it_was_written_in():
+    program = f"""
+import structlog
+from mesh.telemetry import set_up_logs
+from mesh.tracing import TraceContext, current_trace
+set_up_logs("engine", "info")
+structlog.get_logger().info("outside")
+current_trace.set(TraceContext("{TRACE}", "{ABOVE}", sampled=False))
+structlog.get_logger().info("inside")
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    outside, inside = (json.loads(line) for line in said.splitlines())
+    assert "trace.id" not in outside
+    assert (inside["trace.id"], inside["span.id"]) == (TRACE, ABOVE)
