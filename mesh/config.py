@@ -94,7 +94,7 @@ class SecuritySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_onl
 class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Models and decisions."""
 
-    replicas: int = 1
+    replicas: Annotated[int, Meta(ge=1, le=16)] = 1
     models: str = ""
     system_models: str = ""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -108,12 +108,12 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
 class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Agents and runs."""
 
-    replicas: int = 1
+    replicas: Annotated[int, Meta(ge=1, le=16)] = 1
     max_concurrent_runs: Annotated[int, Meta(ge=1, le=100_000)] = 64
     lease_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
     step_budget: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
     max_claims: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
-    max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
+    max_queued_runs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
 
 
 class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,7 +124,7 @@ class IntegrationSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_
     allowed_hosts: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     private_networks: bool = False
-    effects_kept_s: float = 30 * 86_400.0
+    effects_kept_s: Annotated[float, Meta(ge=3600, le=3_153_600_000)] = 30 * 86_400.0
 
 
 class TracingSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -137,30 +137,30 @@ class TracingSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only
 class LimitSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may be asked for where neither the principal nor its tenant says; 0 means no limit."""
 
-    requests_per_second: int = 0
-    burst: int = 0
-    concurrent_calls: int = 0
-    tenant_requests_per_second: int = 0
-    tenant_burst: int = 0
-    tenant_concurrent_calls: int = 0
+    requests_per_second: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    burst: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    tenant_requests_per_second: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    tenant_burst: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    tenant_concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
 
 
 class PriceSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a thousand tokens, rows or calls of one model or connection cost."""
 
-    tokens_in_1k: float = 0.0
-    tokens_out_1k: float = 0.0
-    rows_1k: float = 0.0
-    calls_1k: float = 0.0
+    tokens_in_1k: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    tokens_out_1k: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    rows_1k: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    calls_1k: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
 
 
 class AnalyticsSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Figures of calls and runs."""
 
-    minutes_kept_d: float = 3.0
-    hours_kept_d: float = 90.0
-    days_kept_d: float = 1100.0
-    max_series: int = 500
+    minutes_kept_d: Annotated[float, Meta(ge=0.01, le=36_500)] = 3.0
+    hours_kept_d: Annotated[float, Meta(ge=0.01, le=36_500)] = 90.0
+    days_kept_d: Annotated[float, Meta(ge=0.01, le=36_500)] = 1100.0
+    max_series: Annotated[int, Meta(ge=1, le=100_000)] = 500
     prices: Mapping[str, PriceSettings] = {}
 
 

@@ -108,4 +108,5 @@ def test_nothing_else_turns_values_into_json():
     own = [path for room in ("mesh", "security", "engine", "orchestrator", "integration", "cli", "analytics")
            for path in (CLONE / room).rglob("*.py")]  # fmt: skip
     users = {path.name for path in own if re.search(r"MessageToDict|MessageToJson", path.read_text())}
-    assert users == {"json_value.py"}
+    # Another system's own messages, described by itself, are none of ours: `mesh.json_value` does not know them.
+    assert users == {"json_value.py", "grpc_client.py"}

@@ -33,7 +33,6 @@ WRONG = [
     ("orchestrator: {lease_s: 0}", "orchestrator.lease_s is `0`"),
     ("orchestrator: {step_budget: 0}", "orchestrator.step_budget is `0`"),
     ("services: {engine: {metrics_port: -1}}", "services[...].metrics_port must be a whole number from 0 to 65535"),
-    ("integration: {sql_drivers: sqlite}", "integration.sql_drivers: expected `array`, got `str`"),
 ]
 
 
