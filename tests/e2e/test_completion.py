@@ -77,8 +77,10 @@ def test_bash_offers_what_there_is(here: Installed, line, offered):
     assert found == offered
 
 
-def test_principals_and_keys_complete_in_their_groups(here: Installed):
-    assert "operator" in completed(here.home, "tiation principals disable ")
+def test_what_is_called_name_completes_to_what_its_group_has(here: Installed):
+    here.command("principals", "create", "importer")
+    assert completed(here.home, "tiation principals disable ") == ["importer"]
+    assert completed(here.home, "tiation principals create ") == []
 
 
 def test_no_running_platform_means_no_names_and_no_noise(tmp_path):
