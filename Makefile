@@ -28,8 +28,9 @@ setup-test: setup .venv/.dev .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRI
 demo: setup ## start the platform, run every example on it, show what happened, stop
 	@$(BIN)/python examples/demo.py
 
-test: setup-test ## every test
-	@$(BIN)/python -m pytest
+test: setup-test ## every test; those of whole platforms one after the other
+	@$(BIN)/python -m pytest tests/unit tests/api -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/contract tests/e2e
 
 up: setup ## start the platform and stay; Ctrl-C drains and stops it
 	@$(BIN)/tiation up
