@@ -22,8 +22,8 @@ BACK_IMPORTS = 6.0
 """What the bounds are worth in imports of three large libraries: on a busy machine both take longer."""
 TWICE = 2.0
 ORCHESTRATOR = 5.0
-"""Twice is not reached yet where the orchestrator dies: 2.4 was seen with nothing else on two cores, 3.2 beside others'
-work. Its own start and the runs that it takes up again share the processors with everybody's calls."""
+"""Twice is not reached yet where the orchestrator dies: 2.4 and 2.6 were seen on two cores that had other work besides.
+Its own start and the runs that it takes up again share the processors with everybody's calls."""
 
 
 @dataclass(frozen=True)
