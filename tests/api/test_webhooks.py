@@ -346,7 +346,7 @@ async def test_a_message_larger_than_the_contract_allows_is_refused_over_grpc_to
     await refused(sent, grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
 
 
-async def test_what_was_accepted_waits_for_an_orchestrator_that_is_away_and_for_an_agent_that_is_paused(side):
+async def test_what_was_accepted_waits_for_an_orchestrator_that_is_away_and_its_run_for_an_agent_that_is_paused(side):
     hook = await side.create()
     await side.made.stop("orchestrator")
     first = await side.send(signed(hook.generated_secret, "m1", b'"first"'), b'"first"')
@@ -361,7 +361,8 @@ async def test_what_was_accepted_waits_for_an_orchestrator_that_is_away_and_for_
         await agents.PauseAgent(agent_pb2.PauseAgentRequest(name=AGENT), metadata=side.metadata)
         second = await side.send(signed(hook.generated_secret, "m2", b'"second"'), b'"second"')
         await asyncio.sleep(1)
-        assert await side.names() == {first}
+        waiting = await side.runs.GetRun(run_pb2.GetRunRequest(name=second), metadata=side.metadata)
+        assert waiting.state == run_pb2.Run.QUEUED
         await agents.ResumeAgent(agent_pb2.ResumeAgentRequest(name=AGENT), metadata=side.metadata)
         assert output(await side.ended(second)) == {"got": "second"}
         assert reason_of(await refused(side.send({}, b""), grpc.StatusCode.UNAUTHENTICATED)) == "SIGNATURE_INVALID"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,9 +14,10 @@ CLONE = Path(__file__).parents[3]
 
 def make(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(CLONE / "Makefile", folder)
+    apart = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
         ["make", "--no-print-directory", f"PYTHON={python}", ".venv/bin/python"],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=apart,
     )  # fmt: skip
 
 
