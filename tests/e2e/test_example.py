@@ -59,7 +59,7 @@ def help_commands() -> list[str]:
     said = subprocess.run([str(TIATION), "--help"], capture_output=True, text=True, check=True).stdout
     head = re.sub(r"\\\n\s+", "", said.split("Options:")[0])
     found = [re.split(r"\s{2,}", line.strip())[0] for line in head.splitlines() if "  tiation " in line]
-    assert [each.split()[1] for each in found] == ["up", "models", "agents", "run", "records", "down"]
+    assert [each.split()[1] for each in found] == ["up", "models", "agents", "run", "records", "top", "down"]
     return [each for each in found if each.split()[1] not in ("up", "down")]
 
 
