@@ -109,7 +109,7 @@ class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw
     """Agents and runs."""
 
     replicas: Annotated[int, Meta(ge=1, le=16)] = 1
-    max_concurrent_runs: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    max_concurrent_runs: Annotated[int, Meta(ge=0, le=100_000)] = 64
     lease_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
     step_budget: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
     max_claims: Annotated[int, Meta(ge=1, le=1_000_000)] = 10

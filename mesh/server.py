@@ -82,6 +82,7 @@ class MeshServer:
             self.port = 0
         if not self.port:
             raise AddressInUseError(f"cannot listen on {address}; is something else using the port?", address=address)
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # it says SERVING by itself
         await self._server.start()
 
     async def serving(self) -> None:

@@ -29,7 +29,7 @@ WRONG = [
     ("engine: {max_batch: many}", "engine.max_batch is `many`; it must be a whole number from 1 to 4096"),
     ("engine: {max_queue: -5}", "engine.max_queue is `-5`"),
     ("engine: {intra_op_threads: -1}", "engine.intra_op_threads is `-1`; it must be a whole number from 0"),
-    ("orchestrator: {max_concurrent_runs: 0}", "orchestrator.max_concurrent_runs is `0`"),
+    ("orchestrator: {max_concurrent_runs: -1}", "orchestrator.max_concurrent_runs is `-1`"),
     ("orchestrator: {lease_s: 0}", "orchestrator.lease_s is `0`"),
     ("orchestrator: {step_budget: 0}", "orchestrator.step_budget is `0`"),
     ("services: {engine: {metrics_port: -1}}", "services[...].metrics_port must be a whole number from 0 to 65535"),
