@@ -160,7 +160,7 @@ class Host:
             lasting,
         )
         server = MeshServer(built.servicers, stages, svid, built.reflected)
-        await server.listen(endpoint.address)
+        await server.listen(endpoint.address, early=service == "security")  # which asks itself for its policy
         self.port = server.port
         self._stack.push_async_callback(built.stop)
         self._stack.push_async_callback(self._drain, server, built, relay)

@@ -70,8 +70,8 @@ class MeshServer:
         reflection.enable_server_reflection(sorted(shown), self._server)
         self.port = 0
 
-    async def listen(self, address: str) -> None:
-        """Bind and serve; the health check says NOT_SERVING until `serving`.
+    async def listen(self, address: str, *, early: bool = False) -> None:
+        """Bind and serve; the health check says NOT_SERVING until `serving`, or is `early` for those who start by it.
 
         Raises:
             AddressInUseError: something else listens there.
@@ -82,7 +82,8 @@ class MeshServer:
             self.port = 0
         if not self.port:
             raise AddressInUseError(f"cannot listen on {address}; is something else using the port?", address=address)
-        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)  # it says SERVING by itself
+        if not early:  # grpc's own servicer says SERVING by itself
+            await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
 
     async def serving(self) -> None:

@@ -300,6 +300,7 @@ class Subscriber:
 
 @pytest.fixture
 def subscriber(here, tmp_path) -> Iterator[Subscriber]:
+    here.wait_serving()  # a test before may have killed something
     made = Subscriber()
     with serving(made) as web:
         file = tmp_path / "subscriber.yaml"
