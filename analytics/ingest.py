@@ -137,7 +137,7 @@ class Ingest:
             await self._database.write(
                 lambda transaction: self._rollups.keep(transaction, pending, position, last), durable=False
             )
-        except BaseException:
+        except BaseException:  # a cancelled write was not kept either
             self._figures.failures.inc()
             self._rollups.forget()
             raise

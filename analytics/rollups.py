@@ -89,8 +89,8 @@ class Rollups:
             hours = minutes.coarser(Granularity.HOUR)
             for tally in (minutes, hours, hours.coarser(Granularity.DAY)):
                 self._add(transaction, tally)
-        except BaseException:
-            self.forget()  # what is remembered has counted what will not be kept
+        except BaseException:  # whatever ends it, a cancellation too, what was added is not kept
+            self.forget()
             raise
         self._forget_some()
 

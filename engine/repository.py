@@ -204,7 +204,7 @@ class Repository:
             body = description(loaded.manifest, loaded.servable, files, wanted=load)
             try:
                 entry = await self._record(model, number, current, body, labels)
-            except BaseException:
+            except BaseException:  # cancelled or failed, no files stay without a row
                 await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
                 await asyncio.to_thread(loaded.servable.close)
                 raise

@@ -74,7 +74,7 @@ def restore_archive(
         if not check_only:
             with _loading(unfinished, home, contents, say):
                 _put_in_place(unfinished, home)
-    except BaseException:
+    except BaseException:  # Ctrl-C leaves nothing half-done either
         _take_back(unfinished, home)
         raise
     finally:

@@ -66,7 +66,7 @@ class ImageClassifier:
         try:
             self._input, lines = work_out(manifest, self._graph.inputs)
             self._output, self._scores, self._names, more = _work_out_scores(manifest, self._graph, self._input)
-        except BaseException:
+        except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise
         self.inferred = (*inferred, *lines, *more)

@@ -50,7 +50,7 @@ class OnnxModel:
         self._graph = Graph(path, manifest.name, manifest.batching, settings, limits, observer)
         try:
             self._reading = read_classes(manifest, self._graph.outputs, self._graph.classes)
-        except BaseException:
+        except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise
         self.classifies = _items_of(self._graph.inputs)

@@ -1,99 +1,35 @@
-"""Executors at work on a real database: they share, take over, hand back, cancel, and never do a step twice."""
+"""Executors at work on a real database: they share, take over, hand back, and never do a step twice."""
 
 from __future__ import annotations
 
 import asyncio
-import textwrap
 import time
-from contextlib import asynccontextmanager
 
 import pytest
 
 from mesh.catalogue import NotFoundError
-from mesh.db import DatabaseFullError, DatabaseUnavailableError
+from mesh.db import DatabaseUnavailableError
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow import parse_flow
 from orchestrator.notices import Notices
-from orchestrator.runs import ENDED
-from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.fakes.orchestrator_journal import RUN, a_run
-
-ROWS = RunStore()
-PLAIN = "do: [{s: {set: {x: 1}}}]"
-EFFECT = "do: [{e: {call: connect, with: {connection: c, operation: o}}}, {s: {set: {x: 1}}}]"
-THINK = "do: [{t: {call: infer, with: {model: m, inputs: {x: [1]}}}}, {s: {set: {x: 1}}}]"
-ENDLESS = "do: [{s: {set: {x: 1}, then: s}}]"
-
-
-class Reach:
-    """A database that a test may cut off, as a full disk or a stalled process does."""
-
-    def __init__(self, database):
-        self._database = database
-        self.broken = False
-
-    async def write(self, work, *, durable=True):
-        if self.broken:
-            raise DatabaseFullError("no space is left")
-        return await self._database.write(work, durable=durable)
-
-    async def read(self, work):
-        return await self._database.read(work)
-
-
-def executor(database, sandbox, body=PLAIN, calls=None, *, concurrent=8, lease_s=0.6, budget=1000):
-    flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + textwrap.dedent(body))[0]
-
-    async def flow_of(_):
-        return flow
-
-    limits = Limits(concurrent, lease_s, budget)
-    return Executor(database, ROWS, flow_of, lambda run: calls or FakeCalls(), sandbox, Notices(), limits)
-
-
-@asynccontextmanager
-async def working(*executors):
-    for each in executors:
-        await each.start()
-    try:
-        yield
-    finally:
-        for each in executors:
-            await each.stop()
-
-
-async def add(database, count=1, **fields):
-    names = [f"{RUN}-{number}" for number in range(count)] if count > 1 else [RUN]
-    for name in names:
-        await database.write(lambda transaction, name=name: ROWS.add(transaction, a_run(name=name, **fields), "", "d"))
-    return names
-
-
-async def run_of(database, name=RUN):
-    return await database.read(lambda transaction: ROWS.get(transaction, name))
-
-
-async def events_of(database, name=RUN):
-    events = await database.read(lambda transaction: ROWS.events(transaction, name, 0, 10_000))
-    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    return [event.what for event in events]
-
-
-async def until(check, seconds=8.0):
-    """Wait until something holds; returns it."""
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.01)
-        return found
-
-
-async def ended(database, name=RUN, seconds=8.0):
-    async def check():
-        run = await run_of(database, name)
-        return run if run.state in ENDED else None
-
-    return await until(check, seconds)
+from tests.fakes.orchestrator_journal import RUN
+from tests.unit.orchestrator.executors import (
+    EFFECT,
+    ENDLESS,
+    PLAIN,
+    ROWS,
+    THINK,
+    Reach,
+    add,
+    ended,
+    events_of,
+    executor,
+    held,
+    run_of,
+    until,
+    working,
+)
 
 
 async def test_a_run_is_taken_up_at_once_when_its_executor_is_woken(database, sandbox):
@@ -184,10 +120,6 @@ async def test_another_executor_goes_on_where_a_silent_one_stopped(database, sec
     ]  # fmt: skip
 
 
-async def held(calls, count):
-    return len(calls.asked) >= count
-
-
 async def test_a_long_step_keeps_its_run(database, second_database, sandbox):
     await add(database)
     calls, other = FakeCalls(holding=asyncio.Event()), FakeCalls()
@@ -265,61 +197,6 @@ async def test_one_that_is_stopped_in_the_middle_of_a_step_lets_go_of_it(databas
     async with working(executor(second_database, sandbox, EFFECT, other, lease_s=60)):
         assert (await ended(database, seconds=3)).state == "SUCCEEDED"
     assert other.effect_keys() == calls.effect_keys()
-
-
-async def cancel(database, *executors):
-    run = await database.write(lambda transaction: ROWS.request_cancel(transaction, RUN, a_run().create_time))
-    for each in executors:
-        each.cancel(RUN)
-    return run
-
-
-async def test_a_cancelled_run_finishes_its_effect_and_ends(database, sandbox):
-    await add(database)
-    calls = FakeCalls(holding=asyncio.Event())
-    own = executor(database, sandbox, EFFECT, calls)
-    async with working(own):
-        await until(lambda: held(calls, 1))
-        await cancel(database, own)
-        await asyncio.sleep(0.1)
-        assert (await run_of(database)).state == "RUNNING"
-        calls.holding.set()
-        assert (await ended(database)).state == "CANCELLED"
-    assert [event.kind for event in await events_of(database)] == [
-        "RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "CANCEL_REQUESTED", "STEP_SUCCEEDED", "RUN_CANCELLED",
-    ]  # fmt: skip
-
-
-async def test_a_run_cancelled_in_its_last_step_is_cancelled(database, sandbox):
-    await add(database)
-    calls = FakeCalls(holding=asyncio.Event())
-    own = executor(database, sandbox, EFFECT.replace(", {s: {set: {x: 1}}}", ""), calls)
-    async with working(own):
-        await until(lambda: held(calls, 1))
-        await cancel(database, own)
-        calls.holding.set()
-        assert (await ended(database)).state == "CANCELLED"
-
-
-async def test_thinking_is_interrupted_by_a_cancellation(database, sandbox):
-    await add(database)
-    calls = FakeCalls(holding=asyncio.Event())
-    own = executor(database, sandbox, THINK, calls, lease_s=60)
-    async with working(own):
-        await until(lambda: held(calls, 1))
-        await cancel(database, own)
-        assert (await ended(database, seconds=1)).state == "CANCELLED"
-
-
-async def test_thinking_is_interrupted_by_a_cancellation_that_another_process_was_told(
-    database, second_database, sandbox
-):
-    await add(database)
-    calls = FakeCalls(holding=asyncio.Event())
-    async with working(executor(database, sandbox, THINK, calls, lease_s=0.6)):
-        await until(lambda: held(calls, 1))
-        await cancel(second_database)
-        assert (await ended(database, seconds=2)).state == "CANCELLED"
 
 
 async def test_a_flow_that_never_ends_does_not_hold_up_the_others(database, sandbox):
