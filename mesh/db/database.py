@@ -340,7 +340,8 @@ def _scalar(connection: Connection, statement: str) -> Any:  # noqa: ANN401 -- w
 def _let_go(connection: Connection) -> None:
     """Give up all session locks of a connection; one that is broken holds none any more."""
     try:
-        connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+        if not connection.invalidated:  # it was lost while it asked; SQLAlchemy takes no more statements on it
+            connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
     except DBAPIError as error:
         connection.invalidate(error)
     connection.close()

@@ -6,6 +6,7 @@ What a request means is `mesh.sandbox.pool`; how a process is started and killed
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from mesh.sandbox.errors import SandboxBusyError, SandboxUnavailableError
 from mesh.sandbox.turns import Turns
@@ -67,14 +68,12 @@ class Lane:
         """
         await self._turns.take(owner)
         try:
-            try:
-                return await self._on_worker(frame)
-            except WorkerLostError:
-                return await self._on_worker(frame)
-        except WorkerLostError:
+            for _ in range(self._size + 2):  # all that stood idle may have been killed together
+                with suppress(WorkerLostError):
+                    return await self._on_worker(frame)
             raise SandboxUnavailableError(
-                "the sandbox process was killed from outside, twice; is the machine out of memory?"
-            ) from None
+                "the sandbox process was killed from outside, again and again; is the machine out of memory?"
+            )
         finally:
             self._turns.give_back(owner)
 

@@ -257,8 +257,14 @@ def working_on(here: Installed, processes: Callable[[str], Process], name: str) 
     raise AssertionError("nobody works on it")
 
 
+def pids(here: Installed) -> dict[str, int]:
+    """Every process; one that was started again has another id."""
+    return {name: service["pid"] for name, service in here.gateway["services"].items()}
+
+
 def test_runs_survive_a_crash_of_postgresql_and_nothing_happens_twice(replicated: Installed, postgres):
     replicated.wait_serving()
+    before = pids(replicated)
     names = [start(replicated, number, f"crash-{number}") for number in range(8)]
     postgres.kill()
     time.sleep(0.3)
@@ -266,10 +272,12 @@ def test_runs_survive_a_crash_of_postgresql_and_nothing_happens_twice(replicated
     for name in names:
         check_completed(replicated, name, events_until_end(replicated, name))
     replicated.wait_serving()
+    assert pids(replicated) == before
 
 
 def test_while_postgresql_is_away_callers_hear_so_and_all_goes_on_when_it_is_back(replicated: Installed, postgres):
     replicated.wait_serving()
+    before = pids(replicated)
     postgres.stop()
     try:
         with replicated.rest() as client:
@@ -280,3 +288,4 @@ def test_while_postgresql_is_away_callers_hear_so_and_all_goes_on_when_it_is_bac
         postgres.start()
     name = start(replicated, 1, "after-the-outage")
     check_completed(replicated, name, events_until_end(replicated, name))
+    assert pids(replicated) == before

@@ -219,6 +219,36 @@ async def test_a_process_that_stops_in_the_middle_of_a_write_does_not_keep_the_o
     await other.close()
 
 
+async def test_whoever_waits_to_be_alone_or_is_alone_hears_that_the_server_went_away(database, place, postgres):
+    other = open_database(place.location, schema=place.schema)
+    try:
+        inside, leave = asyncio.Event(), asyncio.Event()
+
+        async def alone():
+            async with database.alone("work"):
+                inside.set()
+                await leave.wait()
+
+        async def alone_too():
+            async with other.alone("work"):
+                raise AssertionError("two were alone at once")
+
+        holder = asyncio.create_task(alone())
+        await inside.wait()
+        waiting = asyncio.create_task(alone_too())
+        await asyncio.sleep(0.2)
+        postgres.kill()
+        with pytest.raises(DatabaseUnavailableError):
+            await waiting
+        leave.set()
+        await holder
+        postgres.start()
+        async with other.alone("work"):
+            pass
+    finally:
+        await other.close()
+
+
 async def test_words_are_heard_again_after_a_restart_and_it_is_said_that_some_may_be_missing(database, place, postgres):
     other = open_database(place.location, schema=place.schema)
     heard: list[str | None] = []

@@ -7,7 +7,7 @@ import time
 
 from orchestrator.errors import CallDeferredError
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.unit.orchestrator.test_executor import EFFECT, RUN, THINK, add, cancel, ended, executor, working
+from tests.unit.orchestrator.executors import EFFECT, RUN, THINK, add, cancel, ended, executor, working
 
 
 def limited(times, wait_s):
