@@ -29,6 +29,8 @@ _LONGEST_PAUSE_S = 60.0
 _LOOK_AGAIN_S = 5.0
 _FINAL = frozenset({Code.PERMISSION_DENIED, Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.ALREADY_EXISTS})
 """What no further attempt changes. A paused agent or an orchestrator that is away are waited for."""
+_REVOKED = "TOKEN_REVOKED"
+"""Whoever set the webhook up is no more, or must set it up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Deliveries:
         try:
             await self._runs.start(delivery)
         except TiationError as error:
-            if error.code in _FINAL:
+            if error.code in _FINAL or error.reason == _REVOKED:
                 self._log.warning(
                     "delivery refused", webhook=delivery.webhook, run=delivery.run, reason=error.reason,
                     error=error.message,

@@ -60,6 +60,7 @@ _deliveries = Table(
     Column("due", Float, nullable=False),
     Column("received", Float, nullable=False),
     Column("problem", Text, nullable=False),
+    Column("uid", String(64), nullable=False),
 )
 _WAITING = "WAITING"
 
@@ -191,6 +192,7 @@ class DeliveryStore:
             "tenant": asked.tenant,
             "subject": asked.subject,
             "role": asked.role,
+            "uid": asked.uid,
             "input": msgspec.json.encode(delivery.input).decode(),
             "state": _WAITING,
             "attempts": 0,
@@ -214,7 +216,7 @@ class DeliveryStore:
                 row.delivery_key,
                 row.webhook,
                 row.run,
-                Requester(row.tenant, row.subject, row.webhook, role=row.role),
+                Requester(row.tenant, row.subject, row.webhook, role=row.role, uid=row.uid),
                 msgspec.json.decode(row.input),
                 row.received,
                 row.attempts,

@@ -48,6 +48,7 @@ class Webhook(msgspec.Struct, frozen=True):
         sealed: the secrets, encrypted.
         subject: on whose behalf runs start.
         role: only what this role allows; empty for everything that the subject may do.
+        uid: which principal of the subject's name; empty for a webhook of an earlier release.
     """
 
     agent: str
@@ -59,6 +60,7 @@ class Webhook(msgspec.Struct, frozen=True):
     sealed: str = ""
     subject: str = ""
     role: str = ""
+    uid: str = ""
 
 
 class WebhookRules:
@@ -139,7 +141,7 @@ class Receiver:
             return known
         given = await self._input(entry, request_value(headers, body) if value is None else value)
         run = f"{webhook.agent}/runs/webhook-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-        requester = Requester(tenant_of(entry.name), webhook.subject, entry.name, role=webhook.role)
+        requester = Requester(tenant_of(entry.name), webhook.subject, entry.name, role=webhook.role, uid=webhook.uid)
         return await self._deliveries.accept(Delivery(key, entry.name, run, requester, given, now))
 
     async def test(self, entry: Entry[Webhook], headers: Mapping[str, str], body: bytes) -> tuple[Any, str]:

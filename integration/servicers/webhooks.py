@@ -159,7 +159,7 @@ def _headers(context: Context, content_type: str) -> dict[str, str]:
 def _owned(webhook: Webhook) -> Webhook:
     """A webhook whose runs are on behalf of whoever asks for it now."""
     caller = current_caller()
-    return msgspec.structs.replace(webhook, subject=caller.subject, role=caller.role)
+    return msgspec.structs.replace(webhook, subject=caller.subject, role=caller.role, uid=caller.uid)
 
 
 def _addressed(message: pb.Webhook) -> pb.Webhook:

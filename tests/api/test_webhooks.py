@@ -29,7 +29,8 @@ from tiation.security.v1 import (
 )
 
 from mesh.errors import Code
-from tests.fakes.answers import reason_of, refused
+from tests.fakes.answers import reason_of, refused, within
+from tests.fakes.directory import directory
 from tests.fakes.platform import platform
 
 OPERATOR = "tenants/system/principals/operator"
@@ -312,7 +313,24 @@ async def test_runs_begin_only_while_who_set_the_webhook_up_may_begin_them(side)
         assert run.requester == OPERATOR
 
 
-async def _denied(side):
+async def test_whoever_gets_the_name_of_one_who_is_no_more_does_not_get_the_webhooks(side):
+    async with directory(side.made) as here:
+        own = await here.user("dev", "developer")
+        of_dev = Side(side.made, side.stub, side.runs, [own])
+        hook = await within(10.0, of_dev.create)
+        run = await side.ended(await side.send(signed(hook.generated_secret, "m1", b"{}"), b"{}"))
+        assert run.requester == hook.requester
+        await here.unbind("dev-developer")
+        name = principal_pb2.DeletePrincipalRequest(name=hook.requester)
+        await here.principals.DeletePrincipal(name, metadata=[here.operator])
+        new = Side(side.made, side.stub, side.runs, [await here.user("dev", "developer")])
+        await within(10.0, lambda: new.create("another"))
+        await side.send(signed(hook.generated_secret, "m2", b"{}"), b"{}")
+        assert (await _denied(side, Code.UNAUTHENTICATED)).actor == HOOK
+        assert await side.names() == {run.name}
+
+
+async def _denied(side, code=Code.PERMISSION_DENIED):
     """The record of the run that could not be started."""
     request = record_pb2.ListRecordsRequest(parent="tenants/default", page_size=1000, service="orchestrator")
     async with side.made.channel("security") as channel, asyncio.timeout(20):
@@ -320,7 +338,7 @@ async def _denied(side):
         while True:
             answer = await stub.ListRecords(request, metadata=side.metadata)
             for record in answer.records:
-                if record.call.method.endswith("/CreateRun") and record.call.code == Code.PERMISSION_DENIED:
+                if record.call.method.endswith("/CreateRun") and record.call.code == code:
                     return record.call
             await asyncio.sleep(0.2)
 

@@ -33,15 +33,14 @@ async def refused(call, code: grpc.StatusCode, reason: str = "") -> grpc.aio.Aio
     return caught.value
 
 
-async def within(seconds: float, attempt) -> None:
-    """A call that must succeed before the time is over."""
+async def within(seconds: float, attempt):
+    """A call that must succeed before the time is over; its answer."""
     async with asyncio.timeout(seconds):
         while True:
             try:
-                await attempt()
+                return await attempt()
             except grpc.aio.AioRpcError:
                 continue
-            return
 
 
 async def denied_within(seconds: float, attempt) -> None:

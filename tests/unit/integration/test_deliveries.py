@@ -15,7 +15,7 @@ from mesh.identity import Requester
 from mesh.status import RemoteError
 
 HOOK = "tenants/default/webhooks/hook"
-REQUESTER = Requester("default", "tenants/default/principals/p", HOOK, role="operator")
+REQUESTER = Requester("default", "tenants/default/principals/p", HOOK, role="operator", uid="01a2")
 
 
 @dataclass
@@ -84,20 +84,22 @@ async def test_what_was_accepted_in_an_earlier_life_is_started_in_the_next(datab
 
 
 @pytest.mark.parametrize(
-    ("code", "again"),
+    ("answer", "again"),
     [
-        (Code.UNAVAILABLE, True),
-        (Code.RESOURCE_EXHAUSTED, True),
-        (Code.DEADLINE_EXCEEDED, True),
-        (Code.FAILED_PRECONDITION, True),
-        (Code.INTERNAL, True),
-        (Code.PERMISSION_DENIED, False),
-        (Code.NOT_FOUND, False),
-        (Code.INVALID_ARGUMENT, False),
+        (refusal(Code.UNAVAILABLE), True),
+        (refusal(Code.RESOURCE_EXHAUSTED), True),
+        (refusal(Code.DEADLINE_EXCEEDED), True),
+        (refusal(Code.FAILED_PRECONDITION), True),
+        (refusal(Code.INTERNAL), True),
+        (refusal(Code.UNAUTHENTICATED), True),
+        (refusal(Code.UNAUTHENTICATED, "TOKEN_REVOKED"), False),
+        (refusal(Code.PERMISSION_DENIED), False),
+        (refusal(Code.NOT_FOUND), False),
+        (refusal(Code.INVALID_ARGUMENT), False),
     ],
 )
-async def test_what_may_pass_is_tried_again_and_what_cannot_is_given_up(database, code, again):
-    runs = FakeRuns([refusal(code)])
+async def test_what_may_pass_is_tried_again_and_what_cannot_is_given_up(database, answer, again):
+    runs = FakeRuns([answer])
     deliveries = Deliveries(database, DeliveryStore(), runs)
     await deliveries.accept(delivery())
     await deliveries.start()
