@@ -30,6 +30,7 @@ __all__ = ["build"]
 async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
+    spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
     sessions = SessionSettings(settings.device, settings.intra_op_threads)
     await asyncio.to_thread(check_device, sessions)
     catalogue = Catalogue(mesh.database, EntryStore())
@@ -37,7 +38,7 @@ async def build(mesh: Mesh) -> Service:
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
-        EngineMetrics(mesh.registry),
+        EngineMetrics(mesh.registry, spans),
         sessions,
         BatchLimits(settings.max_batch, settings.max_queue),
         ImagePool(

@@ -17,17 +17,37 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
 
-__all__ = ["BatchObserver", "Batcher"]
+__all__ = ["BatchObserver", "Batcher", "Ran"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run.
+
+    Attributes:
+        requests: how many were in it.
+        rows: of all of them together.
+        began: seconds of `time.perf_counter`.
+        ended: as above.
+    """
+
+    requests: int
+    rows: int
+    began: float
+    ended: float
+
+
 class BatchObserver(Protocol):
     """Hears how batches went."""
 
-    def batch(self, *, requests: int, rows: int, waited_s: float, ran_s: float) -> None:
-        """One run: how many requests and rows were in it, how long the oldest had waited, how long it took."""
+    def batch(self, ran: Ran, waited_s: float) -> None:
+        """A run is over, whose oldest request had waited for so long; called on the batcher's thread."""
+
+    def answered(self, ran: Ran, waited_s: float) -> None:
+        """A request that waited for so long was in a run; called in its task, before it has its answer."""
 
 
 @dataclass(slots=True)
@@ -40,6 +60,7 @@ class _Waiting(Generic[Item, Result]):
     since: float
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Result]
+    ran: Ran | None = None
 
 
 class Batcher(Generic[Item, Result]):
@@ -101,7 +122,11 @@ class Batcher(Generic[Item, Result]):
                 )
             self._queue.append(waiting)
             self._changed.notify()
-        return await waiting.future
+        try:
+            return await waiting.future
+        finally:
+            if self._observer is not None and waiting.ran is not None:
+                self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
 
     def close(self) -> None:
         """Finish what waits, then end the thread. Blocks until then."""
@@ -123,14 +148,11 @@ class Batcher(Generic[Item, Result]):
                 error = raised
             except Exception as raised:  # noqa: BLE001 -- whatever it is, everyone in the batch must hear of it
                 error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
-            ended = time.perf_counter()
+            ran = Ran(len(batch), sum(waiting.rows for waiting in batch), began, time.perf_counter())
+            for waiting in batch:
+                waiting.ran = ran
             if self._observer is not None:
-                self._observer.batch(
-                    requests=len(batch),
-                    rows=sum(waiting.rows for waiting in batch),
-                    waited_s=began - batch[0].since,
-                    ran_s=ended - began,
-                )
+                self._observer.batch(ran, began - batch[0].since)
             if error is not None and len(batch) > 1:
                 self._one_by_one(batch)
             else:

@@ -1,12 +1,16 @@
-"""The engine's figures, named exactly as Triton names its own."""
+"""The engine's figures, named exactly as Triton names its own, and the spans of its batches."""
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from engine.batcher import Ran
+from mesh.tracing import Span, current_trace
 
 __all__ = ["EngineMetrics", "ModelFigures"]
 
@@ -18,9 +22,12 @@ class EngineMetrics:
 
     Args:
         registry: where figures are collected.
+        spans: sends the spans of batches; None where there is no collector.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, spans: Callable[[Span], None] | None = None) -> None:
+        self.spans = spans
+
         def counter(name: str, text: str) -> Counter:
             return Counter(name, text, _LABELS, registry=registry)
 
@@ -51,18 +58,44 @@ class ModelFigures:
 
     def __init__(self, metrics: EngineMetrics, model: str, version: str) -> None:
         labels = (model, version)
+        self._labels, self._spans = labels, metrics.spans
         self._success, self._failure = metrics.success.labels(*labels), metrics.failure.labels(*labels)
         self._count, self._runs = metrics.count.labels(*labels), metrics.runs.labels(*labels)
         self._request_us, self._queue_us = metrics.request_us.labels(*labels), metrics.queue_us.labels(*labels)
         self._infer_us = metrics.infer_us.labels(*labels)
         self.pending = metrics.pending.labels(*labels)
 
-    def batch(self, *, requests: int, rows: int, waited_s: float, ran_s: float) -> None:  # noqa: ARG002 -- the port's
+    def batch(self, ran: Ran, waited_s: float) -> None:
         """One run."""
-        self._count.inc(rows)
+        self._count.inc(ran.rows)
         self._runs.inc()
         self._queue_us.inc(waited_s * 1e6)
-        self._infer_us.inc(ran_s * 1e6)
+        self._infer_us.inc((ran.ended - ran.began) * 1e6)
+
+    def answered(self, ran: Ran, waited_s: float) -> None:
+        """A request was in a run: its trace, if it is sampled, shows the run and what else was in it."""
+        trace = current_trace.get()
+        if trace is None or not trace.sampled or self._spans is None:
+            return
+        model, version = self._labels
+        offset_ns = time.time_ns() - time.perf_counter_ns()
+        self._spans(
+            Span(
+                "batch",
+                "internal",
+                trace.below(secrets.token_hex(8)),
+                trace.span_id,
+                offset_ns + round(ran.began * 1e9),
+                offset_ns + round(ran.ended * 1e9),
+                {
+                    "tiation.model": model,
+                    "tiation.model.version": version,
+                    "tiation.batch.requests": ran.requests,
+                    "tiation.batch.rows": ran.rows,
+                    "tiation.batch.waited_us": round(waited_s * 1e6),
+                },
+            )
+        )
 
     @contextmanager
     def request(self) -> Iterator[None]:

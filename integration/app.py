@@ -59,7 +59,7 @@ async def build(mesh: Mesh) -> Service:
     rules = ConnectionRules({"sql": sql, "http": http, "webhook": WebhookConnector(client)}, mesh.sandbox)
     effects = EffectLog(mesh.database, rows)
     invoker = Invoker(rules, vault, mesh.sandbox, Pacer(mesh.database, rows), effects)
-    fetches = OutsideFetches(client, GrpcClient(guard, MAX_BYTES), MAX_BYTES)
+    fetches = OutsideFetches(client, GrpcClient(guard, MAX_BYTES), MAX_BYTES, spans)
     catalogue = Catalogue(mesh.database, EntryStore())
     accepted = DeliveryStore()
     deliveries = Deliveries(mesh.database, accepted, OrchestratorRuns(mesh.channels))

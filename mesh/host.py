@@ -168,7 +168,7 @@ class Host:
         self._own(relay.run())
         self._own(lasting.run())
         self._own(svid.renew_forever(_renewal(channels)))
-        await holder.ready.wait()
+        await holder.started()
         await built.start()
         await server.serving()
         self._log.info("service serving", address=endpoint.address, pid=os.getpid())

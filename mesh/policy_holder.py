@@ -30,6 +30,8 @@ __all__ = ["PolicyHolder", "PolicyStaleError"]
 _MAX_PAUSE_S = 2.0
 _MAX_SILENCE_S = 0.5
 """Between two tries to reach security: what waits for a first policy, or for writes to go on, waits no longer."""
+_NEWEST_S = 2.0
+"""How long a start waits for security's word before it goes by the policy that was kept."""
 _KEEP_SHARE = 10.0
 """A large policy takes a while to write: after each time ten times as long belongs to calls."""
 
@@ -63,6 +65,7 @@ class PolicyHolder:
         self._log = structlog.get_logger("mesh.policy")
         self._grown = asyncio.Event()
         self.ready = asyncio.Event()
+        self._current = asyncio.Event()
         if path.exists():
             self._restore()
 
@@ -80,6 +83,16 @@ class PolicyHolder:
     def since(self) -> int:
         """The revision to ask for changes of; 0 to ask for the whole policy."""
         return 0 if self._lost else self.revision
+
+    async def started(self) -> None:
+        """Wait until there is a policy, and a moment for the newest: what was kept may allow what has been revoked since.
+
+        Where security is away, what was kept does.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NEWEST_S):
+                await self._current.wait()
+        await self.ready.wait()
 
     def policy(self, *, for_write: bool = False) -> Policy:
         """The policy that holds.
@@ -148,6 +161,7 @@ class PolicyHolder:
             self._log.info("policy changed", revision=self.revision)
             self._grown.set()
         self._heard = self._clock()
+        self._current.set()
         return True
 
     async def _keep(self) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from integration.adapters.client_spans import Spans, client_span, send_traced
 from integration.adapters.grpc_client import GrpcClient
 from integration.adapters.http_answer import body_of, retry_after
 from integration.adapters.http_client import HttpClient, HttpRequest
@@ -29,12 +30,14 @@ class OutsideFetches:
         http: sends HTTP requests.
         grpc: makes gRPC calls.
         max_bytes: the most that an answer may hold.
+        spans: sends spans of requests.
     """
 
-    def __init__(self, http: HttpClient, grpc: GrpcClient, max_bytes: int) -> None:
+    def __init__(self, http: HttpClient, grpc: GrpcClient, max_bytes: int, spans: Spans = None) -> None:
         self._http = http
         self._grpc = grpc
         self._max_bytes = max_bytes
+        self._spans = spans
 
     async def fetch(self, request: WebRequest) -> Fetched:
         """Send one HTTP request; a server that says when to come back is an error that says so too."""
@@ -46,7 +49,8 @@ class OutsideFetches:
             body = given.encode() if isinstance(given, str) and "json" not in kind else msgspec.json.encode(given)
         if request.effect_key and request.method not in ("GET", "HEAD", "OPTIONS"):
             headers.setdefault("idempotency-key", request.effect_key)
-        answer = await self._http.send(
+        answer = await send_traced(
+            self._http,
             HttpRequest(
                 request.method,
                 _with_query(request),
@@ -57,7 +61,10 @@ class OutsideFetches:
                 redirects=_REDIRECTS if request.follow_redirects else 0,
                 confidential=bool(_SECRET & headers.keys()),
                 repeatable=request.method in _REPEATABLE,
-            )
+            ),
+            "",
+            tell=False,
+            spans=self._spans,
         )
         wait_s = retry_after(answer.headers) if "retry-after" in answer.headers else None
         if answer.status in (429, 503) and wait_s is not None:
@@ -70,7 +77,16 @@ class OutsideFetches:
 
     async def call_grpc(self, request: GrpcRequest) -> Any:  # noqa: ANN401 -- any JSON
         """Make one unary gRPC call."""
-        return await self._grpc.call(request)
+        with client_span(f"{request.service}/{request.method}", self._spans) as (_, known):
+            known.update(
+                {
+                    "rpc.system": "grpc",
+                    "rpc.service": request.service,
+                    "rpc.method": request.method,
+                    "server.address": request.target,
+                }
+            )
+            return await self._grpc.call(request)
 
 
 def _with_query(request: WebRequest) -> str:

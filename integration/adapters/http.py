@@ -7,18 +7,18 @@ turns and effect keys are `integration.invoke`'s: this module asks once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
+from integration.adapters.client_spans import Spans, send_traced
 from integration.adapters.egress import open_target
 from integration.adapters.http_answer import body_of, meaning_of, retry_after, summary
 from integration.adapters.http_client import HttpAnswer, HttpClient, HttpRequest
 from integration.adapters.http_request import Prepared, authorized, prepared, redacted
-from integration.adapters.http_traces import send_traced
 from integration.adapters.oauth import fetch_token
 from integration.errors import (
     AnswerInvalidError,
@@ -50,7 +50,6 @@ from integration.tokens import Token, TokenKeeper
 from integration.vault import Vault, VaultError
 from mesh.resource import tenant_of
 from mesh.sandbox import SandboxError, SandboxPool
-from mesh.tracing import Span
 
 __all__ = ["HttpConnector"]
 
@@ -78,7 +77,7 @@ class HttpConnector:
         tokens: TokenKeeper,
         vault: Vault,
         sandbox: SandboxPool,
-        spans: Callable[[Span], None] | None = None,
+        spans: Spans = None,
     ) -> None:
         self._client = client
         self._tokens = tokens

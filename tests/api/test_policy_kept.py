@@ -168,3 +168,19 @@ async def test_a_change_that_comes_while_another_is_sent_is_not_left_for_the_hea
             here.tenants.GetTenant(tenant_pb2.GetTenantRequest(name=HOME), metadata=[by]),
             grpc.StatusCode.PERMISSION_DENIED,
         )
+
+
+async def test_a_service_that_starts_waits_for_the_newest_policy_but_not_for_a_security_that_is_away(tmp_path):
+    (tmp_path / "policy.json").write_text(json.dumps(EARLIER))
+    holder = PolicyHolder(tmp_path / "policy.json", issuer="i", stale_s=30.0)
+    starting = asyncio.create_task(holder.started())
+    await asyncio.sleep(0.1)
+    assert not starting.done()
+    holder.take(policy_pb2.StreamPolicyResponse(revision=7))
+    async with asyncio.timeout(0.5):
+        await starting
+    alone = PolicyHolder(tmp_path / "policy.json", issuer="i", stale_s=30.0)
+    began = time.monotonic()
+    await alone.started()
+    assert 1.5 < time.monotonic() - began < 3.0
+    assert alone.revision == 7

@@ -113,6 +113,7 @@ TREE = {
     "step route": "run support-triage",
     "step open-ticket": "run support-triage",
     "ModelInfer": "step understand",
+    "batch": "ModelInfer",
     "Decide": "step route",
     "Invoke": "step open-ticket",
 }

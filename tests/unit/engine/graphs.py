@@ -17,7 +17,10 @@ from engine.sessions import SessionSettings
 class Silent:
     """Hears about batches and says nothing."""
 
-    def batch(self, **_figures) -> None:
+    def batch(self, *_figures) -> None:
+        return
+
+    def answered(self, *_figures) -> None:
         return
 
 

@@ -8,9 +8,12 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from engine.batcher import Batcher
 from engine.errors import InferenceFailedError, InputRefusedError, ModelNotReadyError, QueueFullError
+from engine.metrics import EngineMetrics
+from mesh.tracing import TraceContext, current_trace
 
 
 class Gate:
@@ -144,3 +147,27 @@ def test_every_request_is_answered_once_and_no_batch_is_too_large(rows, keys):
 
     asyncio.run(main())
     assert sum(sizes) == sum(rows)
+
+
+async def test_each_sampled_request_leaves_a_span_of_the_run_that_it_was_in():
+    gate, spans = Gate(), []
+    figures = EngineMetrics(CollectorRegistry(), spans.append).of("tenants/t/models/m", 3)
+    made = batcher(gate.run, observer=figures)
+
+    async def ask(number, sampled):
+        current_trace.set(TraceContext(f"{number:032x}", f"{number:016x}", sampled))
+        return await made.submit(number, rows=2)
+
+    first = asyncio.create_task(ask(1, sampled=False))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    rest = [asyncio.create_task(ask(number, sampled=number != 3)) for number in (2, 3)]
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    await asyncio.gather(first, *rest)
+    made.close()
+    (span,) = spans
+    assert (span.name, span.kind, span.context.trace_id, span.parent) == ("batch", "internal", f"{2:032x}", f"{2:016x}")
+    assert span.attributes["tiation.batch.requests"] == 2
+    assert span.attributes["tiation.batch.rows"] == 4
+    assert span.attributes["tiation.batch.waited_us"] >= 40_000
+    assert span.start_ns <= span.end_ns

@@ -9,17 +9,11 @@ from engine.manifest import parse_manifest
 from engine.servables.base import BatchLimits
 from engine.servables.texts import Classifier, Embedder
 from engine.sessions import SessionSettings
+from tests.unit.engine.graphs import Silent
 
 CLONE = Path(__file__).parents[3]
 MINILM = CLONE / ".models" / "all-minilm-l6-v2" / "1"
 EXAMPLE = CLONE / "examples" / "document-intake"
-
-
-class Silent:
-    """Hears about batches and says nothing."""
-
-    def batch(self, **_figures) -> None:
-        return
 
 
 async def test_every_document_of_the_example_is_of_the_kind_that_it_says():

@@ -13,18 +13,12 @@ from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
 from engine.servables import BatchLimits, Classifier, Embedder
 from engine.sessions import SessionSettings
+from tests.unit.engine.graphs import Silent
 
 CLONE = Path(__file__).parents[3]
 MODEL = CLONE / ".models" / "all-minilm-l6-v2" / "1"
 GOLDEN = json.loads((CLONE / "tests" / "data" / "minilm_golden.json").read_text())
 EXAMPLE = CLONE / "examples" / "support-triage"
-
-
-class Silent:
-    """Hears about batches and says nothing."""
-
-    def batch(self, **_figures) -> None:
-        return
 
 
 @pytest.fixture(scope="module")
