@@ -85,9 +85,9 @@ class PolicyHolder:
         return 0 if self._lost else self.revision
 
     async def started(self) -> None:
-        """Wait until there is a policy, and a moment for the newest: what was kept may allow what has been revoked since.
+        """Wait until there is a policy, and a moment for the newest.
 
-        Where security is away, what was kept does.
+        What was kept may allow what has been revoked since; where security is away, it does all the same.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_NEWEST_S):
