@@ -35,6 +35,7 @@ _records = Table(
 )
 _INSERT = insert(_records)
 _MAX_BATCH = 500
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _GATHER_S = 0.25
 _MAX_PAUSE_S = 5.0
 _LOOK_AGAIN_S = 2.0
@@ -199,5 +200,13 @@ class Relay:
 
 
 def _oldest(connection: Connection) -> list[tuple[int, bytes]]:
+    """The oldest records, as many as fit into one message; one always."""
     found = connection.execute(select(_records).order_by(_records.c.sequence).limit(_MAX_BATCH))
-    return [(row.sequence, row.record) for row in found]
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for row in found:
+        size += len(row.record)
+        if batch and size > _MAX_BATCH_BYTES:
+            break
+        batch.append((row.sequence, row.record))
+    return batch
