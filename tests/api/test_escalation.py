@@ -122,7 +122,7 @@ async def test_a_key_of_somebody_with_more_is_not_made_to_last_longer_nor_is_he_
                 changed.expire_time.FromDatetime(end)
             request = api_key_pb2.UpdateApiKeyRequest(api_key=changed, update_mask={"paths": ["expire_time"]})
             await refused(here.keys.UpdateApiKey(request, metadata=[by]), *DENIED)
-        changed.expire_time.FromDatetime(datetime.now(UTC))
+        request.api_key.expire_time.FromDatetime(datetime.now(UTC))
         await here.keys.UpdateApiKey(request, metadata=[by])
         root = principal_pb2.Principal(name=full("principals", "root"), disabled=True)
         switch = principal_pb2.UpdatePrincipalRequest(principal=root, update_mask={"paths": ["disabled"]})
