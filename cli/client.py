@@ -27,6 +27,9 @@ _PERSIST_S = 20.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
 _TOKEN_REUSE_S = 60.0
+_READMITTED_S = 5.0
+_UNSENT = "no healthy upstream"
+"""What Envoy says of a call that it had nobody to send to."""
 _KEPT_TENANT = "default"
 """The tenant of the access token that the supervisor keeps fresh in the home."""
 _FOR_ALL = "system"
@@ -65,7 +68,20 @@ def connect(
         credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     with grpc.secure_channel(str(gateway["url"]).removeprefix("https://"), credentials, options=options) as channel:
-        yield stub(channel)
+        yield stub(grpc.intercept_channel(channel, Patience()))
+
+
+class Patience(grpc.UnaryUnaryClientInterceptor):
+    """Makes a call again that reached nobody: the front door takes a service back a moment after it serves again."""
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # noqa: ANN401 -- grpc's own
+        deadline = time.monotonic() + _READMITTED_S
+        while True:
+            call = continuation(details, request)
+            unsent = call.code() is grpc.StatusCode.UNAVAILABLE and call.details() == _UNSENT
+            if not unsent or time.monotonic() > deadline:
+                return call
+            time.sleep(_FIRST_PAUSE_S)
 
 
 class _FreshToken(grpc.AuthMetadataPlugin):
