@@ -74,6 +74,21 @@ def test_usage_and_duration_are_taken_over():
     assert (fact.usage, fact.duration_ms, fact.executed, fact.request_bytes) == (Usage(3, 0, 2), 1.5, True, 5)
 
 
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
+def test_whatever_numbers_a_record_has_those_of_its_fact_add_up(number: int, code: int):
+    units = ("tokens_in", "tokens_out", "rows", "steps")
+    record = a_record(usage=dict.fromkeys(units, number), code=code, request_bytes=number, response_bytes=number)
+    record.duration.seconds, record.duration.nanos = number, code
+    record.start_time.seconds = number
+    fact = fact_of(record, NOON)
+    ended = fact_of(a_record(method="tiation.orchestrator.v1.Run/FAILED", usage={"steps": number}), NOON)
+    numbers = (*fact.usage, fact.duration_ms, fact.request_bytes, fact.response_bytes, ended.steps)
+    assert all(0 <= each <= 2**40 for each in numbers)
+    assert fact.usage.rows == min(max(number, 0), 2**40)
+    assert fact.code == (code if 0 <= code <= 16 else 2)
+    assert 0 < fact.start_s <= NOON + 300
+
+
 def test_the_end_of_a_run_is_no_call_of_a_method():
     fact = fact_of(
         a_record(

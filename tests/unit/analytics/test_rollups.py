@@ -232,6 +232,16 @@ async def test_calls_cost_what_the_prices_say_and_only_use_is_priced_by_the_call
     assert answer.total.sums[5] == round((0.5 + 1.0 + 0.0005 + 0.003) * 1e9)
 
 
+async def test_sums_end_where_64_bits_do_and_the_most_is_what_is_told(database: Database):
+    counter = Counter(database, prices=Prices({"m": Price(tokens_in_1k=1_000_000.0)}))
+    dear = a_fact(model="tenants/default/models/m", usage=Usage(2**62 + 1, 2**40))
+    await counter.count([dear, dear])
+    await Counter(database).count([dear])  # one that reads what is kept
+    total = (await counter.ask()).total
+    assert (total.calls, total.sums[2], total.sums[3]) == (3, 2**63 - 1024, 3 * 2**40)
+    assert total.sums[5] == int(float(total.sums[5])) == 2**63 - 1024
+
+
 async def test_streams_count_as_calls_and_say_nothing_about_latency(counter: Counter):
     await counter.count([a_fact(duration_ms=5.0), a_fact(duration_ms=600_000.0, streamed=True, code=1)])
     total = (await counter.ask()).total
