@@ -64,10 +64,11 @@ class RecordFeed:
 
 def _batch(answer: record_pb2.StreamRecordsResponse, position: int) -> Batch:
     if not answer.records:
-        return Batch((), position, answer.newest_sequence)
+        return Batch((), (), position, answer.newest_sequence)
     last = answer.records[-1]
     facts = [fact_of(record.call, record.receive_time.seconds) for record in answer.records]
-    return Batch(facts, last.sequence, answer.newest_sequence, last.receive_time.ToMicroseconds() / 1e6)
+    positions = [record.sequence for record in answer.records]
+    return Batch(facts, positions, last.sequence, answer.newest_sequence, last.receive_time.ToMicroseconds() / 1e6)
 
 
 def fact_of(record: call_record_pb2.CallRecord, receive_s: int) -> Fact:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, create_engine, text
 
 import analytics
@@ -17,6 +18,9 @@ import mesh
 import security
 from analytics.buckets import Granularity, Span
 from analytics.errors import CursorMovedError
+from analytics.facts import Prices
+from analytics.figures import Figures
+from analytics.keeper import Keeper
 from analytics.retention import Retention
 from analytics.rollups import Limits
 from mesh.db import Database
@@ -77,6 +81,17 @@ async def test_two_replicas_count_each_record_once(counter: Counter, url: str):
     assert answer.total.latency.count == len(facts)
     assert sum(cell.calls for series in answer.series for _, cell in series.points) == len(facts)
     await second.database.close()
+
+
+async def test_a_record_with_a_text_or_number_that_cannot_be_kept_is_left_out(counter: Counter):
+    facts = [a_fact(n) for n in range(9)]
+    facts[3] = a_fact(method="a NUL: \0")
+    facts[6] = a_fact(request_bytes=-(2**64))
+    registry = CollectorRegistry()
+    keeper = Keeper(counter.database, counter.rollups, Prices({}), Figures(registry))
+    await keeper.keep(facts, range(1, 10), 0, 9)
+    assert (await counter.ask()).total.calls == 7
+    assert registry.get_sample_value("tiation_analytics_facts_left_out_total") == 2
 
 
 async def test_small_series_are_folded_and_old_buckets_forgotten(counter: Counter):
