@@ -72,10 +72,10 @@ class Keeper:
             await self._database.write(
                 lambda transaction: self._rollups.keep(transaction, pending, before, after), durable=False
             )
-        except BaseException:  # a cancelled write was not kept either
+        except BaseException:  # of a cancelled write nobody knows whether it was kept
             self._figures.failures.inc()
-            self._rollups.forget()
             raise
+        self._rollups.committed()
         self._figures.write_seconds.observe(time.perf_counter() - began)
         self._figures.counted.inc(pending.facts)
 

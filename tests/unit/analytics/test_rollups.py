@@ -17,6 +17,7 @@ from analytics.buckets import Granularity, Span
 from analytics.dimensions import CUBES, DIMENSIONS
 from analytics.errors import CursorMovedError
 from analytics.facts import Fact, Price, Prices, Usage
+from analytics.tally import Pending
 from mesh.db import Database
 from tests.fakes.analytics_facts import NOON, a_fact
 from tests.unit.analytics.conftest import ROWS, Counter, opened
@@ -159,6 +160,44 @@ async def test_a_crash_at_any_statement_keeps_nothing_and_the_batch_counts_once_
     answer = await counter.ask("agent", span=Span(Granularity.DAY, start, start + 2 * 86400))
     found = Tally({series.values[0]: series.total.calls for series in answer.series})
     assert found == Tally(fact.series[2] for fact in facts)
+
+
+async def test_what_was_added_in_a_transaction_that_was_undone_is_added_once_when_it_is_done_again(limited):
+    counter = limited(3)
+    await counter.count([a_fact()])
+    batch = [a_fact(agent=f"tenants/default/agents/a{n}") for n in range(10)]
+    pending = Pending(Prices({}))
+    pending.add(batch)
+    undone = []
+
+    def keep(transaction) -> None:
+        counter.rollups.keep(transaction, pending, 1, 11)
+        undone.append(1)
+        raise StopError
+
+    for _ in range(2):
+        with pytest.raises(StopError):
+            await counter.database.write(keep)
+    await counter.count(batch)
+    answer = await counter.ask("agent")
+    assert len(undone) == 2
+    assert answer.total.calls == sum(series.total.calls for series in answer.series) == 11
+    assert answer.total.latency.count == 11
+
+
+async def test_a_bucket_that_was_folded_in_vain_takes_new_series(limited: Callable[[int], Counter]):
+    counter = limited(3)
+    pending = Pending(Prices({}))
+    pending.add(a_fact(agent=f"tenants/default/agents/a{n}") for n in range(10))
+
+    def keep(transaction) -> None:
+        counter.rollups.keep(transaction, pending, 0, 10)
+        raise StopError
+
+    with pytest.raises(StopError):
+        await counter.database.write(keep)
+    await counter.count([a_fact(agent="tenants/default/agents/new")])
+    assert {series.values[0] for series in (await counter.ask("agent")).series} == {"tenants/default/agents/new"}
 
 
 async def test_series_beyond_the_limit_become_other_and_nothing_is_lost(limited: Callable[[int], Counter]):
