@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import cache, lru_cache
 from typing import TypeVar
@@ -60,6 +61,12 @@ class RecordFeed:
                     position = answer.records[-1].sequence
         except grpc.aio.AioRpcError as error:
             raise FeedBrokenError(error.details() or error.code().name) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # So grpc.aio ends a stream whose channel is closed: a new certificate has come, and this was the old one's.
+            raise FeedBrokenError("the channel was closed") from None
 
 
 def _batch(answer: record_pb2.StreamRecordsResponse, position: int) -> Batch:
