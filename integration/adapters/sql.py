@@ -86,7 +86,7 @@ class SqlConnector:
     def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
         self._folder = folder
         self._drivers = drivers
-        self._engines: dict[tuple[str, int], Engine] = {}
+        self._engines: dict[tuple[str, str, int], Engine] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
 
     def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
@@ -211,8 +211,8 @@ class SqlConnector:
         return Answer(output)
 
     def _engine(self, target: Target) -> Engine:
-        """The pool of connections to a system; an older revision's is closed."""
-        key = (target.name, target.revision)
+        """The pool of connections to a system; an older revision's, or one deleted under this name, is closed."""
+        key = (target.name, target.uid, target.revision)
         engine = self._engines.get(key)
         if engine is None:
             for old in [old for old in self._engines if old[0] == target.name] or list(self._engines)[:-_MAX_ENGINES]:

@@ -46,8 +46,8 @@ async def sql(folder):
     await connector.close()
 
 
-def target(url="sqlite:///crm.db"):
-    return Target("tenants/default/connections/crm", 1, {"url": url}, {})
+def target(url="sqlite:///crm.db", uid=""):
+    return Target("tenants/default/connections/crm", 1, {"url": url}, {}, uid)
 
 
 async def call(sql, spec, value=None, *, effect=None, timeout_s=5.0):
@@ -181,6 +181,15 @@ async def test_a_database_that_is_not_there_is_not_made(sql, folder):
     with pytest.raises(SystemUnavailableError):
         await sql.call(target("sqlite:///new.db"), ALL, {}, effect=None, timeout_s=5.0)
     assert not (folder / "new.db").exists()
+
+
+async def test_a_connection_that_was_made_anew_under_its_old_name_reaches_its_new_database(sql, folder):
+    database = sqlite3.connect(folder / "new.db")
+    database.execute("CREATE TABLE t (id INTEGER, v TEXT)")
+    database.close()
+    await sql.call(target(uid="first"), INSERT, {"id": 1, "v": "old"}, effect=None, timeout_s=5.0)
+    answer = await sql.call(target("sqlite:///new.db", "second"), ALL, {}, effect=None, timeout_s=5.0)
+    assert answer.output["rows"] == []
 
 
 @pytest.mark.parametrize("spec", [{}, {"statement": ""}, {"statement": 7}, {"statement": "SELECT 1", "x": 1}])
