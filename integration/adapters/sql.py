@@ -45,7 +45,8 @@ _MAX_ROWS = 1000
 _MAX_ANSWER_BYTES = 1024 * 1024
 _MAX_STATEMENT_CHARS = 65_536
 _MAX_ENGINES = 64
-_INTERRUPT_S = 2.0
+_INTERRUPTS = 4
+_INTERRUPT_S = 0.5
 _CREDENTIALS = frozenset({"username", "password"})
 _EFFECTS = f"""
 CREATE TABLE IF NOT EXISTS {EFFECTS_TABLE} (
@@ -59,6 +60,40 @@ _KEEP = text(
 )
 
 
+class _Fate:
+    """Whether an attempt is kept or given up: whoever comes first decides, the thread that commits or who waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept = False
+        self._given_up = False
+
+    def give_up(self) -> bool:
+        """Nothing of it is to stay; false where it is being kept already."""
+        with self._lock:
+            self._given_up = not self._kept
+            return self._given_up
+
+    def keep(self) -> None:
+        """It is about to be committed.
+
+        Raises:
+            CallTimeoutError: nobody waits for it any more.
+        """
+        with self._lock:
+            self._kept = not self._given_up
+        self.check()
+
+    def check(self) -> None:
+        """Go no further with what was given up.
+
+        Raises:
+            CallTimeoutError: nobody waits for it any more.
+        """
+        if self._given_up:
+            raise CallTimeoutError("the statement was stopped")
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One attempt: what to run, and how to stop it."""
@@ -67,7 +102,7 @@ class _Work:
     parameters: Mapping[str, object]
     effect: Effect | None
     timeout_s: float
-    running: threading.Event
+    fate: _Fate
     stop: list[Callable[[], None]]
 
 
@@ -137,22 +172,38 @@ class SqlConnector:
     ) -> Answer:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])
-        work = _Work(statement, _parameters(statement, value), effect, timeout_s, threading.Event(), [])
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads, self._run, target, work)
+        work = _Work(statement, _parameters(statement, value), effect, timeout_s, _Fate(), [])
+        queued = self._threads.submit(self._run, target, work)
+        running = asyncio.wrap_future(queued)
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(running)
         except TimeoutError:
+            if queued.cancel():
+                raise CallTimeoutError(f"the statement waited {timeout_s:g} s for its turn and never began") from None
+            return await self._stopped(work, running)
+
+    @staticmethod
+    async def _stopped(work: _Work, running: asyncio.Future[Answer]) -> Answer:
+        """Stop an attempt that takes too long; its answer, where it ended just before.
+
+        Raises:
+            CallTimeoutError: `outcome_known` says whether it certainly left nothing behind.
+        """
+        given_up = work.fate.give_up()
+        for _ in range(_INTERRUPTS):  # one that comes just before the statement begins is lost
             for stop in work.stop:
                 with suppress(DBAPIError, OSError):
                     await asyncio.to_thread(stop)
-            with suppress(IntegrationError, TimeoutError):
-                async with asyncio.timeout(_INTERRUPT_S):
-                    return await asyncio.shield(running)  # it ended just before it was stopped
-            error = CallTimeoutError(f"the statement took longer than {timeout_s:g} s and was stopped")
-            error.outcome_known = running.done()
-            raise error from None
+            done, _ = await asyncio.wait((running,), timeout=_INTERRUPT_S)
+            if done:
+                break
+        with suppress(IntegrationError):
+            if running.done():
+                return running.result()
+        error = CallTimeoutError(f"the statement took longer than {work.timeout_s:g} s and was stopped")
+        error.outcome_known = given_up or running.done()
+        raise error
 
     async def close(self) -> None:
         """Close every database."""
@@ -162,6 +213,7 @@ class SqlConnector:
 
     def _run(self, target: Target, work: _Work) -> Answer:
         """One attempt, on a thread."""
+        work.fate.check()
         try:
             with self._engine(target).connect() as connection:
                 driver: Any = connection.connection.driver_connection
@@ -171,7 +223,10 @@ class SqlConnector:
                     postgres_place.check_statement(work.statement)
                     work.stop.append(partial(postgres_place.cancel, driver))
                 with connection.begin():
-                    return self._in_transaction(connection, driver, work)
+                    work.fate.check()
+                    answer = self._in_transaction(connection, driver, work)
+                    work.fate.keep()
+                return answer
         except IntegrationError:
             raise
         except DBAPIError as error:

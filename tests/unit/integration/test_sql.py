@@ -165,6 +165,22 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_undone(sql):
     assert (await call(sql, ALL)).output["row_count"] == 0
 
 
+async def test_what_waits_for_a_lock_or_for_its_turn_too_long_does_not_happen_later(folder):
+    sql = SqlConnector(folder, ("sqlite",), threads=1)
+    await call(sql, ALL)
+    other = sqlite3.connect(folder / "crm.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    calls = (call(sql, INSERT, {"id": n, "v": ""}, effect=Effect(f"k{n}", "d"), timeout_s=0.3) for n in range(3))
+    for error in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(error, CallTimeoutError)
+        assert error.outcome_known
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await call(sql, ALL)).output["rows"] == []
+    assert not (await call(sql, INSERT, {"id": 0, "v": ""}, effect=Effect("k0", "d"))).replayed
+    await sql.close()
+
+
 async def test_answers_have_a_bound(sql):
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n"
     with pytest.raises(AnswerTooLargeError):
