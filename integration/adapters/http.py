@@ -85,7 +85,7 @@ class HttpConnector:
         self._sandbox = sandbox
         self._spans = spans
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+    def check(self, _name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse a manifest that cannot work, and credentials that it does not need."""
         read = read_config(config)
         for place, address in (("base_url", read.base_url), ("auth.token_url", getattr(read.auth, "token_url", ""))):

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.pool import QueuePool
 
 from integration.adapters import postgres_place
-from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, open_sqlite, release, resolve_inside
+from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, folder_of, open_sqlite, release, resolve_inside
 from integration.errors import (
     AnswerTooLargeError,
     CallTimeoutError,
@@ -38,6 +38,7 @@ from integration.errors import (
 )
 from integration.ports import Answer, Effect, Limits, Target
 from mesh.json_value import LARGEST_EXACT
+from mesh.resource import tenant_of
 
 __all__ = ["SqlConnector"]
 
@@ -61,7 +62,7 @@ _KEEP = text(
 
 
 class _Fate:
-    """Whether an attempt is kept or given up: whoever comes first decides, the thread that commits or who waits for it."""
+    """Whether an attempt is kept or given up: the thread that commits it and who waits for it, the first decides."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +111,7 @@ class SqlConnector:
     """Speaks SQL.
 
     Args:
-        folder: where SQLite databases may be.
+        folder: where SQLite databases may be, those of each tenant apart.
         drivers: which SQLAlchemy drivers may be used, `sqlite` or `postgresql+psycopg`.
         threads: how many statements run at once.
     """
@@ -124,17 +125,18 @@ class SqlConnector:
         self._engines: dict[tuple[str, str, int], Engine] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+    def check(self, name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse other settings than a `url` that is allowed, and other credentials than user name and password."""
         unknown = sorted(set(config) - {"url"})
         if unknown or not isinstance(config.get("url"), str):
             raise LocationForbiddenError("config must hold `url` and nothing else, for example sqlite:///crm.db")
-        for name in credentials:
-            if name not in _CREDENTIALS:
+        for given in credentials:
+            if given not in _CREDENTIALS:
                 raise CredentialUnknownError(
-                    f"the sql connector has no use for a credential `{name}`; it knows username and password", name=name
+                    f"the sql connector has no use for a credential `{given}`; it knows username and password",
+                    name=given,
                 )
-        self._url(str(config["url"]))
+        self._url(str(config["url"]), name)
 
     def check_operation(self, spec: Mapping[str, object], field: str) -> None:
         """Refuse everything but one `statement`."""
@@ -230,7 +232,7 @@ class SqlConnector:
         except IntegrationError:
             raise
         except DBAPIError as error:
-            on_postgres = self._url(str(target.config["url"])).get_backend_name() == "postgresql"
+            on_postgres = self._url(str(target.config["url"]), target.name).get_backend_name() == "postgresql"
             raise (postgres_place.translated(error) if on_postgres else _translated(error)) from None
 
     @staticmethod
@@ -276,21 +278,25 @@ class SqlConnector:
         return engine
 
     def _open(self, target: Target) -> Engine:
-        url = self._url(str(target.config["url"]))
+        url = self._url(str(target.config["url"]), target.name)
         if url.get_backend_name() != "sqlite":
             credentials = target.credentials
             url = url.set(username=credentials.get("username"), password=credentials.get("password"))
             arguments = postgres_place.ARGUMENTS if url.get_dialect().driver == "psycopg" else {}
             return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=dict(arguments))
-        path = resolve_inside(self._folder, url.database or "")
+        path = resolve_inside(self._place(target.name), url.database or "")
         engine = create_engine(
             "sqlite://", creator=lambda: open_sqlite(path), poolclass=QueuePool, pool_size=4, max_overflow=4
         )
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
 
-    def _url(self, location: str) -> URL:
-        """A URL that the operator allows.
+    def _place(self, name: str) -> Path:
+        """Where the databases of a connection's tenant are."""
+        return folder_of(self._folder, tenant_of(name))
+
+    def _url(self, location: str, name: str) -> URL:
+        """A URL that the operator allows a connection of that name.
 
         Raises:
             LocationForbiddenError: its driver or its place is not allowed.
@@ -308,7 +314,7 @@ class SqlConnector:
         if url.get_backend_name() == "sqlite":
             if url.query or url.host:
                 raise LocationForbiddenError("config.url of a SQLite database takes a file name and nothing else")
-            resolve_inside(self._folder, url.database or "")
+            resolve_inside(self._place(name), url.database or "")
             return url
         if url.username or url.password:
             raise LocationForbiddenError("config.url must not hold credentials; put them under `credentials`")

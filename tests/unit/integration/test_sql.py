@@ -123,6 +123,8 @@ async def test_a_kill_between_the_effect_and_the_answer_leaves_it_done_once(sql,
         "sqlite:///link.db",
         "sqlite:///hard.db",
         "sqlite:///.",
+        "sqlite:///.tenants/other/crm.db",
+        "sqlite:///there",
         "postgresql://host/db",
         "nonsense",
     ],
@@ -132,8 +134,12 @@ async def test_a_place_that_is_not_allowed_is_refused(sql, folder, url):
     own.write_bytes(b"")
     (folder / "link.db").symlink_to(own)
     os.link(own, folder / "hard.db")
+    theirs = folder / ".tenants" / "other"
+    theirs.mkdir(parents=True)
+    (theirs / "crm.db").write_bytes(b"")
+    (folder / "there").symlink_to(theirs / "crm.db")
     with pytest.raises(LocationForbiddenError):
-        sql.check({"url": url}, {})
+        sql.check(target().name, {"url": url}, {})
 
 
 @pytest.mark.parametrize(
@@ -206,6 +212,24 @@ async def test_a_connection_that_was_made_anew_under_its_old_name_reaches_its_ne
     await sql.call(target(uid="first"), INSERT, {"id": 1, "v": "old"}, effect=None, timeout_s=5.0)
     answer = await sql.call(target("sqlite:///new.db", "second"), ALL, {}, effect=None, timeout_s=5.0)
     assert answer.output["rows"] == []
+
+
+async def test_a_tenant_reaches_no_database_of_another_one(sql, folder):
+    await call(sql, INSERT, {"id": 1, "v": "of default"})
+    name = "tenants/other/connections/crm"
+    theirs = Target(name, 1, {"url": "sqlite:///crm.db"}, {}, "theirs")
+    with pytest.raises(SystemUnavailableError, match="there is no database"):
+        await sql.call(theirs, ALL, {}, effect=None, timeout_s=5.0)
+    own = folder / ".tenants" / "other"
+    own.mkdir(parents=True)
+    database = sqlite3.connect(own / "crm.db")
+    database.execute("CREATE TABLE t (id INTEGER, v TEXT)")
+    database.close()
+    sql.check(name, theirs.config, {})
+    assert (await sql.call(theirs, ALL, {}, effect=None, timeout_s=5.0)).output["rows"] == []
+    for url in (f"sqlite:///{folder}/crm.db", "sqlite:///../../crm.db", "sqlite:///../third/crm.db"):
+        with pytest.raises(LocationForbiddenError):
+            sql.check(name, {"url": url}, {})
 
 
 @pytest.mark.parametrize("spec", [{}, {"statement": ""}, {"statement": 7}, {"statement": "SELECT 1", "x": 1}])

@@ -54,7 +54,7 @@ def call(sql, target):
 
 
 async def test_a_row_goes_in_and_comes_back(sql, target, call):
-    sql.check(target.config, CREDENTIALS)
+    sql.check(target.name, target.config, CREDENTIALS)
     assert await sql.test(target) == "postgresql answers"
     assert (await call(INSERT, {"id": 1.0, "v": "x'); DROP TABLE t; --"})).output == {"row_count": 1}
     assert (await call(ALL)).output == {"rows": [{"id": 1, "v": "x'); DROP TABLE t; --"}], "row_count": 1}
@@ -181,5 +181,5 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
 
 async def test_credentials_stay_out_of_the_url(sql):
     with pytest.raises(LocationForbiddenError, match="credentials") as caught:
-        sql.check({"url": "postgresql+psycopg://me:hunter2@db/crm"}, {})
+        sql.check("c", {"url": "postgresql+psycopg://me:hunter2@db/crm"}, {})
     assert "hunter2" not in caught.value.message
