@@ -19,6 +19,7 @@ ARGUMENTS = {
     "prepare_threshold": 0,  # a prepared statement is one statement, never several
     "connect_timeout": 5,
     "application_name": "tiation integration",
+    "passfile": "/dev/null/none",  # passwords of the service's own user are for nobody else
 }
 _CANCEL_S = 2.0
 _PASSING = ("08", "53", "57P")

@@ -20,10 +20,11 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
 
 from integration.adapters import postgres_place
+from integration.adapters.server_place import Servers
 from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, folder_of, open_sqlite, release, resolve_inside
 from integration.errors import (
     AnswerTooLargeError,
@@ -104,6 +105,7 @@ class _Work:
     effect: Effect | None
     timeout_s: float
     fate: _Fate
+    loop: asyncio.AbstractEventLoop
     stop: list[Callable[[], None]]
 
 
@@ -113,14 +115,16 @@ class SqlConnector:
     Args:
         folder: where SQLite databases may be, those of each tenant apart.
         drivers: which SQLAlchemy drivers may be used, `sqlite` or `postgresql+psycopg`.
+        servers: lets connections reach database servers.
         threads: how many statements run at once.
     """
 
     keeps_effects = True
     deduplicates = False
 
-    def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
+    def __init__(self, folder: Path, drivers: tuple[str, ...], servers: Servers, *, threads: int = 8) -> None:
         self._folder = folder
+        self._servers = servers
         self._drivers = drivers
         self._engines: dict[tuple[str, str, int], Engine] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
@@ -174,7 +178,8 @@ class SqlConnector:
     ) -> Answer:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])
-        work = _Work(statement, _parameters(statement, value), effect, timeout_s, _Fate(), [])
+        loop = asyncio.get_running_loop()
+        work = _Work(statement, _parameters(statement, value), effect, timeout_s, _Fate(), loop, [])
         queued = self._threads.submit(self._run, target, work)
         running = asyncio.wrap_future(queued)
         try:
@@ -217,7 +222,7 @@ class SqlConnector:
         """One attempt, on a thread."""
         work.fate.check()
         try:
-            with self._engine(target).connect() as connection:
+            with self._engine(target, work.loop).connect() as connection:
                 driver: Any = connection.connection.driver_connection
                 if connection.dialect.name == "sqlite":
                     work.stop.append(driver.interrupt)
@@ -267,23 +272,26 @@ class SqlConnector:
             connection.execute(_KEEP, kept)
         return Answer(output)
 
-    def _engine(self, target: Target) -> Engine:
+    def _engine(self, target: Target, loop: asyncio.AbstractEventLoop) -> Engine:
         """The pool of connections to a system; an older revision's, or one deleted under this name, is closed."""
         key = (target.name, target.uid, target.revision)
         engine = self._engines.get(key)
         if engine is None:
             for old in [old for old in self._engines if old[0] == target.name] or list(self._engines)[:-_MAX_ENGINES]:
                 self._engines.pop(old).dispose()
-            engine = self._engines[key] = self._open(target)
+            engine = self._engines[key] = self._open(target, loop)
         return engine
 
-    def _open(self, target: Target) -> Engine:
+    def _open(self, target: Target, loop: asyncio.AbstractEventLoop) -> Engine:
         url = self._url(str(target.config["url"]), target.name)
         if url.get_backend_name() != "sqlite":
             credentials = target.credentials
             url = url.set(username=credentials.get("username"), password=credentials.get("password"))
             arguments = postgres_place.ARGUMENTS if url.get_dialect().driver == "psycopg" else {}
-            return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=dict(arguments))
+            arguments = {name: value for name, value in arguments.items() if name not in url.query}
+            engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=arguments)
+            self._servers.pin(engine, url, loop)
+            return engine
         path = resolve_inside(self._place(target.name), url.database or "")
         engine = create_engine(
             "sqlite://", creator=lambda: open_sqlite(path), poolclass=QueuePool, pool_size=4, max_overflow=4
@@ -316,14 +324,7 @@ class SqlConnector:
                 raise LocationForbiddenError("config.url of a SQLite database takes a file name and nothing else")
             resolve_inside(self._place(name), url.database or "")
             return url
-        if url.username or url.password:
-            raise LocationForbiddenError("config.url must not hold credentials; put them under `credentials`")
-        try:
-            url.get_dialect()
-        except NoSuchModuleError:
-            raise LocationForbiddenError(
-                f"the driver `{url.drivername}` is not installed", driver=url.drivername
-            ) from None
+        self._servers.check(url)
         return url
 
 

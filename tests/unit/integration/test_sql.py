@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.errors import (
     AnswerTooLargeError,
@@ -23,6 +24,7 @@ from integration.errors import (
     SystemUnavailableError,
 )
 from integration.ports import Effect, Target
+from tests.unit.integration.conftest import LOCAL
 
 INSERT = {"statement": "INSERT INTO t (id, v) VALUES (:id, :v)"}
 ALL = {"statement": "SELECT id, v FROM t ORDER BY rowid"}
@@ -41,7 +43,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 async def sql(folder):
-    connector = SqlConnector(folder, ("sqlite",))
+    connector = SqlConnector(folder, ("sqlite",), Servers(LOCAL))
     yield connector
     await connector.close()
 
@@ -87,7 +89,7 @@ async def test_a_kill_between_the_effect_and_the_answer_leaves_it_done_once(sql,
         "from integration.adapters.sql import SqlConnector\n"
         "from integration.ports import Effect, Target\n"
         "async def main():\n"
-        "    sql = SqlConnector(Path(sys.argv[1]), ('sqlite',))\n"
+        "    sql = SqlConnector(Path(sys.argv[1]), ('sqlite',), None)\n"
         "    target = Target('tenants/default/connections/crm', 1, {'url': 'sqlite:///crm.db'}, {})\n"
         "    for n in range(10**6):\n"
         "        spec = {'statement': 'INSERT INTO t (id, v) VALUES (:id, :v)'}\n"
@@ -172,7 +174,7 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_undone(sql):
 
 
 async def test_what_waits_for_a_lock_or_for_its_turn_too_long_does_not_happen_later(folder):
-    sql = SqlConnector(folder, ("sqlite",), threads=1)
+    sql = SqlConnector(folder, ("sqlite",), Servers(LOCAL), threads=1)
     await call(sql, ALL)
     other = sqlite3.connect(folder / "crm.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -235,4 +237,4 @@ async def test_a_tenant_reaches_no_database_of_another_one(sql, folder):
 @pytest.mark.parametrize("spec", [{}, {"statement": ""}, {"statement": 7}, {"statement": "SELECT 1", "x": 1}])
 def test_an_operation_is_one_statement_and_nothing_else(spec, tmp_path):
     with pytest.raises(OperationInvalidError):
-        SqlConnector(tmp_path, ("sqlite",)).check_operation(spec, "f")
+        SqlConnector(tmp_path, ("sqlite",), Servers(LOCAL)).check_operation(spec, "f")

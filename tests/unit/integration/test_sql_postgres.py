@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from integration.adapters.egress import Guard
+from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.errors import (
     CallTimeoutError,
@@ -22,6 +24,7 @@ from integration.errors import (
 from integration.ports import Effect, Target
 from tests.fakes.ports import free_ports
 from tests.fakes.postgres import PASSWORD
+from tests.unit.integration.conftest import LOCAL
 
 INSERT = {"statement": "INSERT INTO t (id, v) VALUES (:id, :v)"}
 ALL = {"statement": "SELECT id, v FROM t ORDER BY id"}
@@ -40,7 +43,7 @@ def target(postgres):
 
 @pytest.fixture
 async def sql(tmp_path):
-    connector = SqlConnector(tmp_path, ("postgresql+psycopg",))
+    connector = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(LOCAL))
     yield connector
     await connector.close()
 
@@ -150,10 +153,13 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
     program = (
         "import asyncio, json, sys\n"
         "from pathlib import Path\n"
+        "from integration.adapters.egress import Guard\n"
+        "from integration.adapters.server_place import Servers\n"
         "from integration.adapters.sql import SqlConnector\n"
         "from integration.ports import Effect, Target\n"
         "async def main():\n"
-        "    sql = SqlConnector(Path('.'), ('postgresql+psycopg',))\n"
+        "    servers = Servers(Guard.of([], ['127.0.0.1/32'], private=False))\n"
+        "    sql = SqlConnector(Path('.'), ('postgresql+psycopg',), servers)\n"
         "    target = Target('c', 1, {'url': sys.argv[1]}, json.loads(sys.stdin.readline()))\n"
         "    for n in range(10**6):\n"
         "        spec = {'statement': 'INSERT INTO t (id, v) VALUES (:id, :v)'}\n"
@@ -177,6 +183,62 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
     with postgres.connect("crm") as connection:
         rows = [row[0] for row in connection.execute("SELECT id FROM t ORDER BY id")]
     assert rows == list(range(begun + 1))
+
+
+async def connected(tmp_path, target, guard, *addresses, url=None):
+    """What a connection comes to whose host leads to some addresses."""
+
+    async def resolver(host, port):
+        return addresses
+
+    connector = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(guard, resolver))
+    place = url or str(target.config["url"]).replace("127.0.0.1", "db.example.com")
+    try:
+        return await connector.test(Target("c", 1, {"url": place}, CREDENTIALS))
+    finally:
+        await connector.close()
+
+
+async def test_a_server_is_reached_at_the_address_that_was_checked_and_at_no_other(tmp_path, target):
+    named = Guard.of(["db.example.com"], [], private=False)
+    assert await connected(tmp_path, target, named, "127.0.0.1") == "postgresql answers"
+    assert await connected(tmp_path, target, named, "127.0.0.9", "127.0.0.1") == "postgresql answers"
+    closed = Guard.of([], [], private=False)
+    for addresses in (["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], ["::ffff:127.0.0.1"]):
+        with pytest.raises(LocationForbiddenError, match=r"has not allowed|without TLS"):
+            await connected(tmp_path, target, closed, *addresses)
+    with pytest.raises(LocationForbiddenError, match="without TLS"):
+        await connected(tmp_path, target, closed, "8.8.8.8")
+    with pytest.raises(LocationForbiddenError, match="a loopback address"):
+        await connected(tmp_path, target, closed, "127.0.0.1", url=f"{target.config['url']}?sslmode=require")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/crm",
+        "/crm?host=db",
+        "%2Fvar%2Frun%2Fpostgresql/crm",
+        "db,other/crm",
+        "2130706433/crm",
+        "db:22/crm",
+        "db/host=127.0.0.1",
+        *(
+            f"db/crm?{setting}"
+            for setting in (
+                "host=127.0.0.1", "hostaddr=127.0.0.1", "port=1", "dbname=x", "service=s", "servicefile=/etc/passwd",
+                "passfile=/etc/passwd", "sslkey=/etc/passwd", "sslcert=/x", "sslrootcert=/x", "options=-cx%3D1",
+                "connect_timeout=0", "connect_timeout=99", "sslmode=require&sslmode=disable", "unknown=1",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_url_says_which_server_and_nothing_of_the_machine(tmp_path, rest):
+    sql = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(LOCAL))
+    with pytest.raises(LocationForbiddenError):
+        sql.check("c", {"url": f"postgresql+psycopg://{rest}"}, {})
+    settings = "sslmode=verify-full&sslrootcert=system&connect_timeout=9&application_name=x"
+    sql.check("c", {"url": f"postgresql+psycopg://db.example.com:6432/crm?{settings}"}, {})
 
 
 async def test_credentials_stay_out_of_the_url(sql):
