@@ -148,7 +148,7 @@ async def test_what_a_grpc_server_cannot_do_is_said(made):
             ({"name": "Ada"}, "Nope", grpc.StatusCode.FAILED_PRECONDITION, "it has Greet, Fail, Limit, Watch"),
             ({"nme": "Ada"}, "Greet", grpc.StatusCode.FAILED_PRECONDITION, 'no field named "nme"'),
             ({}, "Watch", grpc.StatusCode.FAILED_PRECONDITION, "streams"),
-            ({}, "Fail", grpc.StatusCode.FAILED_PRECONDITION, "NOT_FOUND: no such greeting"),
+            ({}, "Fail", grpc.StatusCode.NOT_FOUND, "NOT_FOUND: no such greeting"),
             ({}, "Limit", grpc.StatusCode.RESOURCE_EXHAUSTED, "too many"),
         ):
             call = outside.call(arguments, target=target, plaintext=True, method=method)
