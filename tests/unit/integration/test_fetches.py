@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf import json_format
 from tiation.integration.v1 import fetch_pb2
@@ -15,6 +17,7 @@ from integration.servicers.fetches import FetchServicer
 from integration.store import IntegrationStore
 from mesh.errors import Code
 from tests.fakes.greeter import greeter
+from tests.fakes.web import peer, reply
 from tests.unit.integration.conftest import LOCAL
 
 MAX_BYTES = 1024 * 1024
@@ -34,6 +37,30 @@ async def call(outside, target, method, **arguments):
     )
     json_format.ParseDict(arguments, request.arguments)
     return json_format.MessageToDict((await outside.CallGrpc(request, None)).result)
+
+
+async def post(outside, url):
+    request = fetch_pb2.FetchRequest(parent="tenants/default", method="POST", uri=url, effect_key="k")
+    return (await outside.Fetch(request, None)).status
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 500, 502, 503])
+async def test_an_answer_that_it_failed_is_not_kept_for_ever(outside, status):
+    """So that a run that is redriven goes on once the server was mended, under the key that the server knows."""
+    statuses = iter([status, status, 200, 500])
+    async with peer(lambda _: reply("", next(statuses))) as shop:
+        assert [await post(outside, shop.url) for _ in range(4)] == [status, status, 200, 200]
+        assert [asked.headers["idempotency-key"] for asked in shop.asked] == ["k"] * 3
+
+
+async def test_all_who_ask_at_once_get_the_one_answer_that_it_failed(outside):
+    async def slowly(_):
+        await asyncio.sleep(0.3)
+        return reply("", 500)
+
+    async with peer(slowly) as shop:
+        assert await asyncio.gather(*(post(outside, shop.url) for _ in range(3))) == [500] * 3
+        assert len(shop.asked) == 1
 
 
 @pytest.mark.parametrize(
