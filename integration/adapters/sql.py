@@ -7,7 +7,6 @@ once or not at all, whoever dies meanwhile.
 from __future__ import annotations
 
 import asyncio
-import base64
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,16 @@ from sqlalchemy.pool import QueuePool
 
 from integration.adapters import postgres_place
 from integration.adapters.server_place import Servers
-from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, folder_of, open_sqlite, release, resolve_inside
+from integration.adapters.sql_values import parameters_of, rows_of
+from integration.adapters.sqlite_place import (
+    EFFECTS_TABLE,
+    MAX_VALUE_BYTES,
+    confine,
+    folder_of,
+    open_sqlite,
+    release,
+    resolve_inside,
+)
 from integration.errors import (
     AnswerTooLargeError,
     CallTimeoutError,
@@ -38,13 +46,10 @@ from integration.errors import (
     SystemUnavailableError,
 )
 from integration.ports import Answer, Effect, Limits, Target
-from mesh.json_value import LARGEST_EXACT
 from mesh.resource import tenant_of
 
 __all__ = ["SqlConnector"]
 
-_MAX_ROWS = 1000
-_MAX_ANSWER_BYTES = 1024 * 1024
 _MAX_STATEMENT_CHARS = 65_536
 _MAX_ENGINES = 64
 _INTERRUPTS = 4
@@ -179,7 +184,7 @@ class SqlConnector:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])
         loop = asyncio.get_running_loop()
-        work = _Work(statement, _parameters(statement, value), effect, timeout_s, _Fate(), loop, [])
+        work = _Work(statement, parameters_of(statement, value), effect, timeout_s, _Fate(), loop, [])
         queued = self._threads.submit(self._run, target, work)
         running = asyncio.wrap_future(queued)
         try:
@@ -258,7 +263,7 @@ class SqlConnector:
         if connection.dialect.name == "sqlite":
             confine(driver)
         try:
-            output = _output(connection, work)
+            output = _output(connection, driver, work)
         finally:
             if connection.dialect.name == "sqlite":
                 release(driver)
@@ -328,49 +333,14 @@ class SqlConnector:
         return url
 
 
-def _parameters(statement: str, value: Any) -> dict[str, object]:  # noqa: ANN401 -- any JSON
-    """The statement's parameters, taken from the input by name.
-
-    Raises:
-        SystemRefusedError: one is missing, or no plain value.
-    """
-    names = text(statement).compile().params
-    given = value if isinstance(value, dict) else {}
-    parameters: dict[str, object] = {}
-    for name in names:
-        if name not in given:
-            raise SystemRefusedError(f"the input lacks `{name}`, which the statement needs", parameter=name)
-        found = given[name]
-        if isinstance(found, (dict, list)):
-            raise SystemRefusedError(f"the input's `{name}` is no plain value; map it with `input`", parameter=name)
-        parameters[name] = found
-    return parameters
-
-
-def _output(connection: Connection, work: _Work) -> dict[str, object]:
+def _output(connection: Connection, driver: Any, work: _Work) -> dict[str, object]:  # noqa: ANN401 -- the driver's own
     """Run the statement; its rows, or how many it changed."""
+    if connection.dialect.driver == "psycopg":
+        streamed = postgres_place.streamed(connection, driver, work.statement, work.parameters, rows_of)
+        if streamed is not None:
+            return streamed
     result = connection.execute(text(work.statement), dict(work.parameters))
-    if not result.returns_rows:
-        return {"row_count": result.rowcount}
-    rows: list[dict[str, object]] = []
-    size = 0
-    for row in result.mappings():
-        plain = {name: _plain(cell) for name, cell in row.items()}
-        size += len(msgspec.json.encode(plain))
-        if len(rows) == _MAX_ROWS or size > _MAX_ANSWER_BYTES:
-            raise AnswerTooLargeError(
-                f"the answer has more than {_MAX_ROWS} rows or {_MAX_ANSWER_BYTES} bytes; add a LIMIT or fewer columns"
-            )
-        rows.append(plain)
-    return {"rows": rows, "row_count": len(rows)}
-
-
-def _plain(cell: Any) -> object:  # noqa: ANN401 -- whatever a driver returns
-    if cell is None or isinstance(cell, (bool, float, str)):
-        return cell
-    if isinstance(cell, int):  # beyond that it would lose digits on its way
-        return cell if abs(cell) <= LARGEST_EXACT else str(cell)
-    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else str(cell)
+    return rows_of(result.mappings()) if result.returns_rows else {"row_count": result.rowcount}
 
 
 def _translated(error: DBAPIError) -> IntegrationError:
@@ -382,6 +352,8 @@ def _translated(error: DBAPIError) -> IntegrationError:
         refused = SystemUnavailableError(f"the database is not available: {said}")
         refused.outcome_known = not error.connection_invalidated
         return refused
+    if "too big" in said:
+        return AnswerTooLargeError(f"the statement makes or reads a value of more than {MAX_VALUE_BYTES} bytes")
     if "interrupted" in said:
         return CallTimeoutError("the statement was stopped")
     if "not authorized" in said or "prohibited" in said:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from integration.errors import LocationForbiddenError, SystemUnavailableError
 
-__all__ = ["EFFECTS_TABLE", "confine", "folder_of", "open_sqlite", "release", "resolve_inside"]
+__all__ = ["EFFECTS_TABLE", "MAX_VALUE_BYTES", "confine", "folder_of", "open_sqlite", "release", "resolve_inside"]
 
 EFFECTS_TABLE = "tiation_effects"
+MAX_VALUE_BYTES = 4 * 1024 * 1024
 _TENANTS = ".tenants"
 _FIRST = "default"
 _BUSY_S = 5.0
@@ -75,6 +76,7 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     return connection
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -193,6 +194,17 @@ async def test_answers_have_a_bound(sql):
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n"
     with pytest.raises(AnswerTooLargeError):
         await call(sql, {"statement": many})
+
+
+@pytest.mark.parametrize("answer", ["zeroblob(60000000)", "zeroblob(3000000)"])
+async def test_a_value_that_is_too_large_never_fills_the_memory(sql, answer):
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerTooLargeError):
+            await call(sql, {"statement": f"SELECT {answer}"})
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_missing_and_nested_parameters_are_named(sql):

@@ -15,6 +15,7 @@ from integration.adapters.egress import Guard
 from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.errors import (
+    AnswerTooLargeError,
     CallTimeoutError,
     EffectKeyReusedError,
     LocationForbiddenError,
@@ -139,6 +140,16 @@ async def test_a_server_that_dies_in_the_middle_is_unavailable_and_the_effect_ha
     assert (await call(ALL)).output["row_count"] == 1
 
 
+async def test_a_server_that_dies_while_rows_come_is_unavailable_and_back_afterwards(call, postgres):
+    calling = asyncio.create_task(call({"statement": "SELECT pg_sleep(5)"}))
+    await asyncio.sleep(0.4)
+    postgres.kill()
+    postgres.start()
+    with pytest.raises(SystemUnavailableError):
+        await calling
+    assert (await call(ALL)).output["row_count"] == 0
+
+
 async def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_so(sql, target):
     nowhere = Target("c", 1, {"url": f"postgresql+psycopg://127.0.0.1:{free_ports(1)[0]}/crm"}, CREDENTIALS)
     with pytest.raises(SystemUnavailableError):
@@ -183,6 +194,25 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
     with postgres.connect("crm") as connection:
         rows = [row[0] for row in connection.execute("SELECT id FROM t ORDER BY id")]
     assert rows == list(range(begun + 1))
+
+
+LARGE = "SELECT 1, repeat('x', 100000) || pg_sleep(0.002)::text FROM generate_series(1, 3000)"
+
+
+@pytest.mark.parametrize("statement", [LARGE, f"/* a /* b */ */ {LARGE}", f"TABLE t UNION ALL ({LARGE})"])
+async def test_rows_are_taken_as_they_come_and_no_more_of_them_than_an_answer_holds(call, statement):
+    with pytest.raises(AnswerTooLargeError):
+        await call({"statement": statement}, timeout_s=2.0)
+    assert (await call(ALL)).output == {"rows": [], "row_count": 0}
+
+
+async def test_a_statement_that_only_looks_as_if_it_returned_rows_happens_once(call):
+    spec = {"statement": "INSERT INTO t VALUES (:id, 'returning 100%')"}
+    assert (await call(spec, {"id": 1}, effect=Effect("k", "d"))).output == {"row_count": 1}
+    assert (await call({"statement": "UPDATE t SET v = v || :v RETURNING v"}, {"v": "!"})).output["rows"] == [
+        {"v": "returning 100%!"}
+    ]
+    assert (await call({"statement": "SELECT v FROM t WHERE v LIKE 're%'"})).output["row_count"] == 1
 
 
 async def connected(tmp_path, target, guard, *addresses, url=None):
