@@ -86,21 +86,25 @@ def streamed(
     if _SILENT.match(statement) and "returning" not in statement.lower():
         return None
     compiled = text(statement).compile(dialect=connection.dialect)
-    errors = connection.dialect.loaded_dbapi.Error
     with connection.begin_nested() as before, driver.cursor(row_factory=_named) as cursor:
         try:
             with closing(cursor.stream(str(compiled), compiled.construct_params(dict(parameters)))) as rows:
                 return read(rows)
-        except errors as error:
+        except connection.dialect.loaded_dbapi.Error as error:
             if "didn't produce a result" in str(error) and error.sqlstate is None:
                 before.rollback()
                 return None
-            lost = bool(driver.closed)
-            if lost:
-                connection.invalidate(error)
-            raise DBAPIError.instance(
-                statement, None, error, errors, connection_invalidated=lost, dialect=connection.dialect
-            ) from None
+            raise _as_of_execute(connection, driver, statement, error) from None
+
+
+def _as_of_execute(connection: Connection, driver: Any, statement: str, error: Exception) -> BaseException:  # noqa: ANN401 -- the driver's own
+    """A driver's error as `Connection.execute` would raise it; a connection that is lost is known to be."""
+    dialect, lost = connection.dialect, bool(driver.closed)
+    if lost:
+        connection.invalidate(error)
+    return DBAPIError.instance(
+        statement, None, error, dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=dialect
+    )
 
 
 def _named(cursor: Any) -> Callable[[Iterable[Any]], dict[str, Any]]:  # noqa: ANN401 -- the driver's own
