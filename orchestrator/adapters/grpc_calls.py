@@ -21,7 +21,7 @@ from mesh.resource import parent_of
 from mesh.status import RemoteError, remote_error
 from orchestrator.adapters.fetch_calls import grpc_request, http_output, http_request
 from orchestrator.adapters.tensors import from_raw, is_numeric, to_tensor
-from orchestrator.errors import CallDeferredError
+from orchestrator.errors import CallDeferredError, OutcomeUnknownError, is_unheard
 from orchestrator.runs import Run
 
 __all__ = ["GrpcCalls", "ModelInputs"]
@@ -38,6 +38,10 @@ _PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX
 """Why a callee is away for a moment; a system that integration cannot reach was asked often enough there."""
 _LASTING = frozenset({"STORAGE_FULL"})
 """What is exhausted and does not come back by itself."""
+_LOST = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN})
+"""How gRPC ends a call that may have reached its callee, who says nothing any more."""
+_ANSWERS = "integration.tiation.dev"
+"""The domain of what integration answers itself."""
 
 
 class ModelInputs:
@@ -70,11 +74,13 @@ class GrpcCalls:
         channels: to the other services.
         run: for whom.
         models: what is remembered of models.
+        tries_s: how long a callee that cannot be reached is asked again.
     """
 
-    def __init__(self, channels: Channels, run: Run, models: ModelInputs) -> None:
+    def __init__(self, channels: Channels, run: Run, models: ModelInputs, tries_s: float = _TRIES_S) -> None:
         self._channels = channels
         self._models = models
+        self._tries_s = tries_s
         asked = run.requester
         self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role, asked.uid)
 
@@ -165,7 +171,7 @@ class GrpcCalls:
             stub = self._channels.stub(connection_pb2_grpc.ConnectionServiceStub, "integration")
             return await stub.Invoke(request, metadata=metadata, timeout=_CALL_S)
 
-        return value_to_json((await self._persist("integration", ask)).output, "output")
+        return value_to_json((await self._persist("integration", ask, effect=True)).output, "output")
 
     async def _http(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = http_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
@@ -174,7 +180,8 @@ class GrpcCalls:
             stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
             return await stub.Fetch(request, metadata=metadata, timeout=_FETCH_S)
 
-        return http_output(arguments, request, await self._persist("integration", ask))
+        answer = await self._persist("integration", ask, effect=bool(request.effect_key))
+        return http_output(arguments, request, answer)
 
     async def _grpc(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = grpc_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
@@ -183,28 +190,33 @@ class GrpcCalls:
             stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
             return await stub.CallGrpc(request, metadata=metadata, timeout=_FETCH_S)
 
-        return value_to_json((await self._persist("integration", ask)).result, "result")
+        return value_to_json((await self._persist("integration", ask, effect=True)).result, "result")
 
-    async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- an answer
+    async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]], *, effect: bool = False) -> Any:  # noqa: ANN401 -- an answer
         """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again.
 
         Raises:
             CallDeferredError: the callee says when it takes calls again.
+            OutcomeUnknownError: it was asked for an effect and never said what came of that.
             RemoteError: what it answered otherwise.
         """
-        deadline = time.monotonic() + _TRIES_S
+        deadline = time.monotonic() + self._tries_s
         pause_s = _FIRST_PAUSE_S
+        in_doubt = False
         while True:
             try:
                 return await ask(self._channels.on_behalf(service, self._requester))
             except grpc.aio.AioRpcError as error:
                 remote = remote_error(error)
+                lost = effect and remote.domain != _ANSWERS and remote.code in _LOST
+                in_doubt = in_doubt or lost
                 limited = remote.code is Code.RESOURCE_EXHAUSTED and remote.reason not in _LASTING
                 if limited and remote.retry_after_s is not None:
-                    raise CallDeferredError(remote.message, remote.retry_after_s) from None
+                    raise CallDeferredError(remote.message, remote.retry_after_s, in_doubt=in_doubt) from None
                 away = error.code() is grpc.StatusCode.UNAVAILABLE and remote.reason in _PASSING
                 if not away or time.monotonic() + pause_s > deadline:
-                    raise remote from None
+                    unknown = lost or (in_doubt and is_unheard(remote))
+                    raise (OutcomeUnknownError(remote.message) if unknown else remote) from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
