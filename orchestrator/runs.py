@@ -107,11 +107,16 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A journalled event: its place in the run, counted from 1 without gaps, and when it was committed."""
+    """A journalled event: its place in the run, counted from 1 without gaps, and when it was committed.
+
+    Attributes:
+        size: bytes of JSON that it takes in the journal, besides its fixed parts.
+    """
 
     sequence: int
     time: datetime
     what: NewEvent
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

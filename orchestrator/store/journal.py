@@ -366,4 +366,4 @@ def _event(row: Row[Any]) -> Event:
         row.kind, row.step, row.occurrence, row.attempt, payload.result, payload.value, payload.problem,
         row.duration_ms, payload.scope,
     )  # fmt: skip
-    return Event(row.sequence, datetime.fromisoformat(row.time), what)
+    return Event(row.sequence, datetime.fromisoformat(row.time), what, len(row.payload.encode()))
