@@ -246,6 +246,7 @@ def _forked(source: Run, wanted: Fork, revision: str, begins: Source, prefix: li
         schedule="",
         scheduled_time=None,
         trace=trace_of_call(),
+        size=0,
     )
 
 

@@ -6,6 +6,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
     "AgentBusyError",
+    "AnswerTooLargeError",
     "ApprovalAnsweredError",
     "ApprovalExpiredError",
     "ApprovalWithdrawnError",
@@ -100,6 +101,13 @@ class InputTooLargeError(OrchestratorError):
 
     code = Code.INVALID_ARGUMENT
     reason = "INPUT_TOO_LARGE"
+
+
+class AnswerTooLargeError(OrchestratorError):
+    """A callee answered more than a step can take."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESULT_TOO_LARGE"
 
 
 class AgentBusyError(OrchestratorError):
