@@ -20,6 +20,8 @@ from orchestrator.steps.walk import Walk, bounded, effect_key
 __all__ = ["call"]
 
 _SHORTEST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 86_400.0
+"""However long a callee wants to be left alone, it is asked again after a day."""
 _WITHOUT_EFFECT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -42,7 +44,7 @@ async def call(walk: Walk, step: Call, value: Any, scope: Scope, key: StepKey) -
             made = await (asking if effect else _interruptible(walk, asking, scope))
         except CallDeferredError as deferred:  # the callee has said when it takes calls again
             in_doubt = in_doubt or deferred.in_doubt
-            wait_s = max(deferred.wait_s, _SHORTEST_WAIT_S)
+            wait_s = min(max(deferred.wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
             await pause(walk, walk.waits.clock() + timedelta(seconds=wait_s), scope)
         except TiationError as error:
             told = OutcomeUnknownError(error.message) if in_doubt and is_unheard(error) else error
