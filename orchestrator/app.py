@@ -52,7 +52,7 @@ async def build(mesh: Mesh) -> Service:
     executor = Executor(
         mesh.database,
         runs,
-        agents.flow_of,
+        agents.flow_of_run,
         lambda run: GrpcCalls(mesh.channels, run, models),
         mesh.sandbox,
         notices,

@@ -24,6 +24,7 @@ __all__ = [
     "OutcomeUnknownError",
     "QueueFullError",
     "RevisionIncompatibleError",
+    "RevisionReplacedError",
     "RunNotRedrivableError",
     "ScheduleForbiddenError",
     "ShuttingDownError",
@@ -236,6 +237,13 @@ class RevisionIncompatibleError(OrchestratorError):
 
     code = Code.FAILED_PRECONDITION
     reason = "REVISION_INCOMPATIBLE"
+
+
+class RevisionReplacedError(OrchestratorError):
+    """A run's revision went with its agent, and what has its name now is another agent's."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "REVISION_REPLACED"
 
 
 class RunNotRedrivableError(OrchestratorError):

@@ -77,7 +77,7 @@ class Executor:
     Args:
         database: the service's own database.
         rows: its statements.
-        flow_of: the flow of a revision, by its name.
+        flow_of: the flow of the revision that a run is pinned to.
         calls_for: the services as a requester reaches them.
         sandbox: evaluates expressions.
         notices: told of every write.
@@ -89,7 +89,7 @@ class Executor:
         self,
         database: Database,
         rows: RunRows,
-        flow_of: Callable[[str], Awaitable[Flow]],
+        flow_of: Callable[[Run], Awaitable[Flow]],
         calls_for: CallsFor,
         sandbox: SandboxPool,
         notices: Notices,
@@ -283,7 +283,7 @@ class Executor:
         journal.cancel_requested = journal.cancel_requested or work.cancelled
         try:
             journal.check_size()
-            flow = await self._flow(run.revision)
+            flow = await self._flow(run)
             budget = self._limits.step_budget
             interpreter = Interpreter(flow, run, journal, self._calls_for(run), self._sandbox, budget, trail=trail)
             work.interpreter = interpreter
@@ -323,9 +323,9 @@ class Executor:
                 break
         return events
 
-    async def _flow(self, revision: str) -> Flow:
+    async def _flow(self, run: Run) -> Flow:
         try:
-            return await self._flow_of(revision)
+            return await self._flow_of(run)
         except DatabaseUnavailableError:
             raise
         except TiationError as error:

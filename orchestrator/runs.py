@@ -152,6 +152,7 @@ class Run:
         schedule: the schedule that made it; empty for all others.
         scheduled_time: the time for which it did.
         trace: the trace that it belongs to and the span above it, see `orchestrator.traces`; empty for none.
+        revision_uid: which revision of that name; empty for runs that were made before this was noted.
         size: bytes of JSON of its input and output where it was read; 0 for one that was just made.
     """
 
@@ -177,6 +178,7 @@ class Run:
     schedule: str = ""
     scheduled_time: datetime | None = None
     trace: str = ""
+    revision_uid: str = ""
     size: int = field(default=0, compare=False)
 
 

@@ -17,7 +17,7 @@ from tiation.orchestrator.v1 import run_pb2_grpc
 
 from mesh.call import Context
 from mesh.catalogue import NotFoundError
-from mesh.db import Database, Transaction
+from mesh.db import Database
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
 from mesh.json_value import json_to_value, value_to_json
@@ -30,7 +30,6 @@ from orchestrator.conversion import bytes_of, converted
 from orchestrator.errors import InputTooLargeError, ShuttingDownError
 from orchestrator.executor import Executor
 from orchestrator.filter import parse_filter, parse_order
-from orchestrator.lineage import redrive
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
@@ -133,13 +132,9 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         """A run that has failed, waiting to be gone on with."""
         principal, now = current_caller().subject, datetime.now(UTC)
 
-        def work(transaction: Transaction) -> Run:
-            run = self._rows.get(transaction, request.name)
-            if run is None:
-                raise NotFoundError(request.name)
-            return redrive(transaction, self._rows, run, principal, now)
-
-        redriven = await self._database.write(work)
+        redriven = await self._database.write(
+            lambda transaction: self._admission.redrive(transaction, request.name, principal, now)
+        )
         self._executor.wake()
         self._notices.tell(request.name)
         return await shown(redriven)

@@ -60,6 +60,7 @@ _runs = table(
             "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
             "epoch", "lease_expires", "request_id", "request_digest", "wake_time", "priority", "rank", "attempt",
             "crashes", "crashed_steps", "source_run", "source_sequence", "schedule", "scheduled_time", "trace",
+            "revision_uid",
         )
     ),
 )  # fmt: skip
@@ -148,6 +149,7 @@ class JournalStore(AsideRows, ApprovalRows):
             "schedule": run.schedule or None,
             "scheduled_time": run.scheduled_time.isoformat() if run.scheduled_time else None,
             "trace": run.trace or None,
+            "revision_uid": run.revision_uid or None,
         }
         connection.execute(_INSERT_RUN, values)
 
@@ -379,6 +381,7 @@ def _run(row: Row[Any]) -> Run:
         schedule=row.schedule or "",
         scheduled_time=_moment(row.scheduled_time),
         trace=row.trace or "",
+        revision_uid=row.revision_uid or "",
         size=len(row.input) + len(row.output or ""),
     )
 
