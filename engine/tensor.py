@@ -68,6 +68,8 @@ _TYPED_FIELDS: Mapping[str, str] = {
 }
 
 _MAX_RANK = 16
+_MAX_EMPTY = 2**20
+"""What the axes of a tensor without elements may come to: one that holds something is bounded by its own bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,13 @@ def _count(name: str, shape: Sequence[int]) -> int:
         if length < 0:
             raise TensorError(name, f"axis {axis} of its shape is {length}; a length is never negative")
     count = math.prod(shape)
-    if max(shape, default=0) >= 2**31 or count >= 2**40:
+    span = math.prod(max(1, length) for length in shape)
+    if max(shape, default=0) >= 2**31 or span >= 2**40:
         raise TensorError(name, f"shape {list(shape)} is too large")
+    if count == 0 and span > _MAX_EMPTY:
+        raise TensorError(
+            name, f"shape {list(shape)} has no elements; its other axes may come to {_MAX_EMPTY}, and come to {span}"
+        )
     return count
 
 

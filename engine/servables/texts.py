@@ -28,6 +28,8 @@ _TEXT = TensorSpec("text", "BYTES", (-1,))
 _TOKENS = (TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("attention_mask", "INT64", (-1, -1)))
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _MAX_TEXT_BYTES = 64 * 1024
+_MAX_TEXTS = 1024
+"""Texts, or rows of tokens, of one request; the contract of `Embed` and `Classify` has the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,7 @@ class Embedder:
             return Inference({"embedding": vectors}, len(vectors), read)
         check_tensors(_TOKENS, tensors)
         tokens = _Tokens(tensors["input_ids"], tensors["attention_mask"])
-        if tokens.ids.shape != tokens.mask.shape or tokens.ids.shape[1] > self._manifest.max_tokens:
-            raise TensorError("input_ids", f"must have the mask's shape and at most {self._manifest.max_tokens} tokens")
+        self._check(tokens)
         vectors = await self._submit(tokens)
         return Inference({"embedding": vectors}, len(vectors), int(tokens.mask.sum()))
 
@@ -109,6 +110,20 @@ class Embedder:
         self._batcher.close()
         self._session.close()
         release_memory()
+
+    def _check(self, tokens: _Tokens) -> None:
+        """See that token ids and mask, int64 (n, s), go together and are what the model reads.
+
+        Raises:
+            TensorError: naming the one that is wrong.
+        """
+        rows, length = tokens.ids.shape
+        if tokens.mask.shape != (rows, length) or not 1 <= length <= self._manifest.max_tokens:
+            raise TensorError(
+                "input_ids", f"must have the mask's shape and from 1 to {self._manifest.max_tokens} tokens a row"
+            )
+        if rows > _MAX_TEXTS:
+            raise TensorError("input_ids", f"holds {rows} rows; at most {_MAX_TEXTS} are taken at once")
 
     async def _submit(self, tokens: _Tokens) -> NDArray[np.float32]:
         """Compute, in pieces of at most a batch; requests of like length share one."""

@@ -67,6 +67,8 @@ async def test_no_texts_are_no_embeddings_and_many_are_cut_into_batches(embedder
         {"input_ids": np.ones((1, 4), np.int64)},
         {"input_ids": np.ones((1, 4), np.int64), "attention_mask": np.ones((1, 5), np.int64)},
         {"input_ids": np.ones((1, 999), np.int64), "attention_mask": np.ones((1, 999), np.int64)},
+        {"input_ids": np.ones((9, 0), np.int64), "attention_mask": np.ones((9, 0), np.int64)},
+        {"input_ids": np.ones((1025, 2), np.int64), "attention_mask": np.ones((1025, 2), np.int64)},
     ],
 )
 async def test_wrong_inputs_are_refused_by_name(embedder, tensors):
