@@ -115,7 +115,7 @@ def call_in_progress() -> Call | None:
 
 
 def note_usage(unit: str, amount: int) -> None:
-    """Add to what the current call has used up: `tokens_in`, `tokens_out`, `rows`."""
+    """Add to what the current call has used up: `tokens_in`, `tokens_out`, `rows`; nothing is ever taken from it."""
     call = current_call.get()
     if call is not None:
-        call.usage[unit] = call.usage.get(unit, 0) + amount
+        call.usage[unit] = call.usage.get(unit, 0) + max(0, amount)

@@ -34,10 +34,15 @@ _MAX_TEXTS = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Token ids and mask, int64 (n, s)."""
+    """Token ids and mask, int64 (n, s); the mask holds 1 for a token and 0 for what is none."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return int(np.count_nonzero(self.mask))
 
 
 class Embedder:
@@ -84,7 +89,7 @@ class Embedder:
         tokens = _Tokens(tensors["input_ids"], tensors["attention_mask"])
         self._check(tokens)
         vectors = await self._submit(tokens)
-        return Inference({"embedding": vectors}, len(vectors), int(tokens.mask.sum()))
+        return Inference({"embedding": vectors}, len(vectors), tokens.count)
 
     async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
         """Never: it makes vectors."""
@@ -98,7 +103,7 @@ class Embedder:
             tokens = await asyncio.to_thread(self._tokens, texts)
         else:
             tokens = self._tokens(texts)
-        return await self._submit(tokens), int(tokens.mask.sum())
+        return await self._submit(tokens), tokens.count
 
     @property
     def waiting(self) -> int:
@@ -124,6 +129,8 @@ class Embedder:
             )
         if rows > _MAX_TEXTS:
             raise TensorError("input_ids", f"holds {rows} rows; at most {_MAX_TEXTS} are taken at once")
+        if tokens.mask.min(initial=0) < 0 or tokens.mask.max(initial=0) > 1:
+            raise TensorError("attention_mask", "holds a value that is neither 0 nor 1")
 
     async def _submit(self, tokens: _Tokens) -> NDArray[np.float32]:
         """Compute, in pieces of at most a batch; requests of like length share one."""

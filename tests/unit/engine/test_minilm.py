@@ -76,6 +76,15 @@ async def test_wrong_inputs_are_refused_by_name(embedder, tensors):
         await embedder.infer(tensors)
 
 
+@pytest.mark.parametrize("value", [2, -999_999_999, 2**62])
+async def test_a_mask_holds_ones_and_zeros_and_its_ones_are_what_is_counted(embedder, value: int):
+    ids, mask = np.full((2, 4), 101, np.int64), np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int64)
+    assert (await embedder.infer({"input_ids": ids, "attention_mask": mask})).tokens == 5
+    mask[1, 3] = value
+    with pytest.raises(TensorError, match="neither 0 nor 1"):
+        await embedder.infer({"input_ids": ids, "attention_mask": mask})
+
+
 async def test_the_examples_head_routes_clear_messages_and_doubts_the_others(embedder):
     manifest = parse_manifest((EXAMPLE / "support-intents" / "model.yaml").read_bytes(), model="support-intents")
     head = await Classifier.build(manifest, lambda: embedder)
