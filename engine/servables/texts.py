@@ -17,6 +17,7 @@ from engine.errors import BackboneError, ElementError, ModelFileError, NoLabelsE
 from engine.folders import graph_file
 from engine.head import Head
 from engine.manifest import ClassificationManifest, EmbeddingManifest
+from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.graph import parted
 from engine.sessions import SessionSettings, open_session, release_memory
@@ -98,7 +99,7 @@ class Embedder:
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Vectors of texts, float32 (n, d), and how many tokens were read."""
         if not texts:
-            return np.zeros((0, self.outputs[0].shape[1]), np.float32), 0
+            return self._none(), 0
         if len(texts) > 8:  # a few are done sooner than a thread is woken
             tokens = await asyncio.to_thread(self._tokens, texts)
         else:
@@ -137,21 +138,19 @@ class Embedder:
         length = tokens.ids.shape[1]
         key = next((bucket for bucket in _BUCKETS if length <= bucket), length)
         size = self._limits.max_rows
+        if not len(tokens.ids):
+            return self._none()
+        if len(tokens.ids) <= size:
+            return await self._batcher.submit(tokens, rows=len(tokens.ids), key=key)
         pieces = [
-            self._batcher.submit(
-                _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]),
-                rows=min(size, len(tokens.ids) - at),
-                key=key,
-            )
-            for at in range(0, len(tokens.ids), size)
+            _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]) for at in range(0, len(tokens.ids), size)
         ]
-        if len(pieces) == 1:
-            return await pieces[0]
-        return (
-            np.concatenate(await asyncio.gather(*pieces))
-            if pieces
-            else np.zeros((0, self.outputs[0].shape[1]), np.float32)
-        )
+        vectors = await in_turn(pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key))
+        return np.concatenate(vectors)
+
+    def _none(self) -> NDArray[np.float32]:
+        """The vectors of no texts, float32 (0, d)."""
+        return np.zeros((0, self.outputs[0].shape[1]), np.float32)
 
     def _tokens(self, texts: Sequence[str]) -> _Tokens:
         encoded = self._tokenizer.encode_batch(list(texts))
@@ -254,8 +253,11 @@ def _texts(values: Tensor) -> list[str]:
     """The texts of an input.
 
     Raises:
+        TensorError: there are too many.
         ElementError: one is not UTF-8, or far longer than any model reads.
     """
+    if len(values) > _MAX_TEXTS:
+        raise TensorError("text", f"holds {len(values)} texts; at most {_MAX_TEXTS} are taken at once")
     texts = []
     for at, value in enumerate(values):
         if len(value) > _MAX_TEXT_BYTES:
