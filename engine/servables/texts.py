@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from engine.aside import aside
 from engine.batcher import Batcher, BatchObserver
 from engine.errors import BackboneError, ElementError, ModelFileError, NoLabelsError, TensorError
 from engine.folders import graph_file
@@ -29,6 +29,8 @@ _TEXT = TensorSpec("text", "BYTES", (-1,))
 _TOKENS = (TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("attention_mask", "INT64", (-1, -1)))
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _MAX_TEXT_BYTES = 64 * 1024
+_TEXT_COSTS = 32
+"""To make tokens of a text takes as long as of so many characters, and of its own."""
 _MAX_TEXTS = 1024
 """Texts, or rows of tokens, of one request; the contract of `Embed` and `Classify` has the same number."""
 
@@ -100,10 +102,7 @@ class Embedder:
         """Vectors of texts, float32 (n, d), and how many tokens were read."""
         if not texts:
             return self._none(), 0
-        if len(texts) > 8:  # a few are done sooner than a thread is woken
-            tokens = await asyncio.to_thread(self._tokens, texts)
-        else:
-            tokens = self._tokens(texts)
+        tokens = await aside(sum(_TEXT_COSTS + len(text) for text in texts), self._tokens, texts)
         return await self._submit(tokens), tokens.count
 
     @property
