@@ -23,7 +23,7 @@ from engine.tensor import (
     encode_raw,
     typed_field,
 )
-from mesh.call import Context
+from mesh.call import Context, note_resource
 from mesh.errors import TiationError
 from mesh.identity import SYSTEM_TENANT, current_caller
 
@@ -131,7 +131,9 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     async def _found(self, name: str, version: str) -> Loaded:
-        return await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
+        loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
+        note_resource(loaded.name)
+        return loaded
 
 
 def _asked(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:

@@ -15,7 +15,7 @@ from engine.errors import NoLabelsError, WrongItemsError
 from engine.repository import Loaded, Repository
 from engine.servables import Classified, Embedder
 from engine.servicers.usage import note_predicted
-from mesh.call import Context
+from mesh.call import Context, note_resource
 from mesh.identity import current_caller
 
 __all__ = ["PredictionServicer"]
@@ -56,7 +56,9 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         return await aside(size, _answer, found, loaded.version, request.top_k)
 
     async def _found(self, name: str, version: int) -> Loaded:
-        return await self._repository.found(current_caller().tenant, name, str(version or ""))
+        loaded = await self._repository.found(current_caller().tenant, name, str(version or ""))
+        note_resource(loaded.name)
+        return loaded
 
 
 def _vectors(vectors: NDArray[np.float32], version: int) -> pb.EmbedResponse:
