@@ -95,7 +95,8 @@ class Graph:
         pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
         if len(pieces) == 1 and (not fixed or len(rows) == fixed):
             return await self.run({spec.name: rows})
-        answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}))
+        with self._batcher.begun():
+            answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}))
         return {
             name: np.concatenate([answer[name][: len(piece)] for answer, piece in zip(answers, pieces, strict=True)])
             for name in answers[0]

@@ -144,7 +144,8 @@ class Embedder:
         pieces = [
             _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]) for at in range(0, len(tokens.ids), size)
         ]
-        vectors = await in_turn(pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key))
+        with self._batcher.begun():
+            vectors = await in_turn(pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key))
         return np.concatenate(vectors)
 
     def _none(self) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from engine.batcher import Batcher
-from engine.errors import InputRefusedError, TensorError
+from engine.errors import InputRefusedError, ModelNotReadyError, TensorError
 from engine.manifest import parse_manifest
 from engine.pieces import in_turn
 from engine.servables import BatchLimits, Classifier, Embedder
@@ -48,10 +48,14 @@ def counted():
 @pytest.fixture(scope="module")
 def embedder(counted):
     """An encoder of two rows a run, whose queue has room for 64."""
-    manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(2, 64), counted)
+    made = opened_encoder(counted)
     yield made
     made.close()
+
+
+def opened_encoder(counted: Counted) -> Embedder:
+    manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
+    return Embedder(MODEL, manifest, SessionSettings(), BatchLimits(2, 64), counted)
 
 
 def texts(number: int) -> dict[str, np.ndarray]:
@@ -112,6 +116,39 @@ async def test_another_callers_request_is_next_but_one():
     made.close()
     assert order.index("small") <= 2
     assert len(order) == 31
+
+
+async def test_a_large_request_that_is_begun_is_answered_before_the_model_closes():
+    def run(items):
+        entered.set()
+        go_on.wait(10)
+        return items
+
+    entered, go_on = threading.Event(), threading.Event()
+    made = Batcher(run, name="test", max_rows=4, max_waiting=8)
+
+    async def large() -> list[int]:
+        with made.begun():
+            return await in_turn(range(10), lambda piece: made.submit(piece, rows=4))
+
+    asked = asyncio.create_task(large())
+    await asyncio.to_thread(entered.wait, 5)
+    closing = asyncio.create_task(asyncio.to_thread(made.close))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    assert await asked == list(range(10))
+    await closing
+    for late in (made.submit(1, rows=1), large()):
+        with pytest.raises(ModelNotReadyError):
+            await late
+
+
+async def test_an_encoder_closes_after_the_texts_that_it_was_given():
+    made = opened_encoder(Counted())
+    asked = asyncio.create_task(made.infer(texts(60)))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(made.close)
+    assert (await asked).rows == 60
 
 
 async def test_many_texts_go_through_a_short_queue(embedder):
