@@ -9,17 +9,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["in_turn"]
+__all__ = ["AT_ONCE", "in_turn"]
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-_AT_ONCE = 2
+AT_ONCE = 2
 """One that runs and one that is ready when the run ends: the model is never idle, and whoever comes is next but one."""
 
 
-async def in_turn(pieces: Sequence[Piece], work: Callable[[Piece], Awaitable[Result]]) -> list[Result]:
+async def in_turn(
+    pieces: Sequence[Piece], work: Callable[[Piece], Awaitable[Result]], *, at_once: int = AT_ONCE
+) -> list[Result]:
     """The results of all pieces, in order.
+
+    Args:
+        pieces: what there is to do.
+        work: does one.
+        at_once: how many are under way together.
 
     Raises:
         Exception: what the first piece to fail raised; the others under way are cancelled, and no more are begun.
@@ -33,7 +40,7 @@ async def in_turn(pieces: Sequence[Piece], work: Callable[[Piece], Awaitable[Res
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(pieces))):
+            for _ in range(min(at_once, len(pieces))):
                 group.create_task(go_on())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
