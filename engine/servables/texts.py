@@ -154,7 +154,7 @@ class Embedder:
 
     def _tokens(self, texts: Sequence[str]) -> _Tokens:
         encoded = self._tokenizer.encode_batch(list(texts))
-        width = max(len(each.ids) for each in encoded)
+        width = max(1, *(len(each.ids) for each in encoded))  # a tokenizer may make nothing of a text
         ids = np.zeros((len(encoded), width), np.int64)
         mask = np.zeros((len(encoded), width), np.int64)
         for row, each in enumerate(encoded):

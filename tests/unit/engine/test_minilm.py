@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
@@ -83,6 +84,16 @@ async def test_a_mask_holds_ones_and_zeros_and_its_ones_are_what_is_counted(embe
     mask[1, 3] = value
     with pytest.raises(TensorError, match="neither 0 nor 1"):
         await embedder.infer({"input_ids": ids, "attention_mask": mask})
+
+
+async def test_a_text_of_which_nothing_is_left_has_a_vector_too():
+    manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
+    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made._tokenizer.post_processor = TemplateProcessing("$A", "$A $B", [])  # no special tokens around it
+    answer = await made.infer(texts([""]))
+    made.close()
+    assert answer.tokens == 0
+    assert np.isfinite(answer.outputs["embedding"]).all()
 
 
 async def test_the_examples_head_routes_clear_messages_and_doubts_the_others(embedder):
