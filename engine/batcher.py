@@ -10,8 +10,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -90,6 +90,7 @@ class Batcher(Generic[Item, Result]):
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._begun = 0
         self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
         self._thread.start()
 
@@ -114,8 +115,7 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Item, Result] = _Waiting(item, rows, key, time.perf_counter(), loop, loop.create_future())
         with self._changed:
-            if self._closed:
-                raise ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
+            self._refuse_late()
             if len(self._queue) >= self._max_waiting:
                 raise QueueFullError(
                     f"{self._max_waiting} requests wait for the model already; try again later", retry_after_s=1.0
@@ -128,8 +128,29 @@ class Batcher(Generic[Item, Result]):
             if self._observer is not None and waiting.ran is not None:
                 self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
 
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A request that comes in pieces, up to the end of the block: closing waits for it, and takes them in.
+
+        Raises:
+            ModelNotReadyError: the batcher is closed.
+        """
+        with self._changed:
+            self._refuse_late()
+            self._begun += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._begun -= 1
+                self._changed.notify()
+
+    def _refuse_late(self) -> None:
+        if self._closed and not self._begun:
+            raise ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
+
     def close(self) -> None:
-        """Finish what waits, then end the thread. Blocks until then."""
+        """Finish what waits and what is begun, then end the thread. Blocks until then."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -178,7 +199,7 @@ class Batcher(Generic[Item, Result]):
                 self._drop_cancelled()
                 if self._queue:
                     break
-                if self._closed:
+                if self._closed and not self._begun:
                     return []
                 self._changed.wait()
             first = self._queue.popleft()
