@@ -31,7 +31,7 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
-    sessions = SessionSettings(settings.device, settings.intra_op_threads)
+    sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s)
     await asyncio.to_thread(check_device, sessions)
     catalogue = Catalogue(mesh.database, EntryStore())
     repository = SharedRepository(

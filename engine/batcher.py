@@ -19,6 +19,9 @@ from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError,
 
 __all__ = ["BatchObserver", "Batcher", "Ran"]
 
+_CLOSE_S = 10.0
+"""How long what waits may take once the batcher is closed."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -115,7 +118,7 @@ class Batcher(Generic[Item, Result]):
         waiting: _Waiting[Item, Result] = _Waiting(item, rows, key, time.perf_counter(), loop, loop.create_future())
         with self._changed:
             if self._closed:
-                raise ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
+                raise _closing()
             if len(self._queue) >= self._max_waiting:
                 raise QueueFullError(
                     f"{self._max_waiting} requests wait for the model already; try again later", retry_after_s=1.0
@@ -129,11 +132,18 @@ class Batcher(Generic[Item, Result]):
                 self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
 
     def close(self) -> None:
-        """Finish what waits, then end the thread. Blocks until then."""
+        """Finish what waits, then end the thread. Blocks until then, but for some seconds only.
+
+        What still waits then is refused; a run that is still under way is left to whoever can end it.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
+        if self._thread.is_alive():
+            with self._changed:
+                left, self._queue = self._queue, deque()
+            _settle(left, (), _closing())
 
     def _serve(self) -> None:
         while batch := self._next():
@@ -161,6 +171,8 @@ class Batcher(Generic[Item, Result]):
     def _one_by_one(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Run the members of a failed batch alone, so that one cannot fail the others."""
         for waiting in batch:
+            if waiting.future.cancelled():
+                continue
             results: Sequence[Result] = ()
             error: Exception | None = None
             try:
@@ -198,6 +210,10 @@ class Batcher(Generic[Item, Result]):
         """Forget requests whose callers went away."""
         if any(waiting.future.cancelled() for waiting in self._queue):
             self._queue = deque(waiting for waiting in self._queue if not waiting.future.cancelled())
+
+
+def _closing() -> EngineError:
+    return ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
 
 
 def _settle(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:

@@ -223,7 +223,7 @@ class QueueFullError(EngineError):
 
 
 class InferenceTimeoutError(EngineError):
-    """The answer did not come within the caller's timeout."""
+    """A run of the model took longer than one may take."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "INFERENCE_TIMEOUT"

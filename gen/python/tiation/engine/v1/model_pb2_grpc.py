@@ -145,7 +145,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModelVersion(self, request, context):
-        """Stops a version from serving, after the requests under way, and gives its memory back.
+        """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+        memory back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class ModelServiceStub:
     LoadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelVersionRequest, _model_pb2.ModelVersion]
     """Loads a version and lets it serve. Requests under way finish on the version before."""
     UnloadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.UnloadModelVersionRequest, _model_pb2.ModelVersion]
-    """Stops a version from serving, after the requests under way, and gives its memory back."""
+    """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+    memory back.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps a tenant's models and their versions."""
@@ -113,6 +115,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.UnloadModelVersionRequest,
         context: _aio.ServicerContext[_model_pb2.UnloadModelVersionRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
-        """Stops a version from serving, after the requests under way, and gives its memory back."""
+        """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+        memory back.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _aio.Server) -> None: ...
