@@ -11,6 +11,7 @@ from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_
 
 from engine.decisions import Decisions
 from engine.metrics import EngineMetrics
+from engine.opening import Opener
 from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
@@ -34,18 +35,17 @@ async def build(mesh: Mesh) -> Service:
     sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s)
     await asyncio.to_thread(check_device, sessions)
     catalogue = Catalogue(mesh.database, EntryStore())
+    images = ImagePool(
+        max_pixels=settings.max_image_pixels,
+        max_bytes=settings.max_image_bytes,
+        size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
+    )
+    limits = BatchLimits(settings.max_batch, settings.max_queue)
     repository = SharedRepository(
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
-        EngineMetrics(mesh.registry, spans),
-        sessions,
-        BatchLimits(settings.max_batch, settings.max_queue),
-        ImagePool(
-            max_pixels=settings.max_image_pixels,
-            max_bytes=settings.max_image_bytes,
-            size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
-        ),
+        Opener(EngineMetrics(mesh.registry, spans), sessions, limits, images),
         Sharing(mesh.database, mesh.process),
     )
     follower = Follower(mesh.database, repository.catch_up)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from engine.completion import to_the_end
 from engine.errors import (
-    BackboneError,
     BackboneInUseError,
     EngineError,
     ModelNotFoundError,
@@ -27,19 +27,9 @@ from engine.errors import (
     VersionNotFoundError,
 )
 from engine.folders import files_in, move_into_place, sweep
-from engine.manifest import (
-    MANIFEST_FILE,
-    ClassificationManifest,
-    EmbeddingManifest,
-    ImageClassificationManifest,
-    Manifest,
-    OnnxManifest,
-    parse_manifest,
-)
-from engine.metrics import EngineMetrics, ModelFigures
+from engine.manifest import MANIFEST_FILE, ClassificationManifest
 from engine.models import File, Model, ModelVersion, description, loading_order, version_name
-from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
-from engine.sessions import SessionSettings
+from engine.opening import Loaded, Opener
 from engine.sharing import Sharing
 from mesh.catalogue import Catalogue, NotFoundError
 from mesh.entries import Body, Creation, Entry
@@ -47,23 +37,10 @@ from mesh.identity import SYSTEM_TENANT
 from mesh.pagination import Page
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
-from mesh.sandbox import ImagePool
 
 __all__ = ["Loaded", "Repository"]
 
 _SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A version in memory."""
-
-    name: str
-    model: str
-    version: int
-    servable: Servable
-    manifest: Manifest
-    figures: ModelFigures
 
 
 class Repository:
@@ -73,10 +50,7 @@ class Repository:
         folder: where versions are, below a folder a tenant and a model.
         system: where the models that ship with the platform are; they are read only.
         catalogue: keeps what is known of them.
-        metrics: counts.
-        session: how sessions are opened.
-        limits: how much a model takes on.
-        images: decodes images.
+        opener: makes models of their files.
         sharing: how the folder is shared with other engines.
     """
 
@@ -85,20 +59,14 @@ class Repository:
         folder: Path,
         system: Path | None,
         catalogue: Catalogue,
-        metrics: EngineMetrics,
-        session: SessionSettings,
-        limits: BatchLimits,
-        images: ImagePool,
+        opener: Opener,
         sharing: Sharing,
     ) -> None:
         self.folder = folder
         self.sharing = sharing
         self._system = system
         self._catalogue = catalogue
-        self._metrics = metrics
-        self._session = session
-        self._limits = limits
-        self._images = images
+        self._opener = opener
         self._loaded: dict[str, Loaded] = {}
         self._uids: dict[str, str] = {}
         self._serving: dict[str, int] = {}
@@ -126,7 +94,7 @@ class Repository:
         for loaded in list(self._loaded.values()):
             await asyncio.to_thread(loaded.servable.close)
         self._loaded.clear()
-        await self._images.close()
+        await self._opener.close()
 
     def find(self, tenant: str, name: str, version: str) -> Loaded:
         """A version in memory.
@@ -199,20 +167,7 @@ class Repository:
             if current is not None and await self._known(ModelVersion, name) is not None:
                 raise VersionExistsError(f"{name} exists already; push another version", resource=name)
             loaded = await self._open(name, staged)
-            target = self._place(name)
-            await asyncio.to_thread(move_into_place, staged, target)
-            body = description(loaded.manifest, loaded.servable, files, wanted=load)
-            try:
-                entry = await self._record(model, number, current, body, labels)
-            except BaseException:  # cancelled or failed, no files stay without a row
-                await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
-                await asyncio.to_thread(loaded.servable.close)
-                raise
-            if load:
-                self._enter(loaded, entry.uid)
-            else:
-                await asyncio.to_thread(loaded.servable.close)
-            return entry
+            return await to_the_end(self._take_in(loaded, staged, current, files, labels, load=load))
 
     async def load(self, name: str) -> Entry[ModelVersion]:
         """Bring a version into memory; one that is there already stays."""
@@ -252,6 +207,32 @@ class Repository:
                 await self._catalogue.delete(ModelVersion, entry.name, "")
             await asyncio.to_thread(shutil.rmtree, self._place(f"{name}/versions/0").parent, ignore_errors=True)
 
+    async def _take_in(
+        self,
+        loaded: Loaded,
+        staged: Path,
+        current: Entry[Model] | None,
+        files: Sequence[File],
+        labels: dict[str, str],
+        *,
+        load: bool,
+    ) -> Entry[ModelVersion]:
+        """Keep what was opened; where that fails neither files nor memory stay taken."""
+        target = self._place(loaded.name)
+        body = description(loaded.manifest, loaded.servable, files, wanted=load)
+        try:
+            await asyncio.to_thread(move_into_place, staged, target)
+            entry = await self._record(loaded.model, loaded.version, current, body, labels)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+            await asyncio.to_thread(loaded.servable.close)
+            raise
+        if load:
+            self._enter(loaded, entry.uid)
+        else:
+            await asyncio.to_thread(loaded.servable.close)
+        return entry
+
     async def _load(self, entry: Entry[ModelVersion]) -> None:
         self._loading.add(entry.name)
         try:
@@ -261,33 +242,7 @@ class Repository:
 
     async def _open(self, name: str, folder: Path) -> Loaded:
         """Make a version's servable from its files."""
-        model, number = name.rsplit("/versions/", 1)
-        data = await asyncio.to_thread((folder / MANIFEST_FILE).read_bytes)
-        manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
-        figures = self._metrics.of(model, int(number))
-        servable = await self._servable(manifest, folder, tenant_of(name), figures)
-        return Loaded(name, model, int(number), servable, manifest, figures)
-
-    async def _servable(self, manifest: Manifest, folder: Path, tenant: str, figures: ModelFigures) -> Servable:
-        match manifest:
-            case OnnxManifest():
-                return await asyncio.to_thread(OnnxModel, folder, manifest, self._session, self._limits, figures)
-            case EmbeddingManifest():
-                return await asyncio.to_thread(Embedder, folder, manifest, self._session, self._limits, figures)
-            case ImageClassificationManifest():
-                given = folder, manifest, self._session, self._limits, figures, self._images
-                return await asyncio.to_thread(ImageClassifier, *given)
-            case ClassificationManifest():
-
-                def backbone() -> Servable:
-                    try:
-                        return self.find(tenant, manifest.backbone, "").servable
-                    except (ModelNotFoundError, VersionNotFoundError):
-                        raise BackboneError(
-                            f"backbone: `{manifest.backbone}` is not loaded; load it first", backbone=manifest.backbone
-                        ) from None
-
-                return await Classifier.build(manifest, backbone)
+        return await self._opener.open(name, folder, self.find)
 
     def _enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer."""
