@@ -21,6 +21,8 @@ __all__ = ["BatchObserver", "Batcher", "Ran"]
 
 _CLOSE_S = 10.0
 """How long what waits may take once the batcher is closed."""
+_LOOK_S = 0.05
+"""How often it is looked then whether anybody still waits."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,6 +93,7 @@ class Batcher(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._observer = observer
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._running: list[_Waiting[Item, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
@@ -132,14 +135,17 @@ class Batcher(Generic[Item, Result]):
                 self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
 
     def close(self) -> None:
-        """Finish what waits, then end the thread. Blocks until then, but for some seconds only.
+        """Finish what somebody waits for, then end the thread. Blocks until then, but for some seconds only.
 
         What still waits then is refused; a run that is still under way is left to whoever can end it.
         """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(_CLOSE_S)
+        ends = time.monotonic() + _CLOSE_S
+        self._thread.join(_LOOK_S)
+        while self._thread.is_alive() and self._is_awaited() and time.monotonic() < ends:
+            self._thread.join(_LOOK_S)
         if self._thread.is_alive():
             with self._changed:
                 left, self._queue = self._queue, deque()
@@ -204,7 +210,13 @@ class Batcher(Generic[Item, Result]):
                 else:
                     kept.append(waiting)
             self._queue = kept
+            self._running = batch
             return batch
+
+    def _is_awaited(self) -> bool:
+        """Whether a caller is still there of the run under way, or of what waits."""
+        with self._changed:
+            return any(not waiting.future.done() for waiting in (*self._running, *self._queue))
 
     def _drop_cancelled(self) -> None:
         """Forget requests whose callers went away."""

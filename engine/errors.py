@@ -167,7 +167,7 @@ class VersionExistsError(EngineError):
 
 
 class VersionServingError(EngineError):
-    """The version is loaded and cannot be deleted."""
+    """The version serves and cannot be deleted before it is unloaded."""
 
     code = Code.FAILED_PRECONDITION
     reason = "MODEL_VERSION_SERVING"

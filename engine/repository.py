@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from engine.errors import (
     ReadOnlyModelError,
     VersionExistsError,
     VersionNotFoundError,
+    VersionServingError,
 )
 from engine.folders import files_in, move_into_place, sweep
 from engine.manifest import MANIFEST_FILE, ClassificationManifest
@@ -32,9 +33,9 @@ from engine.models import File, Model, ModelVersion, description, loading_order,
 from engine.opening import Loaded, Opener
 from engine.sharing import Sharing
 from mesh.catalogue import Catalogue, NotFoundError
-from mesh.entries import Body, Creation, Entry
+from mesh.entries import Body, Creation, Entry, entry_etag
+from mesh.etag import check_etag
 from mesh.identity import SYSTEM_TENANT
-from mesh.pagination import Page
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
 
@@ -71,6 +72,7 @@ class Repository:
         self._uids: dict[str, str] = {}
         self._serving: dict[str, int] = {}
         self._loading: set[str] = set()
+        self._closing: dict[asyncio.Future[None], str] = {}
         self._changing = asyncio.Lock()
         self._started = False
         self._log = structlog.get_logger("engine.repository")
@@ -91,9 +93,9 @@ class Repository:
 
     async def stop(self) -> None:
         """Give all memory back."""
-        for loaded in list(self._loaded.values()):
-            await asyncio.to_thread(loaded.servable.close)
-        self._loaded.clear()
+        for name in list(self._loaded):
+            self._let_go(name)
+        await self._closed(set(self._closing.values()))
         await self._opener.close()
 
     def find(self, tenant: str, name: str, version: str) -> Loaded:
@@ -182,30 +184,58 @@ class Repository:
         async with self._changing, self.sharing.alone():
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
-            await self._release(name)
-            return await self._note(name, wanted=False)
+            loaded = self._loaded.get(name)
+            if loaded is not None and len(self.versions_of(loaded.model)) == 1:
+                self._refuse_backbone(loaded)
+            entry = await to_the_end(self._unload(name))
+        await self._closed([name])
+        return entry
 
     async def delete_version(self, name: str, etag: str) -> None:
-        """Delete one version."""
+        """Delete one version.
+
+        Raises:
+            VersionServingError: it is, or shall be, in memory.
+            StaleEtagError: it is no longer the one that the caller has read.
+        """
         async with self._changing, self.sharing.alone():
-            await self._catalogue.get(ModelVersion, name)
+            entry = await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
-            await self._release(name)
-            await self._catalogue.delete(ModelVersion, name, etag)
-            await asyncio.to_thread(shutil.rmtree, self._place(name), ignore_errors=True)
+            check_etag(etag, entry_etag(entry), name)
+            if entry.body.wanted and self.state(entry) in ("READY", "LOADING"):
+                raise VersionServingError(f"{name} serves; unload it first, then delete it", resource=name)
+            await to_the_end(self._delete(ModelVersion, name, etag, [name], self._place(name)))
+        await self._closed([name])
 
     async def delete_model(self, name: str, etag: str) -> None:
-        """Delete a model with all its versions."""
+        """Delete a model with all its versions, those in memory too.
+
+        Raises:
+            BackboneInUseError: another model stands on it.
+            StaleEtagError: it is no longer the one that the caller has read.
+        """
         async with self._changing, self.sharing.alone():
-            await self._catalogue.get(Model, name)
+            entry = await self._catalogue.get(Model, name)
             self._refuse_system(name)
-            versions = await self._catalogue.page(ModelVersion, name, Page(1000, None))
-            for entry in versions:
-                await self._release(entry.name)
-            await self._catalogue.delete(Model, name, etag)
-            for entry in versions:
-                await self._catalogue.delete(ModelVersion, entry.name, "")
-            await asyncio.to_thread(shutil.rmtree, self._place(f"{name}/versions/0").parent, ignore_errors=True)
+            check_etag(etag, entry_etag(entry), name)
+            loaded = [each for each in self._loaded.values() if each.model == name]
+            for each in loaded:
+                self._refuse_backbone(each)
+            names = [each.name for each in loaded]
+            await to_the_end(self._delete(Model, name, etag, names, self._place(f"{name}/versions/0").parent))
+        await self._closed(names)
+
+    async def _unload(self, name: str) -> Entry[ModelVersion]:
+        entry = await self._note(name, wanted=False)
+        self._let_go(name)
+        return entry
+
+    async def _delete(self, kind: type[Body], name: str, etag: str, loaded: Sequence[str], folder: Path) -> None:
+        """Delete an entry first: where that is refused, everything stays as it is."""
+        await self._catalogue.delete(kind, name, etag)
+        for each in loaded:
+            self._let_go(each)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _take_in(
         self,
@@ -251,25 +281,24 @@ class Repository:
         self._serving[loaded.model] = max(self.versions_of(loaded.model))
         loaded.figures.pending.set_function(lambda: loaded.servable.waiting)
 
-    async def _release(self, name: str) -> None:
-        """Take a version out of memory."""
-        loaded = self._loaded.get(name)
+    def _let_go(self, name: str) -> None:
+        """Let a version answer no more; its memory is given back beside everything else, see `_closed`."""
+        loaded = self._loaded.pop(name, None)
         if loaded is None:
             return
-        if len(self.versions_of(loaded.model)) == 1:
-            self._refuse_backbone(loaded)
-        await self._let_go(loaded)
-
-    async def _let_go(self, loaded: Loaded) -> None:
-        """Let a version answer no more."""
-        del self._loaded[loaded.name]
-        self._uids.pop(loaded.name, None)
+        self._uids.pop(name, None)
         rest = self.versions_of(loaded.model)
         if rest:
             self._serving[loaded.model] = max(rest)
         else:
             self._serving.pop(loaded.model, None)
-        await asyncio.to_thread(loaded.servable.close)
+        closing = asyncio.ensure_future(asyncio.to_thread(loaded.servable.close))
+        self._closing[closing] = name
+        closing.add_done_callback(self._closing.pop)
+
+    async def _closed(self, names: Container[str]) -> None:
+        """Wait until the memory of versions that were let go is given back; nobody else has to wait meanwhile."""
+        await to_the_end(asyncio.gather(*(closing for closing, name in self._closing.items() if name in names)))
 
     def _refuse_backbone(self, loaded: Loaded) -> None:
         """Refuse to take away what others stand on."""

@@ -47,10 +47,10 @@ class SharedRepository(Repository):
         """Come to what the rows say that shall be in memory; what fails is tried again when its row has changed."""
         async with self._changing:
             entries = {entry.name: entry for entry in await self._catalogue.every(ModelVersion)}
-            for name, loaded in list(self._loaded.items()):
+            for name in list(self._loaded):
                 entry = entries.get(name)
                 if entry is None or not entry.body.wanted or self._uids.get(name, entry.uid) != entry.uid:
-                    await self._let_go(loaded)
+                    self._let_go(name)
             for entry in sorted(entries.values(), key=loading_order):
                 if (
                     entry.body.wanted

@@ -196,3 +196,15 @@ async def test_of_a_failed_batch_nobody_is_run_again_whose_caller_has_gone():
     assert await stays == 4
     assert (together.batches, gate.batches) == ([[1, 2]], [[0], [2]])
     made.close()
+
+
+async def test_a_run_whose_caller_has_gone_is_not_waited_for_when_the_batcher_closes():
+    gate = Gate()
+    made = batcher(gate.run)
+    asked = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    asked.cancel()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.to_thread(made.close), 5)
+    assert gate.batches == []
+    gate.open.set()
