@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,9 @@ class Repository:
             await asyncio.to_thread(sweep, self.folder, self.sharing.uploads)
             await self._take_in_system_models()
         for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
-            if entry.body.wanted and entry.name not in self._loaded and self._place(entry.name).is_dir():
-                try:
-                    await self._load(entry)
-                except EngineError as error:
-                    self._log.warning("model not loaded", model=entry.name, error=error.message)
-                    await self._note(entry.name, failure=error.message)
+            ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not self._place(entry.name).is_dir()
+            if entry.body.wanted and entry.name not in self._loaded and not ships_no_more:
+                await self._try(entry)
         self._started = True
 
     async def stop(self) -> None:
@@ -274,12 +272,29 @@ class Repository:
         """Make a version's servable from its files."""
         return await self._opener.open(name, folder, self.find)
 
+    async def _try(self, entry: Entry[ModelVersion]) -> None:
+        """Load a version that shall be in memory; whatever keeps it from that is noted on it, and all others go on."""
+        failure = ""
+        try:
+            await self._load(entry)
+        except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
+            failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
+            self._log.warning(
+                "model not loaded", model=entry.name, error=failure, exc_info=not isinstance(error, EngineError)
+            )
+        known = entry.body.failure
+        # Engines that fail for different reasons would otherwise go on writing theirs over the other's for ever.
+        if failure != known and not (self._started and failure and known):
+            with suppress(NotFoundError):  # another engine has just deleted it
+                await self._note(entry.name, failure=failure)
+
     def _enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer."""
         self._loaded[loaded.name] = loaded
         self._uids[loaded.name] = uid
         self._serving[loaded.model] = max(self.versions_of(loaded.model))
-        loaded.figures.pending.set_function(lambda: loaded.servable.waiting)
+        servable = loaded.servable
+        loaded.figures.watch(lambda: servable.waiting)
 
     def _let_go(self, name: str) -> None:
         """Let a version answer no more; its memory is given back beside everything else, see `_closed`."""
@@ -287,6 +302,7 @@ class Repository:
         if loaded is None:
             return
         self._uids.pop(name, None)
+        loaded.figures.forget()
         rest = self.versions_of(loaded.model)
         if rest:
             self._serving[loaded.model] = max(rest)
@@ -341,8 +357,8 @@ class Repository:
                 continue
             try:
                 loaded = await self._open(version_name(model, number), folder)
-            except (EngineError, NotFoundError) as error:
-                self._log.warning("model not taken in", model=model, error=str(error))
+            except Exception as error:  # noqa: BLE001 -- as in `_try`
+                self._log.warning("model not taken in", model=model, error=str(error) or type(error).__name__)
                 continue
             body = description(loaded.manifest, loaded.servable, files)
             if known is not None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from engine.errors import EngineError, ModelNotFoundError, VersionNotFoundError
+from engine.errors import ModelNotFoundError, VersionNotFoundError
 from engine.models import ModelVersion, loading_order
 from engine.repository import Loaded, Repository
 from engine.sharing import Coalesced
-from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
 
 __all__ = ["SharedRepository"]
@@ -60,12 +58,3 @@ class SharedRepository(Repository):
                     self._tried[entry.uid] = entry.revision
                     await self._try(entry)
             self._tried = {e.uid: self._tried[e.uid] for e in entries.values() if e.uid in self._tried}
-
-    async def _try(self, entry: Entry[ModelVersion]) -> None:
-        try:
-            await self._load(entry)
-        except (EngineError, OSError) as error:  # an OSError where another engine is just deleting it
-            self._log.warning("model not loaded", model=entry.name, error=str(error))
-            if isinstance(error, EngineError) and not entry.body.failure:
-                with suppress(NotFoundError):
-                    await self._note(entry.name, failure=error.message)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +265,53 @@ async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place,
     await unloading
     with pytest.raises(ModelNotReadyError):
         await asked
+
+
+async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_no_other_from_loading(
+    place, monkeypatch
+):
+    repository = await place.started()
+    for name in ("big", "gone", "part", "whole"):
+        await place.push(repository, f"tenants/t/models/{name}")
+    await repository.stop()
+    kept = place.root / "models/t"
+    manifest = (kept / "part/1/model.yaml").read_bytes()
+    (kept / "part/1/model.yaml").unlink()
+    shutil.rmtree(kept / "gone")
+
+    def open_model(where: Path, *others):
+        if "big" in where.parts:
+            raise MemoryError
+        return OnnxModel(where, *others)
+
+    async def states() -> dict[str, tuple[str, str]]:
+        entries = await place.catalogue.every(ModelVersion)
+        return {each.name.split("/")[3]: (repository.state(each), each.body.failure) for each in entries}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.opening.OnnxModel", open_model)
+        repository = await place.started()
+    found = await states()
+    assert {name: state for name, (state, _) in found.items()} == {
+        "big": "FAILED", "gone": "FAILED", "part": "FAILED", "whole": "READY",
+    }  # fmt: skip
+    assert "model.yaml: is missing" in found["part"][1]
+    assert "model.yaml: is missing" in found["gone"][1]
+    assert "MemoryError" in found["big"][1]
+    await repository.stop()
+    (kept / "part/1/model.yaml").write_bytes(manifest)
+    repository = await place.started()
+    found = await states()
+    assert (found["part"], found["big"]) == (("READY", ""), ("READY", ""))
+    await repository.delete_version("tenants/t/models/gone/versions/1", "")
+
+
+async def test_of_a_model_that_was_unloaded_nothing_stays_in_memory(place: Place):
+    repository = await place.started()
+    version = await place.push(repository)
+    servable = weakref.ref(repository.find("t", "m", "").servable)
+    await repository.unload(version.name)
+    gc.collect()
+    assert servable() is None
+    labels = {"model": MODEL, "version": "1"}
+    assert place.registry.get_sample_value("nv_inference_pending_request_count", labels) == 0
