@@ -178,6 +178,10 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     classes = check_artifact(path)
     try:
         session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
+    except UnicodeDecodeError:  # the runtime's own words have the name in them
+        raise ModelFileError(
+            f"{path.name}: is not a valid graph: it holds a name that is not UTF-8", file=path.name
+        ) from None
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
     _check_used(provider, session, settings.device)
