@@ -11,6 +11,8 @@ from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_
 
 from engine.decisions import Decisions
 from engine.metrics import EngineMetrics
+from engine.models import ModelCatalogue
+from engine.opening import Opener
 from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
@@ -19,7 +21,6 @@ from engine.servicers.predictions import PredictionServicer
 from engine.sessions import SessionSettings, check_device
 from engine.shared_repository import SharedRepository
 from engine.sharing import Follower, Sharing
-from mesh.catalogue import Catalogue
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service
@@ -31,21 +32,20 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
-    sessions = SessionSettings(settings.device, settings.intra_op_threads)
+    sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s)
     await asyncio.to_thread(check_device, sessions)
-    catalogue = Catalogue(mesh.database, EntryStore())
+    catalogue = ModelCatalogue(mesh.database, EntryStore())
+    images = ImagePool(
+        max_pixels=settings.max_image_pixels,
+        max_bytes=settings.max_image_bytes,
+        size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
+    )
+    limits = BatchLimits(settings.max_batch, settings.max_queue)
     repository = SharedRepository(
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
-        EngineMetrics(mesh.registry, spans),
-        sessions,
-        BatchLimits(settings.max_batch, settings.max_queue),
-        ImagePool(
-            max_pixels=settings.max_image_pixels,
-            max_bytes=settings.max_image_bytes,
-            size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
-        ),
+        Opener(EngineMetrics(mesh.registry, spans), sessions, limits, images),
         Sharing(mesh.database, mesh.process),
     )
     follower = Follower(mesh.database, repository.catch_up)

@@ -19,6 +19,11 @@ from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError,
 
 __all__ = ["BatchObserver", "Batcher", "Ran"]
 
+_CLOSE_S = 10.0
+"""How long what waits may take once the batcher is closed."""
+_LOOK_S = 0.05
+"""How often it is looked then whether anybody still waits."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -88,9 +93,11 @@ class Batcher(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._observer = observer
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._running: list[_Waiting[Item, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._begun = 0
+        self._given_up = False
         self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
         self._thread.start()
 
@@ -146,15 +153,31 @@ class Batcher(Generic[Item, Result]):
                 self._changed.notify()
 
     def _refuse_late(self) -> None:
-        if self._closed and not self._begun:
-            raise ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
+        if self._is_over():
+            raise _closing()
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._closed and (self._given_up or not self._begun)
 
     def close(self) -> None:
-        """Finish what waits and what is begun, then end the thread. Blocks until then."""
+        """Finish what somebody waits for and what is begun, then end the thread. Blocks until then, but not for long.
+
+        What still waits then is refused; a run that is still under way is left to whoever can end it.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        ends = time.monotonic() + _CLOSE_S
+        self._thread.join(_LOOK_S)
+        while self._thread.is_alive() and self._is_awaited() and time.monotonic() < ends:
+            self._thread.join(_LOOK_S)
+        if self._thread.is_alive():
+            with self._changed:
+                self._given_up = True
+                left, self._queue = self._queue, deque()
+                self._changed.notify()
+            _settle(left, (), _closing())
 
     def _serve(self) -> None:
         while batch := self._next():
@@ -182,6 +205,8 @@ class Batcher(Generic[Item, Result]):
     def _one_by_one(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Run the members of a failed batch alone, so that one cannot fail the others."""
         for waiting in batch:
+            if waiting.future.cancelled():
+                continue
             results: Sequence[Result] = ()
             error: Exception | None = None
             try:
@@ -199,7 +224,7 @@ class Batcher(Generic[Item, Result]):
                 self._drop_cancelled()
                 if self._queue:
                     break
-                if self._closed and not self._begun:
+                if self._is_over():
                     return []
                 self._changed.wait()
             first = self._queue.popleft()
@@ -213,12 +238,22 @@ class Batcher(Generic[Item, Result]):
                 else:
                     kept.append(waiting)
             self._queue = kept
+            self._running = batch
             return batch
+
+    def _is_awaited(self) -> bool:
+        """Whether a caller is still there of the run under way, of what waits or of what is begun."""
+        with self._changed:
+            return self._begun > 0 or any(not waiting.future.done() for waiting in (*self._running, *self._queue))
 
     def _drop_cancelled(self) -> None:
         """Forget requests whose callers went away."""
         if any(waiting.future.cancelled() for waiting in self._queue):
             self._queue = deque(waiting for waiting in self._queue if not waiting.future.cancelled())
+
+
+def _closing() -> EngineError:
+    return ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
 
 
 def _settle(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:

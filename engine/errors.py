@@ -167,7 +167,7 @@ class VersionExistsError(EngineError):
 
 
 class VersionServingError(EngineError):
-    """The version is loaded and cannot be deleted."""
+    """The version serves and cannot be deleted before it is unloaded."""
 
     code = Code.FAILED_PRECONDITION
     reason = "MODEL_VERSION_SERVING"
@@ -223,7 +223,7 @@ class QueueFullError(EngineError):
 
 
 class InferenceTimeoutError(EngineError):
-    """The answer did not come within the caller's timeout."""
+    """A run of the model took longer than one may take."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "INFERENCE_TIMEOUT"

@@ -186,6 +186,8 @@ def parse_manifest(data: bytes, *, model: str) -> Manifest:
         raise ManifestError("must hold `key: value` lines; begin with the line `kind: onnx`")
     kind = _kind_of(tree)
     _check_keys(tree, kind)
+    if isinstance(tree.get("batching"), bool):  # YAML reads `on` and `off` without quotes as true and false
+        tree = {**tree, "batching": "on" if tree["batching"] else "off"}
     try:
         manifest = msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:

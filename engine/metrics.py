@@ -63,7 +63,15 @@ class ModelFigures:
         self._count, self._runs = metrics.count.labels(*labels), metrics.runs.labels(*labels)
         self._request_us, self._queue_us = metrics.request_us.labels(*labels), metrics.queue_us.labels(*labels)
         self._infer_us = metrics.infer_us.labels(*labels)
-        self.pending = metrics.pending.labels(*labels)
+        self._pending = metrics.pending.labels(*labels)
+
+    def watch(self, waiting: Callable[[], float]) -> None:
+        """Show how many requests wait, from now on."""
+        self._pending.set_function(waiting)
+
+    def forget(self) -> None:
+        """Show that none wait, and hold nothing of the model any more."""
+        self._pending.set_function(lambda: 0)
 
     def batch(self, ran: Ran, waited_s: float) -> None:
         """One run."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from engine.manifest import Manifest
 from engine.tensor import TensorSpec
+from mesh.catalogue import Catalogue
+from mesh.db import Transaction
 from mesh.entries import Entry
+from mesh.pagination import Page
 
-__all__ = ["File", "Model", "ModelVersion", "Spec", "description", "loading_order", "version_name"]
+__all__ = ["File", "Model", "ModelCatalogue", "ModelVersion", "Spec", "description", "loading_order", "version_name"]
+
+_ALL = Page(1_000_000, None)
+"""A version's number is no higher."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -56,6 +62,16 @@ class ModelVersion(msgspec.Struct, frozen=True):
     wanted: bool = True
     failure: str = ""
     inferred: tuple[str, ...] = ()
+
+
+class ModelCatalogue(Catalogue):
+    """Keeps models; a model's versions go with it."""
+
+    def deleting(self, transaction: Transaction, entry: Entry[Any]) -> None:
+        """Bury the versions in the transaction that buries their model."""
+        if isinstance(entry.body, Model):
+            for version in self._rows.below(transaction, ModelVersion, entry.name, _ALL):
+                self._rows.bury(transaction, ModelVersion, version.name, forever=False)
 
 
 def version_name(model: str, version: int) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from engine.completion import to_the_end
 from engine.errors import (
-    BackboneError,
     BackboneInUseError,
     EngineError,
     ModelNotFoundError,
@@ -25,45 +26,23 @@ from engine.errors import (
     ReadOnlyModelError,
     VersionExistsError,
     VersionNotFoundError,
+    VersionServingError,
 )
 from engine.folders import files_in, move_into_place, sweep
-from engine.manifest import (
-    MANIFEST_FILE,
-    ClassificationManifest,
-    EmbeddingManifest,
-    ImageClassificationManifest,
-    Manifest,
-    OnnxManifest,
-    parse_manifest,
-)
-from engine.metrics import EngineMetrics, ModelFigures
+from engine.manifest import MANIFEST_FILE, ClassificationManifest
 from engine.models import File, Model, ModelVersion, description, loading_order, version_name
-from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
-from engine.sessions import SessionSettings
+from engine.opening import Loaded, Opener
 from engine.sharing import Sharing
 from mesh.catalogue import Catalogue, NotFoundError
-from mesh.entries import Body, Creation, Entry
+from mesh.entries import Body, Creation, Entry, entry_etag
+from mesh.etag import check_etag
 from mesh.identity import SYSTEM_TENANT
-from mesh.pagination import Page
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
-from mesh.sandbox import ImagePool
 
 __all__ = ["Loaded", "Repository"]
 
 _SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A version in memory."""
-
-    name: str
-    model: str
-    version: int
-    servable: Servable
-    manifest: Manifest
-    figures: ModelFigures
 
 
 class Repository:
@@ -73,10 +52,7 @@ class Repository:
         folder: where versions are, below a folder a tenant and a model.
         system: where the models that ship with the platform are; they are read only.
         catalogue: keeps what is known of them.
-        metrics: counts.
-        session: how sessions are opened.
-        limits: how much a model takes on.
-        images: decodes images.
+        opener: makes models of their files.
         sharing: how the folder is shared with other engines.
     """
 
@@ -85,24 +61,19 @@ class Repository:
         folder: Path,
         system: Path | None,
         catalogue: Catalogue,
-        metrics: EngineMetrics,
-        session: SessionSettings,
-        limits: BatchLimits,
-        images: ImagePool,
+        opener: Opener,
         sharing: Sharing,
     ) -> None:
         self.folder = folder
         self.sharing = sharing
         self._system = system
         self._catalogue = catalogue
-        self._metrics = metrics
-        self._session = session
-        self._limits = limits
-        self._images = images
+        self._opener = opener
         self._loaded: dict[str, Loaded] = {}
         self._uids: dict[str, str] = {}
         self._serving: dict[str, int] = {}
         self._loading: set[str] = set()
+        self._closing: dict[asyncio.Future[None], str] = {}
         self._changing = asyncio.Lock()
         self._started = False
         self._log = structlog.get_logger("engine.repository")
@@ -113,20 +84,17 @@ class Repository:
             await asyncio.to_thread(sweep, self.folder, self.sharing.uploads)
             await self._take_in_system_models()
         for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
-            if entry.body.wanted and entry.name not in self._loaded and self._place(entry.name).is_dir():
-                try:
-                    await self._load(entry)
-                except EngineError as error:
-                    self._log.warning("model not loaded", model=entry.name, error=error.message)
-                    await self._note(entry.name, failure=error.message)
+            ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not self._place(entry.name).is_dir()
+            if entry.body.wanted and entry.name not in self._loaded and not ships_no_more:
+                await self._try(entry)
         self._started = True
 
     async def stop(self) -> None:
         """Give all memory back."""
-        for loaded in list(self._loaded.values()):
-            await asyncio.to_thread(loaded.servable.close)
-        self._loaded.clear()
-        await self._images.close()
+        for name in list(self._loaded):
+            self._let_go(name)
+        await self._closed(set(self._closing.values()))
+        await self._opener.close()
 
     def find(self, tenant: str, name: str, version: str) -> Loaded:
         """A version in memory.
@@ -199,20 +167,7 @@ class Repository:
             if current is not None and await self._known(ModelVersion, name) is not None:
                 raise VersionExistsError(f"{name} exists already; push another version", resource=name)
             loaded = await self._open(name, staged)
-            target = self._place(name)
-            await asyncio.to_thread(move_into_place, staged, target)
-            body = description(loaded.manifest, loaded.servable, files, wanted=load)
-            try:
-                entry = await self._record(model, number, current, body, labels)
-            except BaseException:  # cancelled or failed, no files stay without a row
-                await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
-                await asyncio.to_thread(loaded.servable.close)
-                raise
-            if load:
-                self._enter(loaded, entry.uid)
-            else:
-                await asyncio.to_thread(loaded.servable.close)
-            return entry
+            return await to_the_end(self._take_in(loaded, staged, current, files, labels, load=load))
 
     async def load(self, name: str) -> Entry[ModelVersion]:
         """Bring a version into memory; one that is there already stays."""
@@ -227,30 +182,84 @@ class Repository:
         async with self._changing, self.sharing.alone():
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
-            await self._release(name)
-            return await self._note(name, wanted=False)
+            loaded = self._loaded.get(name)
+            if loaded is not None and len(self.versions_of(loaded.model)) == 1:
+                self._refuse_backbone(loaded)
+            entry = await to_the_end(self._unload(name))
+        await self._closed([name])
+        return entry
 
     async def delete_version(self, name: str, etag: str) -> None:
-        """Delete one version."""
+        """Delete one version.
+
+        Raises:
+            VersionServingError: it is, or shall be, in memory.
+            StaleEtagError: it is no longer the one that the caller has read.
+        """
         async with self._changing, self.sharing.alone():
-            await self._catalogue.get(ModelVersion, name)
+            entry = await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
-            await self._release(name)
-            await self._catalogue.delete(ModelVersion, name, etag)
-            await asyncio.to_thread(shutil.rmtree, self._place(name), ignore_errors=True)
+            check_etag(etag, entry_etag(entry), name)
+            if entry.body.wanted and self.state(entry) in ("READY", "LOADING"):
+                raise VersionServingError(f"{name} serves; unload it first, then delete it", resource=name)
+            await to_the_end(self._delete(ModelVersion, name, etag, [name], self._place(name)))
+        await self._closed([name])
 
     async def delete_model(self, name: str, etag: str) -> None:
-        """Delete a model with all its versions."""
+        """Delete a model with all its versions, those in memory too.
+
+        Raises:
+            BackboneInUseError: another model stands on it.
+            StaleEtagError: it is no longer the one that the caller has read.
+        """
         async with self._changing, self.sharing.alone():
-            await self._catalogue.get(Model, name)
+            entry = await self._catalogue.get(Model, name)
             self._refuse_system(name)
-            versions = await self._catalogue.page(ModelVersion, name, Page(1000, None))
-            for entry in versions:
-                await self._release(entry.name)
-            await self._catalogue.delete(Model, name, etag)
-            for entry in versions:
-                await self._catalogue.delete(ModelVersion, entry.name, "")
-            await asyncio.to_thread(shutil.rmtree, self._place(f"{name}/versions/0").parent, ignore_errors=True)
+            check_etag(etag, entry_etag(entry), name)
+            loaded = [each for each in self._loaded.values() if each.model == name]
+            for each in loaded:
+                self._refuse_backbone(each)
+            names = [each.name for each in loaded]
+            await to_the_end(self._delete(Model, name, etag, names, self._place(f"{name}/versions/0").parent))
+        await self._closed(names)
+
+    async def _unload(self, name: str) -> Entry[ModelVersion]:
+        entry = await self._note(name, wanted=False)
+        self._let_go(name)
+        return entry
+
+    async def _delete(self, kind: type[Body], name: str, etag: str, loaded: Sequence[str], folder: Path) -> None:
+        """Delete an entry first: where that is refused, everything stays as it is."""
+        await self._catalogue.delete(kind, name, etag)
+        for each in loaded:
+            self._let_go(each)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _take_in(
+        self,
+        loaded: Loaded,
+        staged: Path,
+        current: Entry[Model] | None,
+        files: Sequence[File],
+        labels: dict[str, str],
+        *,
+        load: bool,
+    ) -> Entry[ModelVersion]:
+        """Keep what was opened; where that fails neither files nor memory stay taken."""
+        target = self._place(loaded.name)
+        body = description(loaded.manifest, loaded.servable, files, wanted=load)
+        try:
+            await asyncio.to_thread(move_into_place, staged, target)
+            entry = await self._record(loaded.model, loaded.version, current, body, labels)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+            await asyncio.to_thread(loaded.servable.close)
+            raise
+        if load:
+            self._enter(loaded, entry.uid)
+        else:
+            await asyncio.to_thread(loaded.servable.close)
+        return entry
 
     async def _load(self, entry: Entry[ModelVersion]) -> None:
         self._loading.add(entry.name)
@@ -261,60 +270,51 @@ class Repository:
 
     async def _open(self, name: str, folder: Path) -> Loaded:
         """Make a version's servable from its files."""
-        model, number = name.rsplit("/versions/", 1)
-        data = await asyncio.to_thread((folder / MANIFEST_FILE).read_bytes)
-        manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
-        figures = self._metrics.of(model, int(number))
-        servable = await self._servable(manifest, folder, tenant_of(name), figures)
-        return Loaded(name, model, int(number), servable, manifest, figures)
+        return await self._opener.open(name, folder, self.find)
 
-    async def _servable(self, manifest: Manifest, folder: Path, tenant: str, figures: ModelFigures) -> Servable:
-        match manifest:
-            case OnnxManifest():
-                return await asyncio.to_thread(OnnxModel, folder, manifest, self._session, self._limits, figures)
-            case EmbeddingManifest():
-                return await asyncio.to_thread(Embedder, folder, manifest, self._session, self._limits, figures)
-            case ImageClassificationManifest():
-                given = folder, manifest, self._session, self._limits, figures, self._images
-                return await asyncio.to_thread(ImageClassifier, *given)
-            case ClassificationManifest():
-
-                def backbone() -> Servable:
-                    try:
-                        return self.find(tenant, manifest.backbone, "").servable
-                    except (ModelNotFoundError, VersionNotFoundError):
-                        raise BackboneError(
-                            f"backbone: `{manifest.backbone}` is not loaded; load it first", backbone=manifest.backbone
-                        ) from None
-
-                return await Classifier.build(manifest, backbone)
+    async def _try(self, entry: Entry[ModelVersion]) -> None:
+        """Load a version that shall be in memory; whatever keeps it from that is noted on it, and all others go on."""
+        failure = ""
+        try:
+            await self._load(entry)
+        except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
+            failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
+            self._log.warning(
+                "model not loaded", model=entry.name, error=failure, exc_info=not isinstance(error, EngineError)
+            )
+        known = entry.body.failure
+        # Engines that fail for different reasons would otherwise go on writing theirs over the other's for ever.
+        if failure != known and not (self._started and failure and known):
+            with suppress(NotFoundError):  # another engine has just deleted it
+                await self._note(entry.name, failure=failure)
 
     def _enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer."""
         self._loaded[loaded.name] = loaded
         self._uids[loaded.name] = uid
         self._serving[loaded.model] = max(self.versions_of(loaded.model))
-        loaded.figures.pending.set_function(lambda: loaded.servable.waiting)
+        servable = loaded.servable
+        loaded.figures.watch(lambda: servable.waiting)
 
-    async def _release(self, name: str) -> None:
-        """Take a version out of memory."""
-        loaded = self._loaded.get(name)
+    def _let_go(self, name: str) -> None:
+        """Let a version answer no more; its memory is given back beside everything else, see `_closed`."""
+        loaded = self._loaded.pop(name, None)
         if loaded is None:
             return
-        if len(self.versions_of(loaded.model)) == 1:
-            self._refuse_backbone(loaded)
-        await self._let_go(loaded)
-
-    async def _let_go(self, loaded: Loaded) -> None:
-        """Let a version answer no more."""
-        del self._loaded[loaded.name]
-        self._uids.pop(loaded.name, None)
+        self._uids.pop(name, None)
+        loaded.figures.forget()
         rest = self.versions_of(loaded.model)
         if rest:
             self._serving[loaded.model] = max(rest)
         else:
             self._serving.pop(loaded.model, None)
-        await asyncio.to_thread(loaded.servable.close)
+        closing = asyncio.ensure_future(asyncio.to_thread(loaded.servable.close))
+        self._closing[closing] = name
+        closing.add_done_callback(self._closing.pop)
+
+    async def _closed(self, names: Container[str]) -> None:
+        """Wait until the memory of versions that were let go is given back; nobody else has to wait meanwhile."""
+        await to_the_end(asyncio.gather(*(closing for closing, name in self._closing.items() if name in names)))
 
     def _refuse_backbone(self, loaded: Loaded) -> None:
         """Refuse to take away what others stand on."""
@@ -357,8 +357,8 @@ class Repository:
                 continue
             try:
                 loaded = await self._open(version_name(model, number), folder)
-            except (EngineError, NotFoundError) as error:
-                self._log.warning("model not taken in", model=model, error=str(error))
+            except Exception as error:  # noqa: BLE001 -- as in `_try`
+                self._log.warning("model not taken in", model=model, error=str(error) or type(error).__name__)
                 continue
             body = description(loaded.manifest, loaded.servable, files)
             if known is not None:

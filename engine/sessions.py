@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
+from engine.run_watch import RunWatch
 from engine.runtime import onnxruntime
 from engine.tensor import Tensor, TensorSpec
 
@@ -67,6 +69,8 @@ _LOAD_ERRORS = (
 )
 _INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
 """How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
+_END_S = 5.0
+"""How long a session that is closed waits for the runs that it has told to end."""
 _OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
@@ -78,10 +82,12 @@ class SessionSettings:
         device: `cpu` or `cuda`.
         intra_op_threads: threads for one run; 0 means one per core that this process may use. One session over all
             cores was as fast as one session a core with 32 callers and twice as fast with one (bench/engine.py).
+        max_run_s: the longest that one run may take.
     """
 
     device: str = "cpu"
     intra_op_threads: int = 0
+    max_run_s: float = 60.0
 
 
 class Session:
@@ -93,8 +99,12 @@ class Session:
         classes: the lists of classes that are written in its file.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
+    def __init__(
+        self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses, max_run_s: float
+    ) -> None:
+        self._session: Any = session
+        self._watch = RunWatch()
+        self._max_run_s = max_run_s
         self.classes = classes.lists
         self._zipped = classes.zipped
         self.inputs = tuple(_spec(argument, file) for argument in session.get_inputs())
@@ -107,22 +117,32 @@ class Session:
         self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
         self._text_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
 
-    def run(self, feeds: Mapping[str, Tensor], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Tensor], names: Sequence[str] | None = None, *, limit_s: float = math.inf
+    ) -> dict[str, Tensor]:
         """Compute outputs, all or the named ones.
+
+        Args:
+            feeds: the inputs by name.
+            names: of the outputs.
+            limit_s: the longest that it may take, where that is less than the settings say.
 
         Raises:
             InputRefusedError: the model cannot compute with these inputs.
             InferenceFailedError: the runtime failed.
+            InferenceTimeoutError: it took too long.
+            ModelNotReadyError: the session is closed, or was closed meanwhile.
         """
-        if self._session is None:
-            raise InferenceFailedError("the session is closed")
+        session = self._session  # it may be closed meanwhile
         if self._text_inputs:
             feeds = {
                 name: _to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
         try:
-            values = self._session.run(names, dict(feeds))
+            values = self._watch.run(
+                lambda options: session.run(names, dict(feeds), options), min(limit_s, self._max_run_s)
+            )
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
         except _LOAD_ERRORS as error:
@@ -139,7 +159,8 @@ class Session:
         return _to_bytes(value) if name in self._text_outputs else value
 
     def close(self) -> None:
-        """Give the model's memory back; runs under way in other threads finish first."""
+        """Give the model's memory back; runs under way in other threads are ended. Blocks for some seconds at most."""
+        self._watch.close(_END_S)
         self._session = None
 
 
@@ -157,10 +178,14 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     classes = check_artifact(path)
     try:
         session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
+    except UnicodeDecodeError:  # the runtime's own words have the name in them
+        raise ModelFileError(
+            f"{path.name}: is not a valid graph: it holds a name that is not UTF-8", file=path.name
+        ) from None
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
     _check_used(provider, session, settings.device)
-    return Session(session, path.name, classes)
+    return Session(session, path.name, classes, settings.max_run_s)
 
 
 def check_device(settings: SessionSettings) -> None:

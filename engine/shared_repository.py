@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from engine.errors import EngineError, ModelNotFoundError, VersionNotFoundError
+from engine.errors import ModelNotFoundError, VersionNotFoundError
 from engine.models import ModelVersion, loading_order
 from engine.repository import Loaded, Repository
 from engine.sharing import Coalesced
-from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
 
 __all__ = ["SharedRepository"]
@@ -47,10 +45,10 @@ class SharedRepository(Repository):
         """Come to what the rows say that shall be in memory; what fails is tried again when its row has changed."""
         async with self._changing:
             entries = {entry.name: entry for entry in await self._catalogue.every(ModelVersion)}
-            for name, loaded in list(self._loaded.items()):
+            for name in list(self._loaded):
                 entry = entries.get(name)
                 if entry is None or not entry.body.wanted or self._uids.get(name, entry.uid) != entry.uid:
-                    await self._let_go(loaded)
+                    self._let_go(name)
             for entry in sorted(entries.values(), key=loading_order):
                 if (
                     entry.body.wanted
@@ -60,12 +58,3 @@ class SharedRepository(Repository):
                     self._tried[entry.uid] = entry.revision
                     await self._try(entry)
             self._tried = {e.uid: self._tried[e.uid] for e in entries.values() if e.uid in self._tried}
-
-    async def _try(self, entry: Entry[ModelVersion]) -> None:
-        try:
-            await self._load(entry)
-        except (EngineError, OSError) as error:  # an OSError where another engine is just deleting it
-            self._log.warning("model not loaded", model=entry.name, error=str(error))
-            if isinstance(error, EngineError) and not entry.body.failure:
-                with suppress(NotFoundError):
-                    await self._note(entry.name, failure=error.message)

@@ -7,7 +7,7 @@ found out in `engine.sessions`.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -54,10 +54,10 @@ def check_artifact(path: Path) -> ArtifactClasses:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(path, tensor)
-    return _classes(model.graph)
+    return _classes(model.graph, path.name)
 
 
-def _classes(graph: onnx.GraphProto) -> ArtifactClasses:
+def _classes(graph: onnx.GraphProto, file: str) -> ArtifactClasses:
     """The classes in nodes of classifiers (ai.onnx.ml), and in the tables that exporters of scikit-learn index."""
     lists: list[tuple[str | int, ...]] = []
     zipped: dict[str, tuple[str | int, ...]] = {}
@@ -69,13 +69,20 @@ def _classes(graph: onnx.GraphProto) -> ArtifactClasses:
                 found: tuple[str | int, ...] = (*attribute.ints, *texts)
                 lists.append(found)
                 if node.op_type == "ZipMap":
-                    zipped[node.output[0]] = found
-        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in tables:
-            lists.append(_values(tables[node.input[0]]))
+                    zipped[_first(node.output, "output", node, file)] = found
+        if node.op_type == "ArrayFeatureExtractor":
+            table = tables.get(_first(node.input, "input", node, file))
+            lists.append(_values(table, file) if table is not None else ())
     return ArtifactClasses(tuple(tuple(map(str, each)) for each in lists if each), zipped)
 
 
-def _values(tensor: onnx.TensorProto) -> tuple[str | int, ...]:
+def _first(names: Sequence[str], what: str, node: onnx.NodeProto, file: str) -> str:
+    if not names:
+        raise ModelFileError(f"{file}: is not a valid graph: its node {node.op_type} has no {what}", file=file)
+    return names[0]
+
+
+def _values(tensor: onnx.TensorProto, file: str) -> tuple[str | int, ...]:
     """The numbers or texts of a table of classes; nothing where it holds something else, or lies in another file."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return ()
@@ -83,7 +90,13 @@ def _values(tensor: onnx.TensorProto) -> tuple[str | int, ...]:
         return tuple(text.decode(errors="replace") for text in tensor.string_data)
     if tensor.data_type not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
         return ()
-    return tuple(int(value) for value in onnx.numpy_helper.to_array(tensor))
+    try:
+        return tuple(int(value) for value in onnx.numpy_helper.to_array(tensor))
+    except ValueError:
+        raise ModelFileError(
+            f"{file}: is not a valid graph: its table {tensor.name[:64]!r} holds other values than its shape says",
+            file=file,
+        ) from None
 
 
 def _parse(path: Path) -> onnx.ModelProto:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,13 +11,20 @@ from typing import Literal
 import numpy as np
 
 from engine.batcher import Batcher, BatchObserver
-from engine.errors import TensorError
+from engine.errors import InferenceTimeoutError, ModelFileError, TensorError
 from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Tensors
 from engine.sessions import Session, SessionSettings, open_session, release_memory
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
-__all__ = ["Graph", "parted", "sample"]
+__all__ = ["MAX_ELEMENTS", "Graph", "parted", "sample"]
+
+MAX_ELEMENTS = 1 << 26
+"""The most values that the fixed lengths of one input may come to; zeros are filled in up to there."""
+_TRIAL_ELEMENTS = 1 << 22
+"""Inputs whose smallest sample has more values than this are not tried, and their rows share no run."""
+_TRIAL_S = 10.0
+"""The longest that what is tried at load may take: nobody else's models change meanwhile."""
 
 
 class Graph:
@@ -42,7 +51,9 @@ class Graph:
         limits: BatchLimits,
         observer: BatchObserver,
     ) -> None:
+        self._file = path.name
         self._session = open_session(path, settings)
+        _check_lengths(path.name, self._session.inputs)
         self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
         self._max_rows = limits.max_rows
         self._batcher: Batcher[Tensors, dict[str, Tensor]] = Batcher(
@@ -70,8 +81,17 @@ class Graph:
         return self._batcher.waiting
 
     def try_once(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Compute now, in this thread; for whoever loads it."""
-        return self._session.run(tensors)
+        """Compute now, in this thread; for whoever loads it.
+
+        Raises:
+            ModelFileError: it takes too long.
+        """
+        try:
+            return self._session.run(tensors, limit_s=_TRIAL_S)
+        except InferenceTimeoutError:
+            raise ModelFileError(
+                f"{self._file}: computes longer than {_TRIAL_S:g} s for a first input", file=self._file
+            ) from None
 
     async def run(self, tensors: Tensors) -> dict[str, Tensor]:
         """Every output for inputs that were checked."""
@@ -91,6 +111,8 @@ class Graph:
         """
         spec = self.inputs[0]
         fixed = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 0
+        if fixed * math.prod(rows.shape[1:]) > MAX_ELEMENTS:
+            raise TensorError(spec.name, f"would be filled up to {fixed} rows; at most {MAX_ELEMENTS} values are taken")
         size = fixed or (self._max_rows if self.batches else 1)
         pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
         if len(pieces) == 1 and (not fixed or len(rows) == fixed):
@@ -128,17 +150,32 @@ def _filled(rows: Tensor, fixed: int) -> Tensor:
     return np.concatenate([rows, empty])
 
 
+def _check_lengths(file: str, inputs: Sequence[TensorSpec]) -> None:
+    """Refuse a graph of which a single input would fill the memory."""
+    for spec in inputs:
+        values = math.prod(length for length in spec.shape if length > 0)
+        if values > MAX_ELEMENTS:
+            raise ModelFileError(
+                f"{file}: the input {spec.name!r} has the shape {list(spec.shape)}, which is {values} values at least; "
+                f"at most {MAX_ELEMENTS} are taken: export it with other lengths, or with free ones",
+                file=file,
+            )
+
+
 def _rows_are_apart(session: Session) -> bool:
     """Whether two rows in one run give what they give alone: tried once, with values of no meaning."""
     if not session.inputs or any(not spec.shape or spec.shape[0] != -1 for spec in session.inputs):
         return False
     if any(not spec.shape or spec.shape[0] != -1 for spec in session.outputs):
         return False
+    if sum(math.prod(_sample_shape(spec)) for spec in session.inputs) > _TRIAL_ELEMENTS:
+        return False
     random = np.random.default_rng(7)
-    one, two = ({spec.name: sample(spec, random) for spec in session.inputs} for _ in range(2))
+    ends = time.monotonic() + _TRIAL_S
     try:
-        alone = [session.run(feeds) for feeds in (one, two)]
-        together = session.run({name: np.concatenate([one[name], two[name]]) for name in one})
+        one, two = ({spec.name: sample(spec, random) for spec in session.inputs} for _ in range(2))
+        joined = {name: np.concatenate([one[name], two[name]]) for name in one}
+        *alone, together = (session.run(feeds, limit_s=ends - time.monotonic()) for feeds in (one, two, joined))
     except Exception:  # noqa: BLE001 -- a graph that cannot take our sample is not batched
         return False
     return all(_agree(value, [answer[name] for answer in alone]) for name, value in together.items())
@@ -158,13 +195,17 @@ def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
 
     Lengths that are free are 2: with 1, everything goes together with everything, and nothing would be found out.
     """
-    shape = tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
+    shape = _sample_shape(spec)
     if spec.datatype == "BYTES":
         words = np.empty(shape, object)
         words[...] = b"a few words" if random.random() < 0.5 else b"other ones"
         return words
     dtype = DATATYPES[spec.datatype]
     return random.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
+
+
+def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
 
 
 def parted(joined: Mapping[str, Tensor], rows: Sequence[int]) -> list[dict[str, Tensor]]:

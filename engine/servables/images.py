@@ -19,7 +19,7 @@ from engine.image_input import ImageInput, work_out
 from engine.manifest import ImageClassificationManifest
 from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
-from engine.servables.graph import Graph
+from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.sessions import SessionSettings
 from engine.tensor import Tensor, TensorSpec
 from mesh.sandbox import ImageInvalidError, ImagePool
@@ -159,6 +159,11 @@ def _work_out_scores(
     )
     spec = graph.inputs[0]
     copies = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 1
+    if copies * len(noisy) > MAX_ELEMENTS:
+        raise ManifestError(
+            f"size: {copies} images of {given.wanted.width} by {given.wanted.height} pixels at once are more than the "
+            f"{MAX_ELEMENTS} values that are taken; export the graph with a free first axis"
+        )
     rows = [np.asarray(graph.try_once({spec.name: given.tensor([one] * copies)})[output]) for one in (bright, noisy)]
     tried = np.concatenate(rows)
     inferred = [] if manifest.output else [f"output: {output}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,9 +202,11 @@ class Classifier:
     inferred: tuple[str, ...] = ()
     classifies: Items = "texts"
 
-    def __init__(self, backbone: Callable[[], Servable], head: Head) -> None:
+    def __init__(self, manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> None:
+        self._manifest = manifest
         self._backbone = backbone
-        self._head = head
+        self._embedder: Embedder | None = None
+        self._making: asyncio.Task[Head] | None = None
 
     @staticmethod
     async def build(manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> Classifier:
@@ -216,12 +219,9 @@ class Classifier:
         Raises:
             BackboneError: the backbone is no text encoder.
         """
-        embedder = backbone()
-        if not isinstance(embedder, Embedder):
-            raise BackboneError(f"backbone: `{manifest.backbone}` is no text encoder", backbone=manifest.backbone)
-        examples, _ = await embedder.embed([example.text for example in manifest.examples])
-        others, _ = await embedder.embed(list(manifest.others))
-        return Classifier(backbone, Head(manifest, examples, others))
+        made = Classifier(manifest, backbone)
+        await made._standing()
+        return made
 
     async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
         """Labels and scores."""
@@ -233,12 +233,10 @@ class Classifier:
 
     async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
         """Labels for texts."""
-        embedder = self._backbone()
-        if not isinstance(embedder, Embedder):
-            raise BackboneError("the backbone is no text encoder any more")
+        embedder, head = await self._standing()
         vectors, tokens = await embedder.embed(values)
-        labels, scores, all_scores = self._head.classify(vectors)
-        return Classified(labels, scores, self._head.labels, all_scores, tokens)
+        labels, scores, all_scores = head.classify(vectors)
+        return Classified(labels, scores, head.labels, all_scores, tokens)
 
     @property
     def waiting(self) -> int:
@@ -247,6 +245,33 @@ class Classifier:
 
     def close(self) -> None:
         """Nothing to give back; the backbone stays."""
+
+    async def _standing(self) -> tuple[Embedder, Head]:
+        """The backbone that serves now, and the head whose vectors came from it.
+
+        Where another backbone serves than before, the head is made anew, once for all who wait for it.
+        """
+        embedder = self._backbone()
+        if not isinstance(embedder, Embedder):
+            raise BackboneError(
+                f"backbone: `{self._manifest.backbone}` is no text encoder", backbone=self._manifest.backbone
+            )
+        making = self._making
+        if making is None or self._embedder is not embedder or (making.done() and _failed(making)):
+            making = asyncio.get_running_loop().create_task(_make_head(self._manifest, embedder))
+            making.add_done_callback(_failed)  # its error is read also where all who waited for it have gone
+            self._embedder, self._making = embedder, making
+        return embedder, await asyncio.shield(making)
+
+
+async def _make_head(manifest: ClassificationManifest, embedder: Embedder) -> Head:
+    examples, _ = await embedder.embed([example.text for example in manifest.examples])
+    others, _ = await embedder.embed(list(manifest.others))
+    return Head(manifest, examples, others)
+
+
+def _failed(making: asyncio.Task[Head]) -> bool:
+    return making.cancelled() or making.exception() is not None
 
 
 def _texts(values: Tensor) -> list[str]:

@@ -64,6 +64,9 @@ def test_a_pushed_model_answers_is_unloaded_loaded_and_deleted(home_of_all: Inst
         assert client.get(model).json()["servingVersion"] == "1"
         assert client.post(f"{model}/versions/2:load", json={}).json()["state"] == "READY"
         assert len(client.get(f"{model}/versions").json()["modelVersions"]) == 2
+        refused = client.delete(f"{model}/versions/2")
+        assert (refused.status_code, "unload it first" in refused.text) == (400, True), refused.text
+        assert client.post(f"{model}/versions/2:unload", json={}).json()["state"] == "UNLOADED"
         assert client.delete(f"{model}/versions/2").status_code == 200
         assert client.get(f"{model}/versions/2").status_code == 404
         assert client.delete(model).status_code == 200

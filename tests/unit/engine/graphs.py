@@ -48,6 +48,23 @@ def doubling(shape: Sequence[int | str]) -> bytes:
     return model([helper.make_node("Add", ["x", "x"], ["y"])], x, {"y": (TensorProto.FLOAT, shape)})
 
 
+def endless(shape: Sequence[int | str], outcome: Sequence[int | str] | None = None) -> bytes:
+    """A loop of 2^62 steps, of a few hundred bytes; `outcome` is the output's shape where it is another one."""
+    x, y = (TensorProto.FLOAT, shape), (TensorProto.FLOAT, outcome or shape)
+    flag, step = (TensorProto.BOOL, []), (TensorProto.INT64, [])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["goes_on"]), helper.make_node("Identity", ["v"], ["w"])],
+        "body",
+        [helper.make_tensor_value_info(name, *of) for name, of in (("step", step), ("on", flag), ("v", x))],
+        [helper.make_tensor_value_info(name, *of) for name, of in (("goes_on", flag), ("w", x))],
+    )
+    nodes = [helper.make_node("Loop", ["steps", "always", "x"], ["z" if outcome else "y"], body=body)]
+    if outcome:
+        nodes.append(helper.make_node("Flatten", ["z"], ["y"]))
+    weights = {"steps": np.array(2**62, np.int64), "always": np.array(True)}
+    return model(nodes, {"x": x}, {"y": y}, weights)
+
+
 def mean_of_channels(shape: Sequence[int | str], axes: Sequence[int], *, softmax: bool, kind: int = TensorProto.FLOAT):
     """An image classifier whose classes are its channels: the brightest is the answer."""
     last = "logits" if softmax else "y"
@@ -69,8 +86,8 @@ def folder(where: Path, manifest: str, **files: bytes) -> Path:
     return where
 
 
-def opened(where: Path, manifest: str, **files: bytes) -> OnnxModel:
+def opened(where: Path, manifest: str, settings: SessionSettings | None = None, /, **files: bytes) -> OnnxModel:
     """A model of the kind `onnx` in memory; the manifest's name must be `m`."""
     made = folder(where, manifest, **files)
     parsed = parse_manifest(manifest.encode(), model="m")
-    return OnnxModel(made, parsed, SessionSettings(), BatchLimits(8, 64), Silent())
+    return OnnxModel(made, parsed, settings or SessionSettings(), BatchLimits(8, 64), Silent())

@@ -171,3 +171,40 @@ async def test_each_sampled_request_leaves_a_span_of_the_run_that_it_was_in():
     assert span.attributes["tiation.batch.rows"] == 4
     assert span.attributes["tiation.batch.waited_us"] >= 40_000
     assert span.start_ns <= span.end_ns
+
+
+async def test_of_a_failed_batch_nobody_is_run_again_whose_caller_has_gone():
+    gate, together = Gate(), Gate()
+
+    def run(items):
+        if len(items) == 1:
+            return gate.run(items)
+        together.run(items)
+        raise InferenceFailedError("not together")
+
+    made = batcher(run)
+    first = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    goes, stays = (asyncio.create_task(made.submit(number, rows=1)) for number in (1, 2))
+    await asyncio.sleep(0)
+    gate.open.set()
+    await first
+    await asyncio.to_thread(together.entered.wait, 5)
+    goes.cancel()
+    await asyncio.sleep(0)
+    together.open.set()
+    assert await stays == 4
+    assert (together.batches, gate.batches) == ([[1, 2]], [[0], [2]])
+    made.close()
+
+
+async def test_a_run_whose_caller_has_gone_is_not_waited_for_when_the_batcher_closes():
+    gate = Gate()
+    made = batcher(gate.run)
+    asked = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    asked.cancel()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.to_thread(made.close), 5)
+    assert gate.batches == []
+    gate.open.set()

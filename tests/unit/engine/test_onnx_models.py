@@ -131,6 +131,13 @@ async def test_whether_rows_may_share_a_run_is_tried(tmp_path: Path, shape, batc
     made.close()
 
 
+@pytest.mark.parametrize("written", ["on", "off", "'off'"])
+def test_whether_rows_share_a_run_is_written_with_or_without_quotes(tmp_path: Path, written: str):
+    made = opened(tmp_path, f"{MANIFEST}batching: {written}\n", model=doubling(["n", 2]))
+    assert made._graph.batches == (written == "on")
+    made.close()
+
+
 async def test_rows_that_go_into_each_other_never_share_a_run(tmp_path: Path):
     table = (TensorProto.FLOAT, ["n", "m"])
     nodes = [

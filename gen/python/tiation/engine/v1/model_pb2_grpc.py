@@ -102,7 +102,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes one model.
+        """Deletes one model with all its versions, those that serve too. One that other models stand on stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +131,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModelVersion(self, request, context):
-        """Deletes one version. The version that serves cannot be deleted before it is unloaded.
+        """Deletes one version. A version that serves (its state is READY or LOADING) cannot be deleted before it is unloaded:
+        FAILED_PRECONDITION, `MODEL_VERSION_SERVING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +146,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModelVersion(self, request, context):
-        """Stops a version from serving, after the requests under way, and gives its memory back.
+        """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+        memory back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,7 +22,7 @@ class ModelServiceStub:
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """Lists them, by name."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _empty_pb2.Empty]
-    """Deletes one model."""
+    """Deletes one model with all its versions, those that serve too. One that other models stand on stays as it is."""
     PushModel: _aio.StreamUnaryMultiCallable[_model_pb2.PushModelRequest, _model_pb2.ModelVersion]
     """Uploads a new version: first a header, then the files in pieces. The version becomes visible only when it is
     whole and valid; it is loaded at once.
@@ -32,11 +32,15 @@ class ModelServiceStub:
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelVersionsRequest, _model_pb2.ListModelVersionsResponse]
     """Lists a model's versions, newest first."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelVersionRequest, _empty_pb2.Empty]
-    """Deletes one version. The version that serves cannot be deleted before it is unloaded."""
+    """Deletes one version. A version that serves (its state is READY or LOADING) cannot be deleted before it is unloaded:
+    FAILED_PRECONDITION, `MODEL_VERSION_SERVING`.
+    """
     LoadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelVersionRequest, _model_pb2.ModelVersion]
     """Loads a version and lets it serve. Requests under way finish on the version before."""
     UnloadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.UnloadModelVersionRequest, _model_pb2.ModelVersion]
-    """Stops a version from serving, after the requests under way, and gives its memory back."""
+    """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+    memory back.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps a tenant's models and their versions."""
@@ -63,7 +67,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.DeleteModelRequest,
         context: _aio.ServicerContext[_model_pb2.DeleteModelRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """Deletes one model."""
+        """Deletes one model with all its versions, those that serve too. One that other models stand on stays as it is."""
 
     @_abc_1.abstractmethod
     def PushModel(
@@ -97,7 +101,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.DeleteModelVersionRequest,
         context: _aio.ServicerContext[_model_pb2.DeleteModelVersionRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """Deletes one version. The version that serves cannot be deleted before it is unloaded."""
+        """Deletes one version. A version that serves (its state is READY or LOADING) cannot be deleted before it is unloaded:
+        FAILED_PRECONDITION, `MODEL_VERSION_SERVING`.
+        """
 
     @_abc_1.abstractmethod
     def LoadModelVersion(
@@ -113,6 +119,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.UnloadModelVersionRequest,
         context: _aio.ServicerContext[_model_pb2.UnloadModelVersionRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
-        """Stops a version from serving, after the requests under way, and gives its memory back."""
+        """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
+        memory back.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _aio.Server) -> None: ...

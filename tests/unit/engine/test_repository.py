@@ -1,0 +1,317 @@
+"""The repository with a database and a folder of its own: what fails or is cut off leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import shutil
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+import mesh
+from engine.errors import BackboneInUseError, ModelNotReadyError, VersionServingError
+from engine.folders import move_into_place
+from engine.metrics import EngineMetrics
+from engine.models import File, Model, ModelCatalogue, ModelVersion
+from engine.opening import Opener
+from engine.servables import BatchLimits, Embedder, OnnxModel
+from engine.sessions import SessionSettings
+from engine.shared_repository import SharedRepository
+from engine.sharing import Sharing
+from mesh.catalogue import NotFoundError
+from mesh.db import TextInvalidError, open_database
+from mesh.entries import entry_etag
+from mesh.entry_store import EntryStore
+from mesh.etag import StaleEtagError
+from mesh.migrate import migrate
+from mesh.sandbox import ImagePool
+from tests.unit.engine.graphs import doubling, endless, folder
+
+MODEL = "tenants/t/models/m"
+MANIFEST = "name: m\nkind: onnx\n"
+
+
+class Place:
+    """A folder and a database, and engines on them, one after the other."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.database = open_database(f"sqlite:///{root / 'engine.db'}")
+        migrate(self.database.engine, Path(mesh.__path__[0]) / "migrations" / "versions")
+        self.catalogue = ModelCatalogue(self.database, EntryStore())
+        self.opened: list[SharedRepository] = []
+        self.pushed = 0
+
+    def repository(self) -> SharedRepository:
+        self.registry = CollectorRegistry()
+        opener = Opener(EngineMetrics(self.registry), SessionSettings(), BatchLimits(8, 64), ImagePool())
+        made = SharedRepository(self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"))
+        self.opened.append(made)
+        return made
+
+    async def started(self) -> SharedRepository:
+        made = self.repository()
+        await made.start()
+        return made
+
+    async def push(
+        self,
+        repository: SharedRepository,
+        model: str = MODEL,
+        *,
+        load: bool = True,
+        manifest: str = "",
+        content: bytes = b"",
+    ):
+        """A new version, of `y = x + x` unless the manifest says something else."""
+        self.pushed += 1
+        manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
+        staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
+        files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
+        return await repository.keep(model, 0, staged, files, {}, load=load)
+
+    async def close(self) -> None:
+        for repository in self.opened:
+            await repository.stop()
+        await self.database.close()
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    await made.close()
+
+
+class Encoder(Embedder):
+    """An encoder without a file."""
+
+    outputs, inferred, waiting = (), (), 0
+
+    def __init__(self, *_) -> None:
+        self.closed = False
+
+    async def embed(self, texts):
+        return np.eye(len(texts), 8, dtype=np.float32), len(texts)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def threads() -> int:
+    """How many models have a thread: one of each that is in memory and not closed."""
+    return sum(thread.name.startswith("batch-") for thread in threading.enumerate())
+
+
+class Held:
+    """Work that waits on its thread until it is let on."""
+
+    def __init__(self, work: Callable) -> None:
+        self.work, self.entered, self.on = work, threading.Event(), threading.Event()
+
+    def __call__(self, *arguments):
+        self.entered.set()
+        self.on.wait(10)
+        return self.work(*arguments)
+
+    async def cut_off(self, task: asyncio.Task) -> None:
+        """Cancel a task while it waits for this, twice, as impatient callers do."""
+        await asyncio.to_thread(self.entered.wait, 10)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        self.on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_push_that_is_cut_off_while_the_model_is_opened_leaves_nothing_in_memory(place: Place, monkeypatch):
+    repository, before = await place.started(), threads()
+    held = Held(OnnxModel)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.opening.OnnxModel", held)
+        await held.cut_off(asyncio.create_task(place.push(repository)))
+    assert threads() == before
+    assert (await place.push(repository)).name == f"{MODEL}/versions/1"
+    assert threads() == before + 1
+
+
+async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(place: Place, monkeypatch):
+    repository, before = await place.started(), threads()
+    name = (await place.push(repository, load=False)).name
+    held = Held(OnnxModel)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.opening.OnnxModel", held)
+        await held.cut_off(asyncio.create_task(repository.load(name)))
+    assert repository.state(await repository.load(name)) == "READY"
+    assert threads() == before + 1
+
+
+async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(place: Place, monkeypatch):
+    repository, before = await place.started(), threads()
+
+    def refuse(*_):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.repository.move_into_place", refuse)
+        with pytest.raises(OSError, match="no room"):
+            await place.push(repository)
+    assert threads() == before
+    assert not (place.root / "models/t/m/1").exists()
+
+
+async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the_same(place: Place, monkeypatch):
+    repository = await place.started()
+    held = Held(move_into_place)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.repository.move_into_place", held)
+        await held.cut_off(asyncio.create_task(place.push(repository)))
+    assert repository.serving(MODEL) == 1
+    assert (place.root / "models/t/m/1/model.onnx").is_file()
+    assert (await place.push(repository)).name == f"{MODEL}/versions/2"
+
+
+async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(place: Place):
+    repository = await place.started()
+    one, two = await place.push(repository), await place.push(repository)
+    for version in (one, two):
+        with pytest.raises(VersionServingError, match="unload it first"):
+            await repository.delete_version(version.name, "")
+    assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (2, [1, 2])
+    await repository.unload(two.name)
+    await repository.delete_version(two.name, "")
+    assert repository.serving(MODEL) == 1
+    with pytest.raises(NotFoundError):
+        await place.catalogue.get(ModelVersion, two.name)
+    assert [path.name for path in (place.root / "models/t/m").iterdir()] == ["1"]
+
+
+async def test_a_deletion_with_a_stale_etag_changes_nothing(place: Place):
+    repository = await place.started()
+    version = await place.push(repository)
+    read = await place.catalogue.get(Model, MODEL)
+    await place.push(repository)  # the model's etag is another one now
+    with pytest.raises(StaleEtagError):
+        await repository.delete_model(MODEL, entry_etag(read))
+    assert repository.versions_of(MODEL) == [1, 2]
+    await repository.unload(version.name)
+    with pytest.raises(StaleEtagError):
+        await repository.delete_version(version.name, entry_etag(version))
+    assert (place.root / "models/t/m/1/model.onnx").is_file()
+    await repository.delete_model(MODEL, entry_etag(await place.catalogue.get(Model, MODEL)))
+    assert (repository.versions_of(MODEL), (place.root / "models/t/m").exists()) == ([], False)
+
+
+async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them(place: Place, monkeypatch):
+    monkeypatch.setattr("engine.opening.Embedder", Encoder)
+    repository, backbone, head = await place.started(), "tenants/t/models/b", "tenants/t/models/h"
+    for _ in range(2):
+        await place.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
+    examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
+    await place.push(repository, head, manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n")
+    with pytest.raises(BackboneInUseError, match=f"is what {head} stands on"):
+        await repository.delete_model(backbone, "")
+    assert repository.versions_of(backbone) == [1, 2]
+    await repository.delete_model(head, "")
+    await repository.delete_model(backbone, "")
+    assert repository.versions_of(backbone) == []
+
+
+async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(place: Place, monkeypatch):
+    repository = await place.started()
+    for _ in range(2):
+        await place.push(repository)
+    bury = EntryStore.bury
+
+    def refuse(store, connection, kind, name, *, forever):
+        if name.endswith("/versions/2"):
+            raise TextInvalidError("not this one")
+        bury(store, connection, kind, name, forever=forever)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EntryStore, "bury", refuse)
+        with pytest.raises(TextInvalidError):
+            await repository.delete_model(MODEL, "")
+    assert len(await place.catalogue.every(ModelVersion)) == 2
+    assert (await place.catalogue.get(Model, MODEL)).body.latest == 2
+    assert repository.versions_of(MODEL) == [1, 2]
+    await repository.delete_model(MODEL, "")
+    assert await place.catalogue.every(ModelVersion) == []
+
+
+async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place, monkeypatch):
+    monkeypatch.setattr("engine.batcher._CLOSE_S", 2.0)
+    repository = await place.started()
+    slow = "tenants/t/models/slow"
+    version = await place.push(
+        repository, slow, manifest="name: slow\nkind: onnx\nbatching: off\n", content=endless(["n", 2])
+    )
+    servable = repository.find("t", "slow", "").servable
+    asked = asyncio.create_task(servable.infer({"x": np.ones((1, 2), np.float32)}))
+    await asyncio.sleep(0.05)
+    unloading = asyncio.create_task(repository.unload(version.name))
+    while repository.serving(slow):
+        await asyncio.sleep(0.01)
+    await place.push(repository)
+    assert not unloading.done()
+    await unloading
+    with pytest.raises(ModelNotReadyError):
+        await asked
+
+
+async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_no_other_from_loading(
+    place, monkeypatch
+):
+    repository = await place.started()
+    for name in ("big", "gone", "part", "whole"):
+        await place.push(repository, f"tenants/t/models/{name}")
+    await repository.stop()
+    kept = place.root / "models/t"
+    manifest = (kept / "part/1/model.yaml").read_bytes()
+    (kept / "part/1/model.yaml").unlink()
+    shutil.rmtree(kept / "gone")
+
+    def open_model(where: Path, *others):
+        if "big" in where.parts:
+            raise MemoryError
+        return OnnxModel(where, *others)
+
+    async def states() -> dict[str, tuple[str, str]]:
+        entries = await place.catalogue.every(ModelVersion)
+        return {each.name.split("/")[3]: (repository.state(each), each.body.failure) for each in entries}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.opening.OnnxModel", open_model)
+        repository = await place.started()
+    found = await states()
+    assert {name: state for name, (state, _) in found.items()} == {
+        "big": "FAILED", "gone": "FAILED", "part": "FAILED", "whole": "READY",
+    }  # fmt: skip
+    assert "model.yaml: is missing" in found["part"][1]
+    assert "model.yaml: is missing" in found["gone"][1]
+    assert "MemoryError" in found["big"][1]
+    await repository.stop()
+    (kept / "part/1/model.yaml").write_bytes(manifest)
+    repository = await place.started()
+    found = await states()
+    assert (found["part"], found["big"]) == (("READY", ""), ("READY", ""))
+    await repository.delete_version("tenants/t/models/gone/versions/1", "")
+
+
+async def test_of_a_model_that_was_unloaded_nothing_stays_in_memory(place: Place):
+    repository = await place.started()
+    version = await place.push(repository)
+    servable = weakref.ref(repository.find("t", "m", "").servable)
+    await repository.unload(version.name)
+    gc.collect()
+    assert servable() is None
+    labels = {"model": MODEL, "version": "1"}
+    assert place.registry.get_sample_value("nv_inference_pending_request_count", labels) == 0
