@@ -18,7 +18,18 @@ from cli.home import Home
 from mesh.errors import Code, TiationError
 from mesh.json_value import fault_of_json
 
-__all__ = ["TIMEOUT_S", "FileError", "Refusal", "connect", "explain", "pages", "parse", "persist", "refusal_of"]
+__all__ = [
+    "TIMEOUT_S",
+    "FileError",
+    "Refusal",
+    "access_token",
+    "connect",
+    "explain",
+    "pages",
+    "parse",
+    "persist",
+    "refusal_of",
+]
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -29,7 +40,7 @@ _LONGEST_PAUSE_S = 1.0
 _KEPT_TENANT = "default"
 """The tenant of the access token that the supervisor keeps fresh in the home."""
 _FOR_ALL = "system"
-"""The tenant that every other one may read."""
+"""The tenant that every other one may read; who acts in it may look after the platform itself."""
 
 
 class FileError(TiationError):
@@ -48,7 +59,7 @@ def connect(
     Args:
         home: of the platform.
         stub: the generated class.
-        tenant: the id of the tenant to act in.
+        tenant: the id of the tenant to act in; empty for the platform itself.
         token: an access token; None for one of the operator in that tenant, empty for none.
 
     Raises:
@@ -57,7 +68,7 @@ def connect(
     """
     gateway = home.gateway()
     credentials = grpc.ssl_channel_credentials(home.ca.read_bytes())
-    held = token if token is not None else _token(home, tenant)
+    held = token if token is not None else access_token(home, tenant)
     if held:
         credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(held))
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
@@ -65,13 +76,19 @@ def connect(
         yield stub(channel)
 
 
-def _token(home: Home, tenant: str) -> str:
-    """The home's own token, or one of the operator in another tenant."""
+def access_token(home: Home, tenant: str, timeout_s: float = TIMEOUT_S) -> str:
+    """A token of the operator: the home's own where that will do, else one for the tenant.
+
+    Args:
+        home: of the platform.
+        tenant: the id of the tenant to act in; empty for the platform itself.
+        timeout_s: the longest that asking for one may take.
+    """
     if tenant in (_KEPT_TENANT, _FOR_ALL):
         return home.token_file.read_text().strip()
-    request = token_pb2.ExchangeApiKeyRequest(parent=f"tenants/{tenant}", api_key=home.key())
+    request = token_pb2.ExchangeApiKeyRequest(parent=f"tenants/{tenant or _FOR_ALL}", api_key=home.key())
     with connect(home, token_pb2_grpc.TokenServiceStub, token="") as stub:
-        return str(stub.ExchangeApiKey(request, timeout=TIMEOUT_S).token)
+        return str(stub.ExchangeApiKey(request, timeout=timeout_s).token)
 
 
 def pages(method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:  # noqa: ANN401 -- any list method
