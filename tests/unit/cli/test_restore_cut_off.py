@@ -43,7 +43,7 @@ def restore(at):
     seen = 0
     def watch(event, arguments):
         nonlocal seen
-        if event == "os.rename" and at == LAST and arguments[0] == home.restoring and home.restoring.exists():
+        if event == "os.rename" and at == LAST and arguments[0] == str(home.restoring) and home.restoring.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         if event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir") or event == "open" and (arguments[2] & WRITING):
             seen += 1
