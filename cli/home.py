@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.holding import RESTORE, UP, Holder, holder_of, take
 from mesh.errors import Code, TiationError
 
-__all__ = ["Home", "HomeInUseError", "HomeUnusableError", "KeyMissingError", "NotRunningError"]
+__all__ = [
+    "Home",
+    "HomeInUseError",
+    "HomeUnusableError",
+    "KeyMissingError",
+    "NotRunningError",
+    "RestoreUnfinishedError",
+]
 
 _MOST_PATH_BYTES = 107 - len("/gateway/admin.sock")
 """The front proxy's admin socket lies in the home, and the kernel takes 107 bytes of path for a socket."""
@@ -21,10 +27,17 @@ _PROBE_S = 0.5
 
 
 class HomeInUseError(TiationError):
-    """Another platform runs on this home."""
+    """Another process holds this home: a platform, or a command that changes its state."""
 
     code = Code.FAILED_PRECONDITION
     reason = "HOME_IN_USE"
+
+
+class RestoreUnfinishedError(TiationError):
+    """A restore into this home was cut off: not everything is there."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESTORE_UNFINISHED"
 
 
 class HomeUnusableError(TiationError):
@@ -80,8 +93,13 @@ class Home:
 
     @property
     def lock_file(self) -> Path:
-        """Held by the supervisor; its process id stands in it."""
+        """Held by the supervisor, or by a command that changes the state; who it is stands in it."""
         return self.path / "lock"
+
+    @property
+    def restoring(self) -> Path:
+        """What a restore works in; while it is there, the home is not whole."""
+        return self.path / ".restoring"
 
     def key(self) -> str:
         """The operator's API key itself.
@@ -100,8 +118,8 @@ class Home:
         """Where a process writes its log."""
         return self.path / "logs" / f"{process}.log"
 
-    def make(self) -> None:
-        """Make the folder, for its owner alone.
+    def check(self) -> None:
+        """Refuse what can be no home.
 
         Raises:
             HomeUnusableError: something else has that name, or the name is too long.
@@ -113,45 +131,76 @@ class Home:
             )
         if self.path.exists() and not self.path.is_dir():
             raise HomeUnusableError(f"{self.path} is no folder; choose another home with `--home`")
+
+    def make(self) -> None:
+        """Make the folder, for its owner alone.
+
+        Raises:
+            HomeUnusableError: as `check`.
+        """
+        self.check()
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
 
-    def hold(self) -> int:
+    def hold(self, purpose: str = UP) -> int:
         """Take the home for this process; returns the descriptor that holds it.
+
+        Args:
+            purpose: the command that takes it.
 
         Raises:
             HomeInUseError: another process has it.
+            RestoreUnfinishedError: as `check_whole`; a restore itself takes it all the same.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + _PROBE_S
-        while not _locked(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            holder = self.lock_file.read_text().strip()
-            os.close(descriptor)
-            raise HomeInUseError(
-                f"a platform already runs on {self.path} (process {holder}); `tiation down` stops it, "
-                "`--home` and `--port` start another one beside it"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        descriptor = take(self.lock_file, purpose, _PROBE_S)
+        if descriptor is None:
+            raise self.in_use(self.holder())
+        if purpose != RESTORE:
+            try:
+                self.check_whole()
+            except RestoreUnfinishedError:
+                os.close(descriptor)
+                raise
         return descriptor
 
-    def holder(self) -> int | None:
-        """The process that holds the home, 0 while it has not said which it is; None where none does."""
-        try:
-            descriptor = os.open(self.lock_file, os.O_RDWR)
-        except FileNotFoundError:
-            return None
-        try:
-            if _locked(descriptor, fcntl.LOCK_SH):
-                return None
-            text = self.lock_file.read_text().strip()
-            return int(text) if text.isdigit() else 0
-        finally:
-            os.close(descriptor)
+    def holder(self) -> Holder | None:
+        """Who holds the home; None where nobody does."""
+        return holder_of(self.lock_file)
+
+    def runs(self) -> bool:
+        """Whether a platform has the home, as far as its holder has said."""
+        holder = self.holder()
+        return holder is not None and holder.purpose in ("", UP)
+
+    def in_use(self, holder: Holder | None) -> HomeInUseError:
+        """What is said to whoever wants a home that is held."""
+        if holder is not None and holder.purpose == UP:
+            return HomeInUseError(
+                f"a platform already runs on {self.path} (process {holder.pid}); `tiation down` stops it, "
+                "`--home` and `--port` start another one beside it"
+            )
+        if holder is None or not holder.pid:
+            return HomeInUseError(
+                f"{self.path} is held by a process that is not known here, in a container for instance; stop it there"
+            )
+        return HomeInUseError(f"no platform runs on {self.path}, but {holder} holds it; wait for its end")
+
+    def check_whole(self) -> None:
+        """Refuse a home that a restore has not filled wholly.
+
+        Raises:
+            HomeInUseError: it is under way.
+            RestoreUnfinishedError: it was cut off.
+        """
+        if self.restoring.exists():
+            holder = self.holder()
+            if holder is not None and holder.purpose == RESTORE:
+                raise self.in_use(holder)
+            raise RestoreUnfinishedError(
+                f"a restore into {self.path} was cut off, and not everything is there; run `tiation restore` again, "
+                "which begins anew"
+            )
 
     def gateway(self) -> dict[str, Any]:
         """What `gateway.json` says.
@@ -163,17 +212,8 @@ class Home:
             found = json.loads(self.gateway_file.read_text())
         except (FileNotFoundError, ValueError):
             found = None
-        if not isinstance(found, dict) or self.holder() is None:
+        if not isinstance(found, dict) or not self.runs():
             raise NotRunningError(
                 f"no platform is ready on {self.path}; start one with `tiation up --home {self.path}`"
             )
         return found
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    """Take the lock if it is free."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

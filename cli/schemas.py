@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from cli.backup.contents import COPIES
+from cli.copies import copy_aside
 from cli.home import Home
 from mesh.config import SERVICES, Settings
 from mesh.db import await_database, open_database
@@ -103,7 +101,9 @@ def bring(home: Home, settings: Settings, moves: Sequence[Move], say: Callable[[
     """
     needed = [each for each in moves if each.is_needed]
     services = dict.fromkeys(each.service for each in needed)
-    copies = None if settings.database or not needed else _copy(home, list(services))
+    copies = None if settings.database or not needed else copy_aside(home, list(services))
+    if copies:
+        say(f"copied the databases as they are now to {copies}")
     # A service's own migrations may build on what every service has: they come after it, and go before it.
     ordered = [*(each for each in reversed(needed) if each.back), *(each for each in needed if not each.back)]
     for service in services:
@@ -158,23 +158,6 @@ def _engine(home: Home, settings: Settings, service: str, say: Callable[[str], N
         yield database.engine
     finally:
         asyncio.run(database.close())
-
-
-def _copy(home: Home, services: Sequence[str]) -> Path:
-    """Copy databases aside, each as it is now, its journal with it."""
-    folder = home.path / f"{COPIES}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    for service in services:
-        name = Path(service) / f"{service}.db"
-        target = folder / name
-        target.parent.mkdir(mode=0o700, parents=True)
-        target.touch(mode=0o600)
-        with (
-            closing(sqlite3.connect(f"file:{home.path / name}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(target)) as made,
-        ):
-            source.backup(made)
-    folder.chmod(0o700)
-    return folder
 
 
 def records_waiting(home: Home, settings: Settings) -> dict[str, int]:

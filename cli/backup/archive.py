@@ -1,6 +1,7 @@
 """The backup file: a tar stream inside an age file (age-encryption.org/v1), with the digest of every member at its end.
 
-Nothing of it lies on a disk in the clear; `age --decrypt` and `tar` open it without this command.
+While it is written nothing of it lies on a disk in the clear outside the home. `age --decrypt` and `tar` open it
+without this command.
 """
 
 from __future__ import annotations
@@ -9,40 +10,33 @@ import hashlib
 import io
 import json
 import os
-import sqlite3
 import tarfile
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import pyrage
 
-from cli.backup.contents import is_database, spools, what_spools_come_before
-from cli.backup.postgres import FOLDER, dump
-from mesh.errors import Code, TiationError
+from cli.backup.contents import POSTGRES, Kept, Survey, is_database
+from cli.backup.copying import ArchiveError, copy_database, no_room_at
+from cli.backup.postgres import dump
+from cli.backup.scratch import scratch, unfinished
 
 __all__ = ["FORMATS", "MANIFEST", "ArchiveError", "Member", "Summary", "open_archive", "write_archive"]
 
 MANIFEST = "MANIFEST.json"
-FORMATS = (1, 2)
-"""Those that can be restored: what is in PostgreSQL came with the second."""
+FORMATS = (1, 2, 3)
+"""Those that can be restored: what is in PostgreSQL came with the second, folders from elsewhere with the third."""
 _CHUNK_BYTES = 1024 * 1024
-
-
-class ArchiveError(TiationError):
-    """A backup cannot be written, or is none, or is damaged, or is for somebody else."""
-
-    code = Code.DATA_LOSS
-    reason = "BACKUP_UNUSABLE"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a backup: where it was below the home, its bytes and their SHA-256."""
+    """One file of a backup: its name there, which is where it was below the home, its bytes and their SHA-256."""
 
     path: str
     size_bytes: int
@@ -56,16 +50,25 @@ class Summary:
     Attributes:
         release: of the platform that made it.
         members: its files, in the order in which they were copied.
+        elsewhere: the folders outside the home that are in it too, by the setting that names them.
+        left_out: what is not in it although it may belong to the state, with the reason.
+        told: what whoever restores it has to know.
     """
 
     release: str
     members: list[Member] = field(default_factory=list)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
     def to_json(self) -> bytes:
         """As the last member of the archive."""
         files = [{"path": m.path, "size_bytes": m.size_bytes, "sha256": m.sha256} for m in self.members]
-        kind = FORMATS[any(m.path.startswith(f"{FOLDER}/") for m in self.members)]
-        return json.dumps({"format": kind, "release": self.release, "files": files}, indent=1).encode()
+        kind = FORMATS[any(m.path.startswith(f"{POSTGRES}/") for m in self.members)]
+        found: dict[str, Any] = {"format": kind, "release": self.release, "files": files}
+        if self.elsewhere:
+            found |= {"format": 3, "elsewhere": self.elsewhere}
+        return json.dumps(found, indent=1).encode()
 
 
 def write_archive(
@@ -76,6 +79,7 @@ def write_archive(
     say: Callable[[str], None],
     *,
     database: str = "",
+    elsewhere: Mapping[str, Path] = MappingProxyType({}),
 ) -> Summary:
     """Write a home's backup to `target`, wholly or not at all.
 
@@ -86,73 +90,81 @@ def write_archive(
         release: of this platform.
         say: told of every database, which may take a while.
         database: PostgreSQL's URL, where the services' databases are there.
+        elsewhere: the folders of the state that are not in the home, by the setting's name.
 
     Raises:
         ArchiveError: a database is damaged.
+        NoRoomError: a disk is full.
         PostgresError: PostgreSQL refused something.
     """
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    survey = Survey(home, elsewhere)
     summary = Summary(release)
-    try:
-        with (
-            unfinished.open("xb") as sealed,
-            _encrypting(sealed, recipients) as plain,
-            tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            _add_all(tar, home, spools(home), target.parent, summary, say)
+    with no_room_at(target.parent), unfinished(target) as file, scratch(home) as folder:
+        with _sealed(file, recipients) as tar:
+            writer = _Writer(tar, summary, home, folder, say)
+            writer.add_all(survey.spools())
             if database:
-                dump(database, lambda name, data: _add_member(tar, name, data, summary), say)
-            _add_all(tar, home, what_spools_come_before(home), target.parent, summary, say)
-            _add_bytes(tar, MANIFEST, summary.to_json())
-        unfinished.chmod(0o600)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                dump(database, writer.add_bytes, say)
+            writer.add_all(survey.what_spools_come_before())
+            summary.left_out = survey.left_out
+            summary.elsewhere = {name: str(path) for name, path in elsewhere.items() if path.is_dir()}
+            _write_member(tar, MANIFEST, summary.to_json())
+        file.replace(target)
     return summary
 
 
-def _add_all(
-    tar: tarfile.TarFile, home: Path, paths: Iterable[Path], scratch: Path, summary: Summary, say: Callable[[str], None]
-) -> None:
-    for path in paths:
-        with suppress(FileNotFoundError):  # it has moved on since it was listed
-            _add(tar, home, path, scratch, summary, say)
+class _Writer:
+    """Adds files to an archive.
 
+    Args:
+        tar: the archive.
+        summary: told of each member.
+        home: what is copied.
+        folder: in it, for copies of databases.
+        say: told of each database.
+    """
 
-def _add(
-    tar: tarfile.TarFile, home: Path, path: Path, scratch: Path, summary: Summary, say: Callable[[str], None]
-) -> None:
-    """Copy one file into the archive; a database as it is at one moment."""
-    name = path.relative_to(home).as_posix()
-    if not is_database(path):
-        data = path.read_bytes() if path.stat().st_size < _CHUNK_BYTES else None
-        if data is not None:
-            _add_member(tar, name, data, summary)
+    def __init__(
+        self, tar: tarfile.TarFile, summary: Summary, home: Path, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        self._tar = tar
+        self._summary = summary
+        self._home = home
+        self._folder = folder
+        self._say = say
+
+    def add_all(self, found: Iterable[Kept]) -> None:
+        """Copy files into the archive; a database as it is at one moment."""
+        for each in found:
+            with suppress(FileNotFoundError):  # it has moved on since it was listed
+                self._add(each)
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Add a member that is no file."""
+        _write_member(self._tar, name, data)
+        self._summary.members.append(Member(name, len(data), hashlib.sha256(data).hexdigest()))
+
+    def _add(self, kept: Kept) -> None:
+        if not is_database(kept.path):
+            if kept.path.stat().st_size < _CHUNK_BYTES:
+                self.add_bytes(kept.name, kept.path.read_bytes())
+            else:
+                self._add_file(kept.name, kept.path)
             return
+        self._say(f"  copying {kept.name} ({kept.path.stat().st_size / 1e6:.1f} MB)")
+        copy = self._folder / "copy"
+        try:
+            copy_database(self._home, kept.path, copy, kept.name)
+            self._add_file(kept.name, copy)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _add_file(self, name: str, path: Path) -> None:
         with path.open("rb") as file:
-            summary.members.append(_add_file(tar, name, file, os.fstat(file.fileno()).st_size))
-        return
-    say(f"  copying {name} ({path.stat().st_size / 1e6:.1f} MB)")
-    with tempfile.TemporaryDirectory(prefix=".tiation-backup-", dir=scratch) as folder:
-        copy = Path(folder) / "copy"
-        _copy_database(path, copy, name)
-        with copy.open("rb") as file:
-            summary.members.append(_add_file(tar, name, file, os.fstat(file.fileno()).st_size))
-
-
-def _copy_database(path: Path, copy: Path, name: str) -> None:
-    copy.touch(mode=0o600)
-    try:
-        with (
-            closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as made,
-        ):
-            source.backup(made)
-            found = made.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        raise ArchiveError(f"{name} cannot be read ({error}); restore it from an earlier backup", file=name) from error
-    if found != "ok":
-        raise ArchiveError(f"{name} is damaged ({found}); restore it from an earlier backup", file=name)
+            size = os.fstat(file.fileno()).st_size
+            reading = _Digesting(file, size)
+            self._tar.addfile(_info(name, size), reading)
+        self._summary.members.append(Member(name, size, reading.digest.hexdigest()))
 
 
 class _Digesting(io.RawIOBase):
@@ -171,18 +183,7 @@ class _Digesting(io.RawIOBase):
         return data
 
 
-def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes], size: int) -> Member:
-    reading = _Digesting(file, size)
-    tar.addfile(_info(name, size), reading)
-    return Member(name, size, reading.digest.hexdigest())
-
-
-def _add_member(tar: tarfile.TarFile, name: str, data: bytes, summary: Summary) -> None:
-    _add_bytes(tar, name, data)
-    summary.members.append(Member(name, len(data), hashlib.sha256(data).hexdigest()))
-
-
-def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def _write_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(_info(name, len(data)), io.BytesIO(data))
 
 
@@ -192,11 +193,45 @@ def _info(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
+class _Noting:
+    """A file that remembers why it could not be written: the encryption passes on the words alone."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write some of the bytes; returns how many."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+@contextmanager
+def _sealed(file: Path, recipients: Sequence[Any]) -> Iterator[tarfile.TarFile]:
+    """An archive that arrives encrypted in a file."""
+    with (
+        file.open("wb", buffering=0) as sealed,
+        _encrypting(sealed, recipients) as plain,
+        tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        yield tar
+
+
 @contextmanager
 def _encrypting(sealed: IO[bytes], recipients: Sequence[Any]) -> Iterator[IO[bytes]]:
     """A stream; what is written to it arrives encrypted in `sealed`."""
-    with _piped(lambda reader: pyrage.encrypt_io(reader, sealed, recipients)) as plain:
-        yield plain
+    noting = _Noting(sealed)
+    try:
+        with _piped(lambda reader: pyrage.encrypt_io(reader, noting, recipients)) as plain:
+            yield plain
+    except pyrage.EncryptError:
+        raise noting.error or ArchiveError("the backup cannot be encrypted") from None
     os.fsync(sealed.fileno())
 
 

@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from cli.backup.contents import POSTGRES
 from cli.schemas import migration_sets
 from mesh.config import SERVICES
 from mesh.db import address_of, await_database, open_database, postgres_url
@@ -27,7 +28,7 @@ from mesh.revisions import MigrationError, Step, known_revisions, take
 
 __all__ = ["CONTENTS", "FOLDER", "Contents", "DatabaseNotEmptyError", "PostgresError", "check", "dump", "loading"]
 
-FOLDER = "postgres"
+FOLDER = POSTGRES
 CONTENTS = f"{FOLDER}/contents.json"
 _PIECE_BYTES = 4 * 1024 * 1024
 _PATIENCE_S = 10.0

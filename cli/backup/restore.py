@@ -9,28 +9,24 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cli.backup.archive import FORMATS, MANIFEST, ArchiveError, Member, Summary, open_archive
-from cli.backup.contents import is_database
+from cli.backup.contents import ELSEWHERE, is_database, is_left
+from cli.backup.copying import no_room_at
+from cli.backup.elsewhere import DEFAULTS, SETTINGS, bring_home, elsewhere
+from cli.backup.placing import HomeNotEmptyError, staging
 from cli.backup.postgres import CONTENTS, FOLDER, Contents, check, loading
-from mesh.config import load_settings
+from cli.backup.scratch import scratch
+from mesh.config import Settings, load_settings
 from mesh.errors import Code, TiationError
 
 __all__ = ["DatabaseKindError", "HomeNotEmptyError", "restore_archive"]
 
-_SETTINGS = "tiation.yaml"
 _CHUNK_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-
-
-class HomeNotEmptyError(TiationError):
-    """A backup goes into an empty home only."""
-
-    code = Code.FAILED_PRECONDITION
-    reason = "HOME_NOT_EMPTY"
 
 
 class DatabaseKindError(TiationError):
@@ -47,95 +43,91 @@ def restore_archive(
 
     Args:
         source: the backup file.
-        home: the home to be; must be empty or missing, but for a `tiation.yaml`, which then goes before the backup's.
+        home: the home to be; empty or missing, but for a `tiation.yaml`, which then goes before the backup's, and for
+            empty folders.
         identities: age identities that may open it.
         say: told of every database.
         check_only: true to check everything and keep nothing.
 
     Raises:
         ArchiveError: the backup is damaged, incomplete, or for somebody else.
+        HomeInUseError: a platform or another command has the home.
         HomeNotEmptyError: there is something in the home.
         DatabaseNotEmptyError: there is something in the PostgreSQL database.
         DatabaseKindError: the settings name SQLite and the backup is of PostgreSQL, or the other way round.
     """
-    if not check_only and home.exists() and {path.name for path in home.iterdir()} - {_SETTINGS}:
-        raise HomeNotEmptyError(
-            f"{home} is not empty; restore into another one with --home, or move that one away first", home=home
-        )
-    home.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = home.with_name(f".{home.name}.restoring")
-    shutil.rmtree(unfinished, ignore_errors=True)  # what a restore that was killed left behind
-    unfinished.mkdir(mode=0o700)
-    try:
-        summary = _extract(source, unfinished, identities)
-        for member in summary.members:
-            _check_database(unfinished / member.path, member.path, say)
-        contents = _contents(unfinished)
-        if not check_only:
-            with _loading(unfinished, home, contents, say):
-                _put_in_place(unfinished, home)
-    except BaseException:  # Ctrl-C leaves nothing half-done either
-        _take_back(unfinished, home)
-        raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    if check_only:
+        with no_room_at(home), scratch(_nearest(home)) as folder:
+            return _staged(source, folder, identities, say)[0]
+    with no_room_at(home), staging(home) as restore:
+        summary, contents = _staged(source, restore.folder, identities, say)
+        given = _given(home, restore.folder)
+        summary.told = bring_home(restore.folder, summary.elsewhere, home)
+        settings = load_settings(home if given else restore.folder)
+        summary.told += _misled(restore.folder, home, settings)
+        with _loading(restore.folder, settings, contents, say):
+            shutil.rmtree(restore.folder / FOLDER, ignore_errors=True)
+            restore.place()
     return summary
 
 
-def _put_in_place(unfinished: Path, home: Path) -> None:
-    shutil.rmtree(unfinished / FOLDER, ignore_errors=True)
-    (unfinished / "logs").mkdir(mode=0o700, exist_ok=True)
-    if home.exists():
-        (home / _SETTINGS).unlink(missing_ok=True)
-        home.rmdir()
-    unfinished.rename(home)
+def _nearest(home: Path) -> Path:
+    """The home, or the folder above in which it would be made."""
+    while not home.is_dir():
+        home = home.parent
+    return home
 
 
-def _take_back(unfinished: Path, home: Path) -> None:
-    """Undo it where the database was not kept after all; settings that were there stay."""
-    if unfinished.exists() or not home.exists():
-        return
-    home.rename(unfinished)
-    if (unfinished / _SETTINGS).exists():
-        home.mkdir(mode=0o700)
-        shutil.copyfile(unfinished / _SETTINGS, home / _SETTINGS)
-        (home / _SETTINGS).chmod(0o600)
-
-
-def _contents(folder: Path) -> Contents | None:
-    """What of PostgreSQL is in the backup, if this release can restore it; None for a backup of SQLite."""
+def _staged(
+    source: Path, folder: Path, identities: Sequence[Any], say: Callable[[str], None]
+) -> tuple[Summary, Contents | None]:
+    """Extract and check everything; what of PostgreSQL is in it is None for a backup of SQLite."""
+    summary = _extract(source, folder, identities)
+    for member in summary.members:
+        _check_database(folder / member.path, member.path, say)
     file = folder / CONTENTS
     if not file.exists():
-        return None
+        return summary, None
     contents = Contents.read(file.read_bytes())
     check(contents)
-    return contents
+    return summary, contents
+
+
+def _given(home: Path, folder: Path) -> bool:
+    """Whether there are settings in the home to be; they go before those of the backup."""
+    if not (home / SETTINGS).exists():
+        return False
+    (folder / SETTINGS).unlink(missing_ok=True)
+    with suppress(OSError):  # where they are mounted, whoever did so sees to their mode
+        (home / SETTINGS).chmod(0o600)
+    return True
+
+
+def _misled(folder: Path, home: Path, settings: Settings) -> list[str]:
+    """What to say of settings that lead away from what is restored, in the home's own file or in a variable."""
+    return [
+        f"{setting} names {place}: move there what is in {home / DEFAULTS[setting]}, or drop the setting"
+        for setting, place in elsewhere(home, settings).items()
+        if (folder / DEFAULTS[setting]).is_dir()
+    ]
 
 
 @contextmanager
-def _loading(unfinished: Path, home: Path, contents: Contents | None, say: Callable[[str], None]) -> Iterator[None]:
-    """Bring back what is in PostgreSQL, kept if what is done meanwhile ends well.
-
-    Settings that are in the home to be already go before those of the backup.
-    """
-    given = home / _SETTINGS
-    if given.exists():
-        shutil.copyfile(given, unfinished / _SETTINGS)
-        (unfinished / _SETTINGS).chmod(0o600)
-    location = load_settings(unfinished).database
+def _loading(folder: Path, settings: Settings, contents: Contents | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Bring back what is in PostgreSQL, kept if what is done meanwhile ends well."""
     if contents is None:
-        if location:
+        if settings.database:
             raise DatabaseKindError(
                 "the backup is of SQLite databases; leave `database` empty, here and when you start"
             )
         yield
         return
-    if not location:
+    if not settings.database:
         raise DatabaseKindError(
             "the backup is of a PostgreSQL database; name an empty one in TIATION_DATABASE, or in a tiation.yaml that "
             "you put in the home before"
         )
-    with loading(location, unfinished, contents, say):
+    with loading(settings.database, folder, contents, say):
         yield
 
 
@@ -164,8 +156,8 @@ def _extract(source: Path, folder: Path, identities: Sequence[Any]) -> Summary:
 
 def _safe(info: tarfile.TarInfo, source: Path) -> PurePosixPath:
     path = PurePosixPath(info.name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ArchiveError(f"{source} holds {info.name[:100]!r}, which points outside; it was not made here")
+    if path.is_absolute() or ".." in path.parts or not path.parts or is_left(str(path)):
+        raise ArchiveError(f"{source} holds {info.name[:100]!r}, which is no place for a file; it was not made here")
     return path
 
 
@@ -188,9 +180,17 @@ def _summary(manifest: bytes, source: Path) -> Summary:
         if document["format"] not in FORMATS:
             raise ArchiveError(f"{source} was made by a newer release; restore it with that one", file=source)
         members = [Member(each["path"], each["size_bytes"], each["sha256"]) for each in document["files"]]
-        return Summary(str(document["release"]), members)
-    except (ValueError, KeyError, TypeError):
+        return Summary(str(document["release"]), members, _known_places(document.get("elsewhere", {}), members))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ArchiveError(f"{source}: its manifest cannot be read; it was not made here", file=source) from None
+
+
+def _known_places(places: dict[str, str], members: Sequence[Member]) -> dict[str, str]:
+    """The folders from elsewhere; a ValueError where members are of another one."""
+    used = {PurePosixPath(member.path).parts[1] for member in members if member.path.startswith(f"{ELSEWHERE}/")}
+    if not used <= set(places) <= set(DEFAULTS):
+        raise ValueError
+    return {setting: str(place) for setting, place in places.items()}
 
 
 def _check_database(path: Path, name: str, say: Callable[[str], None]) -> None:

@@ -51,7 +51,7 @@ def _look(home: Home) -> Iterator[Finding]:
     from cli.doctor.database import look_at_databases
     from cli.doctor.machine import look_at_machine
     from cli.doctor.platform import look_at_platform
-    from cli.doctor.state import look_at_home
+    from cli.doctor.state import is_whole, look_at_home
     from mesh.config import Settings, SettingsError, load_settings
 
     try:
@@ -62,5 +62,7 @@ def _look(home: Home) -> Iterator[Finding]:
         yield bad("settings", error.message, f"correct {home.path / 'tiation.yaml'} or the variable")
     yield from look_at_machine(home, settings)
     yield from look_at_home(home, settings)
+    if not is_whole(home):
+        return  # there is no telling what is missing in the rest
     yield from look_at_databases(home, settings)
     yield from look_at_platform(home, settings)

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from cli.holding import UP
 from cli.home import Home, NotRunningError
 from cli.lean import draw_nothing
 from cli.options import home_option, output_option
@@ -24,6 +25,9 @@ from mesh.errors import Code, TiationError
 __all__ = ["down", "logs", "serve", "status", "up"]
 
 _REPLICA = re.compile(r"-[1-9][0-9]?$")
+_SAYING_S = 5.0
+"""Whoever has taken the home has said by then who it is; otherwise it runs elsewhere, in a container for instance."""
+_STOPPING_S = 60.0
 
 
 def _service_of(process: str) -> str:
@@ -88,19 +92,21 @@ def down(home: Home, output: str) -> None:
       tiation down
     """  # noqa: D301 -- \b is click's
     holder = home.holder()
+    patience = time.monotonic() + _SAYING_S
+    while holder is not None and not holder.pid and time.monotonic() < patience:  # it has just taken the home
+        time.sleep(0.02)
+        holder = home.holder()
     if holder is None:
         _tell(output, stopped=False, text=f"no platform runs on {home.path}")
         return
-    deadline = time.monotonic() + 60
-    while holder == 0 and time.monotonic() < deadline:  # it has just taken the home
-        time.sleep(0.02)
-        holder = home.holder()
-    if holder:
-        with suppress(ProcessLookupError):
-            os.kill(holder, signal.SIGTERM)
-    while home.holder() is not None:
+    if holder.purpose != UP:
+        raise home.in_use(holder)
+    with suppress(ProcessLookupError):
+        os.kill(holder.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOPPING_S
+    while (now := home.holder()) is not None and now.pid in (0, holder.pid):
         if time.monotonic() > deadline:
-            raise click.ClickException(f"process {holder} does not stop; see {home.log('supervisor')}")
+            raise click.ClickException(f"process {holder.pid} does not stop; see {home.log('supervisor')}")
         time.sleep(0.05)
     _tell(output, stopped=True, text="stopped")
 
@@ -226,6 +232,7 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
     from mesh.config import load_settings
     from mesh.host import run
 
+    home.check_whole()
     missing = [name for name in SERVICES if name not in load_settings(home.path).services]
     if missing:
         raise AddressMissingError(

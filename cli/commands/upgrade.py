@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.holding import UPGRADE
 from cli.home import Home, NotRunningError
 from cli.options import home_option, output_option
 from cli.output import print_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cli.schemas import Move
 
 __all__ = ["upgrade"]
@@ -28,9 +29,13 @@ __all__ = ["upgrade"]
     "--to", "targets", multiple=True, metavar="REVISION",
     help="Bring the schema that has this revision to it, forward or back, and no other; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--undo", "copies", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Put the databases back that an upgrade has copied to this folder; what came after them is lost.",
+)  # fmt: skip
 @home_option
 @output_option
-def upgrade(targets: tuple[str, ...], home: Home, *, check: bool, output: str) -> None:
+def upgrade(targets: tuple[str, ...], copies: Path | None, home: Home, *, check: bool, output: str) -> None:
     """Bring the databases of a stopped platform to this release's schemas.
 
     A service does this by itself when it starts; here it can be seen before, and undone for the sake of an earlier
@@ -41,14 +46,20 @@ def upgrade(targets: tuple[str, ...], home: Home, *, check: bool, output: str) -
     Example:
       tiation upgrade --check
       tiation upgrade --to security_0001
+      tiation upgrade --undo .tiation/before-upgrade-20260101T120000.000000Z
     """  # noqa: D301 -- \b is click's
+    if copies is not None and (check or targets):
+        raise click.UsageError("--undo goes with neither --check nor --to")
+    home.check_whole()
+    if not (home.path / "security").is_dir():
+        raise NotRunningError(f"{home.path} is no home of a platform; give one with --home")
+    if copies is not None:
+        _undo(home, copies, output)
+        return
     from cli.schemas import bring, plan
     from mesh.config import load_settings
 
-    if not (home.path / "security").is_dir():
-        raise NotRunningError(f"{home.path} is no home of a platform; give one with --home")
     settings = load_settings(home.path)
-    copies = None
 
     def say(text: str) -> None:
         click.echo(text, err=True)
@@ -60,15 +71,27 @@ def upgrade(targets: tuple[str, ...], home: Home, *, check: bool, output: str) -
             if settings.database:
                 say("PostgreSQL is not copied aside: `tiation backup` or pg_dump saves what this cannot bring back")
             copies = bring(home, settings, moves, say)
-    _tell(moves, copies, output, check=check)
+    _tell(home, moves, copies, output, check=check)
     if check and needed:
         raise click.exceptions.Exit(1)
+
+
+def _undo(home: Home, copies: Path, output: str) -> None:
+    """Bring databases back to how they were before an upgrade."""
+    from cli.copies import put_back
+
+    with _held(home, held=True):
+        services = put_back(home, copies)
+    if output == "json":
+        click.echo(json.dumps({"put_back": services, "copies": str(copies)}))
+    else:
+        click.echo(f"put back from {copies}: {', '.join(services)}")
 
 
 @contextmanager
 def _held(home: Home, *, held: bool) -> Iterator[None]:
     """Keep a platform from starting on the home meanwhile, where that is asked for."""
-    descriptor = home.hold() if held else None
+    descriptor = home.hold(UPGRADE) if held else None
     try:
         yield
     finally:
@@ -76,7 +99,7 @@ def _held(home: Home, *, held: bool) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _tell(moves: list[Move], copies: Path | None, output: str, *, check: bool) -> None:
+def _tell(home: Home, moves: list[Move], copies: Path | None, output: str, *, check: bool) -> None:
     if output == "json":
         rows = [
             {"service": m.service, "schema": m.schema, "from": m.at, "to": m.to, "what": _what(m, check=check)}
@@ -92,7 +115,10 @@ def _tell(moves: list[Move], copies: Path | None, output: str, *, check: bool) -
         [(m.service, m.schema, m.at or "-", m.to or "-", _what(m, check=check)) for m in moves],
     )
     if copies:
-        click.echo(f"\nthe databases as they were before are in {copies}; remove it when all is well")
+        click.echo(
+            f"\nthe databases as they were before are in {copies}; remove it when all is well, or put them back:\n"
+            f"tiation upgrade --undo {shlex.quote(str(copies))} --home {shlex.quote(str(home.path))}"
+        )
 
 
 def _what(move: Move, *, check: bool) -> str:

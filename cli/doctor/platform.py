@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 
 from cli.doctor.finding import Finding, bad, good, unsure
+from cli.holding import UP
 from cli.home import Home, NotRunningError
 from mesh.config import SERVICES, Settings, processes_of
 
@@ -22,8 +23,12 @@ _TAIL_BYTES = 256 * 1024
 
 def look_at_platform(home: Home, settings: Settings) -> Iterator[Finding]:
     """Everything that is asked of the platform itself; where none runs, whether one could."""
-    if home.holder() is None:
+    holder = home.holder()
+    if holder is None:
         yield from _could_start(home, settings)
+        return
+    if holder.purpose not in ("", UP):
+        yield unsure("platform", home.in_use(holder).message, "nothing: it can be started then")
         return
     try:
         gateway = home.gateway()

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cli.backup.contents import COPIES, is_database
+from cli.backup.scratch import SCRATCH
 from cli.doctor.finding import Finding, bad, good, unsure
-from cli.home import Home
+from cli.home import Home, HomeInUseError, RestoreUnfinishedError
 from mesh.config import SERVICES, Settings, processes_of
 
-__all__ = ["look_at_home"]
+__all__ = ["is_whole", "look_at_home"]
 
 _NEEDED = ("operator.key", "security/pepper", "security/token.pem", "security/ca/mesh.pem", "integration/vault.key")
 _SOON = timedelta(days=30)
@@ -24,6 +25,9 @@ _OLD_LOG_BYTES = 512 * 1024 * 1024
 
 def look_at_home(home: Home, settings: Settings) -> Iterator[Finding]:
     """Everything that can be seen of a home without asking a service."""
+    if not is_whole(home):
+        yield _half_restored(home)
+        return
     if not (home.path / "security").is_dir():
         yield unsure("home", f"{home.path} is empty", "`tiation up` makes a new platform in it")
         return
@@ -33,6 +37,21 @@ def look_at_home(home: Home, settings: Settings) -> Iterator[Finding]:
     yield _authority(home)
     yield from _certificates(home, settings)
     yield _leftovers(home)
+
+
+def is_whole(home: Home) -> bool:
+    """Whether there is more to look at than a restore that has not come to its end."""
+    return not home.restoring.exists()
+
+
+def _half_restored(home: Home) -> Finding:
+    try:
+        home.check_whole()
+    except HomeInUseError as error:
+        return unsure("home", error.message, "nothing: nothing starts on it until then")
+    except RestoreUnfinishedError as error:
+        return bad("home", error.message, "until then nothing starts on it")
+    return unsure("home", "a restore has just ended", "run `tiation doctor` again")
 
 
 def _rights(home: Home) -> Finding:
@@ -66,7 +85,7 @@ def _keys(home: Home) -> Finding:
 
 def _databases(home: Home) -> Iterator[Finding]:
     """Whether each database is whole."""
-    found = [path for path in sorted(home.path.rglob("*")) if path.is_file() and is_database(path)]
+    found = [path for path in _files(home) if is_database(path)]
     damaged = []
     for path in found:
         name = path.relative_to(home.path).as_posix()
@@ -85,6 +104,13 @@ def _databases(home: Home) -> Iterator[Finding]:
             yield bad("database", f"{service}/{service}.db is no database", "bring it back from a backup")
     if found and not damaged:
         yield good("databases", f"{len(found)} are whole")
+
+
+def _files(home: Home) -> list[Path]:
+    """The files in a home, without what a backup copies just now."""
+    folders = [path for path in home.path.iterdir() if not path.name.startswith(SCRATCH)]
+    below = [path for folder in folders if folder.is_dir() for path in folder.rglob("*")]
+    return sorted(path for path in (*folders, *below) if path.is_file())
 
 
 def _authority(home: Home) -> Finding:
@@ -108,7 +134,7 @@ def _authority(home: Home) -> Finding:
 
 def _certificates(home: Home, settings: Settings) -> Iterator[Finding]:
     """While the platform runs, nobody may hold a certificate that ended."""
-    if home.holder() is None:
+    if not home.runs():
         return
     for process in processes_of(settings):
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from cli.backup import postgres as part
 from cli.backup.archive import open_archive, write_archive
 from cli.backup.postgres import CONTENTS, DatabaseNotEmptyError, PostgresError
 from cli.backup.restore import DatabaseKindError, restore_archive
+from cli.home import Home, RestoreUnfinishedError
 from cli.schemas import migration_sets
 from mesh.config import SERVICES
 from mesh.db import DatabaseRefusedError, await_database, open_database
@@ -217,6 +221,40 @@ def test_rows_that_do_not_come_back_as_they_were_keep_nothing(home: Path, postgr
         restore_archive(file, target(home.parent, empty), [IDENTITY], say)
     assert schemas(postgres, "empty") == []
     assert [path.name for path in (home.parent / "again").iterdir()] == ["tiation.yaml"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pyrage
+from cli.backup.restore import restore_archive
+
+def watch(event, arguments):
+    if event == "os.rename" and str(arguments[0]).endswith(sys.argv[4]) and os.path.exists(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+restore_archive(Path(sys.argv[1]), Path(sys.argv[2]), [pyrage.x25519.Identity.from_str(sys.argv[3])], print)
+"""
+
+
+@pytest.mark.parametrize(("at", "kept"), [("home/security", False), (".restoring", True)])
+def test_a_restore_that_is_killed_before_its_end_is_never_taken_for_whole(home: Path, postgres, empty, at, kept):
+    file, again = backup_of(home), target(home.parent, empty)
+    command = [sys.executable, "-c", KILLED, str(file), str(again), str(IDENTITY), at]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == -9
+    with pytest.raises(RestoreUnfinishedError):
+        Home(again).hold()
+    assert (again / "tiation.yaml").exists()
+    if kept:  # PostgreSQL has its part, and there is no telling whether it is all of it
+        with pytest.raises(DatabaseNotEmptyError):
+            restore_archive(file, again, [IDENTITY], say)
+        (again / "tiation.yaml").write_text(f"database: {postgres.make_database('another')}\n")
+    restore_archive(file, again, [IDENTITY], say)
+    assert (again / "security" / "pepper").read_text() == "p"
+    with postgres.connect("another" if kept else "empty") as found:
+        assert found.execute("SELECT count(*) FROM security.policy_changes").fetchone() == (len(VALUES),)
+    os.close(Home(again).hold())
 
 
 def test_checking_touches_no_database(home: Path, postgres, empty):

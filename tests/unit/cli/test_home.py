@@ -15,13 +15,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cli.commands import platform
+from cli.holding import UP, Holder
 from cli.home import Home, HomeInUseError, HomeUnusableError, KeyMissingError, NotRunningError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
 from cli.home import Home
-Home(Path(sys.argv[1])).hold()
+Home(Path(sys.argv[1])).hold(*sys.argv[2:])
 print("held", flush=True)
 time.sleep(600)
 """
@@ -49,7 +51,7 @@ def test_a_home_is_for_its_owner_alone_also_when_the_folder_was_there(tmp_path):
 def test_a_home_that_is_held_is_refused_and_says_by_whom(home, holder):
     with pytest.raises(HomeInUseError, match=rf"already runs on {home.path} \(process {holder.pid}\).*tiation down"):
         home.hold()
-    assert home.holder() == holder.pid
+    assert home.holder() == Holder(holder.pid, UP)
 
 
 def test_a_second_up_says_so_and_stops(tiation, home, holder):
@@ -99,17 +101,62 @@ def test_down_stops_the_holder_and_waits_for_its_end(tiation, home, holder):
 
 def test_down_waits_for_a_holder_that_has_not_said_who_it_is(tiation, home, holder):
     """Signalling process 0 would stop whoever asked, with everything in its group."""
+    said = home.lock_file.read_text()
     home.lock_file.write_text("")
 
     def tell() -> None:
         time.sleep(0.3)
-        home.lock_file.write_text(str(holder.pid))
+        home.lock_file.write_text(said)
         holder.wait()
 
     telling = threading.Thread(target=tell)
     telling.start()
     assert tiation("down", "--home", str(home.path)).code == 0
     telling.join()
+
+
+def test_down_leaves_a_command_alone_that_holds_the_home(tiation, home):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(home.path), "upgrade"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        for command in ("down", "up"):
+            said = tiation(command, "--home", str(home.path))
+            assert said.code == 1
+            assert f"`tiation upgrade` (process {process.pid}) holds it; wait for its end" in said.err
+        assert process.poll() is None
+        process.kill()
+
+
+@pytest.mark.parametrize("words", ["{pid}", '{{"pid": {pid}, "purpose": "up", "started": "1"}}'])
+def test_down_signals_nobody_who_does_not_hold_the_home(tiation, home, holder, monkeypatch, words):
+    """An earlier holder's words are still there, and its process id has gone to somebody else."""
+    monkeypatch.setattr(platform, "_SAYING_S", 0.3)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        home.lock_file.write_text(words.format(pid=other.pid))
+        said = tiation("down", "--home", str(home.path))
+        assert said.code == 1
+        assert "held by a process that is not known here" in said.err
+        assert other.poll() is None
+        assert holder.poll() is None
+        other.kill()
+
+
+def test_a_lock_that_was_taken_away_is_not_taken_for_the_home_s(home):
+    first = home.hold()
+    home.lock_file.unlink()
+    os.close(home.hold())
+    os.close(first)
+
+
+def test_a_home_that_a_restore_has_not_filled_is_refused(tiation, home):
+    home.restoring.mkdir()
+    for command in (("up",), ("up", "--detach"), ("upgrade",), ("serve", "engine")):
+        (home.path / "security").mkdir(exist_ok=True)
+        said = tiation(*command, "--home", str(home.path))
+        assert said.code == 1
+        assert said.err.count("\n") == 1
+        assert f"a restore into {home.path} was cut off" in said.err
+        assert "run `tiation restore` again" in said.err
 
 
 def test_a_path_too_long_for_the_socket_in_it_is_refused():

@@ -8,12 +8,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import mesh
+from cli.backup.copying import copy_database
+from cli.copies import copy_aside
 from cli.home import Home
 from cli.schemas import migration_sets
 from mesh.config import SERVICES
@@ -203,6 +206,70 @@ def test_sqlite_databases_are_copied_aside_before_and_only_those_that_move(on_sq
     assert len(on_sqlite.copies()) == 2
     on_sqlite.command()
     assert len(on_sqlite.copies()) == 2
+
+
+CUT_OFF = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("CREATE TABLE newer (v)")
+database.execute("INSERT INTO newer VALUES (randomblob(50000))")
+database.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_an_upgrade_that_was_killed_is_undone_whatever_its_journals_hold(on_sqlite: Stopped):
+    on_sqlite.sql("security", "INSERT INTO policy_changes VALUES (1, 'Role', 'admin')")
+    newest = on_sqlite.at("security")
+    finished = on_sqlite.command("--to", "security_0001")
+    (copies,) = on_sqlite.copies()
+    assert f"tiation upgrade --undo {copies} --home {on_sqlite.home}" in finished.stdout
+    database = on_sqlite.home / "security" / "security.db"
+    subprocess.run([sys.executable, "-c", CUT_OFF, str(database)], check=False)
+    assert database.with_name("security.db-wal").stat().st_size > 50_000
+    undone = on_sqlite.command("--undo", str(copies))
+    assert undone.returncode == 0, undone.stderr
+    assert undone.stdout == f"put back from {copies}: security\n"
+    assert database.stat().st_mode & 0o077 == 0
+    assert on_sqlite.at("security") == newest
+    assert on_sqlite.sql("security", "SELECT name FROM policy_changes") == [("admin",)]
+    assert on_sqlite.sql("security", "SELECT name FROM sqlite_master WHERE name = 'newer'") == []
+    assert on_sqlite.sql("security", "PRAGMA integrity_check") == [("ok",)]
+    assert json.loads(on_sqlite.command("--undo", str(copies), "--output", "json").stdout)["put_back"] == ["security"]
+
+
+def test_copies_that_are_damaged_or_none_put_nothing_back(on_sqlite: Stopped, tmp_path):
+    on_sqlite.command("--to", "security_0001", "--to", "orchestrator_0001")
+    (copies,) = on_sqlite.copies()
+    before = on_sqlite.at("orchestrator"), on_sqlite.at("security")
+    data = bytearray((copies / "security" / "security.db").read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    (copies / "security" / "security.db").write_bytes(data)
+    for folder, said in ((copies, "security.db is damaged"), (tmp_path, "holds no copies of databases")):
+        refused = on_sqlite.command("--undo", str(folder))
+        assert refused.returncode == 1
+        assert said in refused.stderr
+    assert (on_sqlite.at("orchestrator"), on_sqlite.at("security")) == before
+    assert on_sqlite.command("--undo", str(copies), "--check").returncode == 2
+    holding = Home(on_sqlite.home).hold()
+    try:
+        assert "already runs" in on_sqlite.command("--undo", str(copies)).stderr
+    finally:
+        os.close(holding)
+
+
+def test_copies_appear_when_all_are_there(on_sqlite: Stopped, monkeypatch):
+    def fails(home: Path, path: Path, copy: Path, name: str) -> None:
+        if name.startswith("engine"):
+            raise OSError(28, "No space left on device")
+        copy_database(home, path, copy, name)
+
+    monkeypatch.setattr("cli.copies.copy_database", fails)
+    with pytest.raises(OSError, match="No space"):
+        copy_aside(Home(on_sqlite.home), ["security", "engine"])
+    assert on_sqlite.copies() == []
+    assert list(on_sqlite.home.glob(".*")) == []
 
 
 def test_on_postgresql_a_backup_is_advised_and_the_password_never_shown(postgres, tmp_path):
