@@ -16,6 +16,7 @@ from analytics.export import Exports
 from analytics.facts import Price, Prices
 from analytics.figures import Figures
 from analytics.ingest import Ingest
+from analytics.keeper import Keeper
 from analytics.live import LiveView
 from analytics.query import Queries
 from analytics.retention import Retention
@@ -49,9 +50,9 @@ async def build(mesh: Mesh) -> Service:
         Granularity.HOUR: settings.hours_kept_d,
         Granularity.DAY: settings.days_kept_d,
     }
-    ingest = Ingest(
-        RecordFeed(mesh.channels), mesh.database, rows, rollups, prices, Figures(mesh.registry), live.counted
-    )
+    figures = Figures(mesh.registry)
+    keeper = Keeper(mesh.database, rollups, prices, figures)
+    ingest = Ingest(RecordFeed(mesh.channels), mesh.database, rows, keeper, figures, live.counted)
     retention = Retention(mesh.database, rows, rollups, kept_d)
     exports = Exports(mesh.database, rows, DuckdbParquet(), mesh.state / "exports")
     tasks: list[asyncio.Task[None]] = []

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from analytics.buckets import Span
 from analytics.cells import Cell
@@ -20,12 +21,15 @@ from analytics.dimensions import DIMENSIONS
 from analytics.errors import ExportsBusyError, QueryTooLargeError
 from analytics.filters import Filter
 from analytics.metrics import METRICS, Metric
-from analytics.ports import ParquetWriter, RollupRows
+from analytics.ports import ParquetWriter, RollupRows, Row
+from analytics.reading import Stop, long_read
 from mesh.db import Database, DatabaseFullError, Transaction
 
 __all__ = ["COLUMNS", "Export", "Exports", "pieces"]
 
 _AT_ONCE = 4
+_READING = 2
+"""Exports that read at the same time, of the database's four threads for that; the others wait."""
 _MAX_ROWS = 2_000_000
 _METRICS = tuple(metric for metric in METRICS.values() if metric.name not in ("codes", "run-states"))
 _WHOLE = {"1", "{token}", "{row}", "By"}
@@ -73,7 +77,8 @@ class Exports:
         self._rows = rows
         self._parquet = parquet
         self._folder = folder
-        self._writing = 0
+        self._under_way = 0
+        self._turns = asyncio.Semaphore(_READING)
         folder.mkdir(mode=0o700, exist_ok=True)
         for left in folder.iterdir():  # an earlier life ended in the middle
             left.unlink()
@@ -83,18 +88,22 @@ class Exports:
         """A file with a tenant's usage; it is gone when the block ends.
 
         Raises:
-            ExportsBusyError: enough files are being written.
+            ExportsBusyError: enough exports are under way.
             QueryTooLargeError: it would have too many rows.
             DatabaseFullError: no room is left on the disk.
             ExportFailedError: the Parquet file could not be written.
         """
-        if self._writing >= _AT_ONCE:
+        if self._under_way >= _AT_ONCE:
             raise ExportsBusyError(f"{_AT_ONCE} exports are under way; try again", retry_after_s=2.0)
-        self._writing += 1
+        self._under_way += 1
         table = self._folder / f"{secrets.token_hex(8)}.csv"
         packed = table.with_suffix(".parquet")
         try:
-            count = await self._database.read(lambda transaction: self._write(transaction, tenant, span, wanted, table))
+            async with self._turns:
+                count = await long_read(
+                    self._database,
+                    lambda transaction, stop: self._write(transaction, stop, tenant, span, wanted, table),
+                )
             if as_parquet:
                 await self._parquet.write(table, packed, COLUMNS)
                 table.unlink()
@@ -104,34 +113,42 @@ class Exports:
                 f"the export cannot be written ({error.strerror}); free some space, then try again", retry_after_s=5.0
             ) from None
         finally:
-            self._writing -= 1
+            self._under_way -= 1
             for path in (table, packed):
                 path.unlink(missing_ok=True)
 
-    def _write(self, transaction: Transaction, tenant: str, span: Span, wanted: Filter, path: Path) -> int:
-        """Write the CSV file; returns how many rows it has."""
+    def _write(self, transaction: Transaction, stop: Stop, tenant: str, span: Span, wanted: Filter, path: Path) -> int:
+        """Write the CSV file, or leave none; returns how many rows it has."""
         series = {
             one.series_id: one.values
             for one in self._rows.series(transaction, tenant, "all")
             if wanted.holds(one.values)
         }
-        count = 0
-        with path.open("x", newline="", encoding="utf-8") as file:
-            path.chmod(0o600)
-            writer = csv.writer(file, lineterminator="\r\n")
-            writer.writerow(COLUMNS)
-            for bucket, series_id, cell in self._rows.scan(transaction, tenant, "all", span):
-                values = series.get(series_id)
-                if values is None:
-                    continue
-                count += 1
-                if count > _MAX_ROWS:
-                    raise QueryTooLargeError(f"the file would have more than {_MAX_ROWS} rows; export a shorter range")
-                moment = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                writer.writerow(
-                    [moment, span.granularity.value, *values, *(_shown(cell, metric) for metric in _METRICS)]
-                )
-        return count
+        rows = stop.watched(self._rows.scan(transaction, tenant, "all", span))
+        try:
+            with path.open("x", newline="", encoding="utf-8") as file:
+                path.chmod(0o600)
+                return _fill(file, series, rows, span.granularity.value)
+        except BaseException:  # the database may have gone away: then it is written anew
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _fill(file: TextIO, series: Mapping[int, tuple[str, ...]], rows: Iterator[Row], granularity: str) -> int:
+    """Write the headings, and the rows of these series; returns how many those are."""
+    count = 0
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for bucket, series_id, cell in rows:
+        values = series.get(series_id)
+        if values is None:
+            continue
+        count += 1
+        if count > _MAX_ROWS:
+            raise QueryTooLargeError(f"the file would have more than {_MAX_ROWS} rows; export a shorter range")
+        moment = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        writer.writerow([moment, granularity, *values, *(_shown(cell, metric) for metric in _METRICS)])
+    return count
 
 
 def _shown(cell: Cell, metric: Metric) -> str:

@@ -18,6 +18,11 @@ class Figures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.counted = Counter("tiation_analytics_facts", "Facts that have been counted.", registry=registry)
+        self.left_out = Counter(
+            "tiation_analytics_facts_left_out",
+            "Records that could not be counted; the log has each.",
+            registry=registry,
+        )
         self.behind = Gauge(
             "tiation_analytics_facts_behind", "Records that security holds and that are not counted.", registry=registry
         )

@@ -1,6 +1,7 @@
-"""Ingestion: follows the feed, gathers what comes, keeps it, and begins again where it stood when anything breaks.
+"""Ingestion: follows the feed, gathers what comes, has it kept, and begins again where it stood when anything breaks.
 
-What is counted, and that it is counted once, is `analytics.rollups`'.
+What is counted, and that it is counted once, is `analytics.rollups`'; what becomes of a record that cannot be counted
+is `analytics.keeper`'s.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from contextlib import suppress
 import structlog
 
 from analytics.errors import CursorMovedError, FeedBrokenError
-from analytics.facts import Prices
 from analytics.figures import Figures
+from analytics.keeper import Keeper
 from analytics.ports import Batch, Feed, RollupRows
-from analytics.rollups import Rollups
-from analytics.tally import Pending
 from mesh.db import Database
 
 __all__ = ["Ingest"]
@@ -37,8 +36,7 @@ class Ingest:
         feed: the records.
         database: the service's own.
         rows: its statements.
-        rollups: keeps what was counted.
-        prices: what calls cost.
+        keeper: keeps what was read.
         figures: the service's own.
         changed: told whenever something was counted.
     """
@@ -48,16 +46,14 @@ class Ingest:
         feed: Feed,
         database: Database,
         rows: RollupRows,
-        rollups: Rollups,
-        prices: Prices,
+        keeper: Keeper,
         figures: Figures,
         changed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._feed = feed
         self._database = database
         self._rows = rows
-        self._rollups = rollups
-        self._prices = prices
+        self._keeper = keeper
         self._figures = figures
         self._changed = changed
         self._log = structlog.get_logger("analytics.ingest")
@@ -128,21 +124,9 @@ class Ingest:
         if last == position:
             self._note(batches[-1], position)
             return position
-        pending = Pending(self._prices)
-        for batch in batches:
-            pending.add(batch.facts)
-        began = time.perf_counter()
-        try:
-            # Not durable by itself: what power loss takes is taken together with the cursor, and read again.
-            await self._database.write(
-                lambda transaction: self._rollups.keep(transaction, pending, position, last), durable=False
-            )
-        except BaseException:  # a cancelled write was not kept either
-            self._figures.failures.inc()
-            self._rollups.forget()
-            raise
-        self._figures.write_seconds.observe(time.perf_counter() - began)
-        self._figures.counted.inc(pending.facts)
+        facts = [fact for batch in batches for fact in batch.facts]
+        positions = [after for batch in batches for after in batch.positions]
+        await self._keeper.keep(facts, positions, position, last)
         self._note(batches[-1], last)
         self._changed(last)
         return last

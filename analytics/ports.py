@@ -46,12 +46,14 @@ class Batch:
 
     Attributes:
         facts: in the order of the feed.
+        positions: the feed's position after each of them.
         last: the feed's position after them.
         newest: the newest position that there was.
         receive_s: when the last of them was received by security, in seconds since the epoch; 0 without facts.
     """
 
     facts: Sequence[Fact]
+    positions: Sequence[int]
     last: int
     newest: int
     receive_s: float = 0.0

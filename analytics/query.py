@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analytics.buckets import Span
@@ -13,6 +13,7 @@ from analytics.errors import QueryTooLargeError
 from analytics.filters import Filter
 from analytics.metrics import Metric, metrics_named
 from analytics.ports import RollupRows, Row
+from analytics.reading import Stop, long_read
 from mesh.db import Database, Transaction
 from mesh.errors import InvalidError
 
@@ -102,9 +103,9 @@ class Queries:
             QueryTooLargeError: it would read or return too much.
         """
         async with self._turns:
-            return await self._database.read(lambda transaction: self._answer(transaction, question))
+            return await long_read(self._database, lambda transaction, stop: self._answer(transaction, stop, question))
 
-    def _answer(self, transaction: Transaction, question: Question) -> Answer:
+    def _answer(self, transaction: Transaction, stop: Stop, question: Question) -> Answer:
         wanted = {*question.group_by, *question.filter.dimensions}
         cube = cube_for(wanted)
         places = [DIMENSIONS.index(dimension) for dimension in question.group_by]
@@ -120,7 +121,7 @@ class Queries:
         rows = self._rows.read(transaction, question.tenant, cube, question.span, filtered, needs, _MAX_ROWS)
         if rows is None:
             raise _too_large(f"the query would read more than {_MAX_ROWS} rows")
-        series, total = _put_together(rows, groups, points=question.points)
+        series, total = _put_together(stop.watched(rows), groups, points=question.points)
         series.sort(key=lambda one: _rank(question, one))
         kept = series[: question.limit]
         if sum(len(one.points) for one in kept) > _MAX_POINTS:
@@ -129,7 +130,7 @@ class Queries:
 
 
 def _put_together(
-    rows: Sequence[Row], groups: dict[int, tuple[str, ...]], *, points: bool
+    rows: Iterable[Row], groups: dict[int, tuple[str, ...]], *, points: bool
 ) -> tuple[list[Series], Cell]:
     """Series with their points and totals, and the total of all.
 

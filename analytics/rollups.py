@@ -67,6 +67,8 @@ class Rollups:
         self._now = now
         self._places = {cube: frozenset(places_of(cube)) for cube in CUBES}
         self._closed: dict[Group, float] = {}
+        self._folded: dict[Group, float] = {}
+        self._unsure = False
         self.forget()
 
     def forget(self) -> None:
@@ -79,20 +81,28 @@ class Rollups:
     def keep(self, transaction: Transaction, pending: Pending, before: int, after: int) -> None:
         """Add what is pending to what is kept, and move the cursor.
 
+        Until `committed` is called, what is remembered may be of a transaction that was undone: then it is forgotten
+        before anything is added to it again.
+
         Raises:
             CursorMovedError: the cursor does not stand at `before`.
         """
-        try:
-            if not self._rows.move(transaction, before, after):
-                self._refuse(f"records after {before} have been counted by somebody else")
-            minutes = self._minutes(transaction, pending)
-            hours = minutes.coarser(Granularity.HOUR)
-            for tally in (minutes, hours, hours.coarser(Granularity.DAY)):
-                self._add(transaction, tally)
-        except BaseException:  # whatever ends it, a cancellation too, what was added is not kept
+        if self._unsure:
             self.forget()
-            raise
+        self._unsure = True
+        self._folded = {}
+        if not self._rows.move(transaction, before, after):
+            self._refuse(f"records after {before} have been counted by somebody else")
+        minutes = self._minutes(transaction, pending)
+        hours = minutes.coarser(Granularity.HOUR)
+        for tally in (minutes, hours, hours.coarser(Granularity.DAY)):
+            self._add(transaction, tally)
         self._forget_some()
+
+    def committed(self) -> None:
+        """Hear that what was kept last has been committed."""
+        self._closed |= self._folded
+        self._unsure = False
 
     @staticmethod
     def _refuse(why: str) -> None:
@@ -208,7 +218,7 @@ class Rollups:
             self._open.pop((group, series_id), None)
         self._open[group, other] = into
         self._sizes[group] = self._rows.count(transaction, group)
-        self._closed[group] = self._now() + _CLOSED_S
+        self._folded[group] = self._now() + _CLOSED_S
 
     def _forget_some(self) -> None:
         """Forget what is least likely to be needed again, where too much is remembered: minutes that are over."""

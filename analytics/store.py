@@ -22,6 +22,8 @@ _SKETCHES = ("latency", "run_latency", "principals")
 _KEY = ("granularity", "tenant", "cube", "bucket", "series")
 _CHUNK = 500
 """Values in one IN list: SQLite takes 32,766 variables, PostgreSQL 65,535, and shorter statements are compiled once."""
+_MOST = 2**63 - 1024
+"""Sums end here: the largest 64-bit integer that is a double too, as which figures are handed out."""
 
 _cursors = table("cursors", column("name"), column("position"))
 _series = table("series", *(column(name) for name in ("id", "tenant", "cube", *DIMENSIONS, "last_day")))
@@ -198,10 +200,11 @@ def _within(tenant: str, cube: str, span: Span) -> tuple[ColumnElement[bool], ..
 
 
 def _values(group: Group, series_id: int, cell: Cell) -> dict[str, Any]:
+    sums = cell.sums if max(cell.sums) <= _MOST else [min(number, _MOST) for number in cell.sums]
     return {
         **group._asdict(),
         "series": series_id,
-        **dict(zip(SUMS, cell.sums, strict=True)),
+        **dict(zip(SUMS, sums, strict=True)),
         "codes": msgspec.json.encode(cell.codes).decode(),
         "run_states": msgspec.json.encode(cell.run_states).decode(),
         "latency": cell.latency.dump() if cell.latency is not None else None,

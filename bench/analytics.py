@@ -93,6 +93,7 @@ async def ingest(database: Database, raw: list[bytes]) -> tuple[list[float], flo
             rollups.keep(transaction, pending, before, after)
 
         await database.write(keep, durable=False)
+        rollups.committed()
         rates.append(len(part) / (time.process_time() - began))
     return rates, len(raw) / (time.perf_counter() - clock)
 

@@ -30,7 +30,7 @@ from mesh.sandbox import SandboxPool
 from orchestrator.executor import Executor, Limits
 from orchestrator.flow import parse_flow
 from orchestrator.notices import Notices
-from orchestrator.runs import ENDED
+from orchestrator.runs import ENDED, Run
 from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
 from tests.fakes.orchestrator_journal import a_run
@@ -71,7 +71,7 @@ class Workplace:
         self._rows = Rows()
         flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + body)[0]
 
-        async def flow_of(_: str) -> Any:
+        async def flow_of(_: Run) -> Any:
             return flow
 
         limits = Limits(concurrent, 5.0, 1000)

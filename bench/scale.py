@@ -35,6 +35,7 @@ AGENT = "tenants/default/agents/support-triage"
 FEW = 10
 TURNS = 60
 BATCH = 10_000
+COUNTED, BEHIND = "tiation_analytics_facts_total", "tiation_analytics_facts_behind"
 
 
 def work(here: Installed, count: int) -> list[str]:
@@ -150,6 +151,18 @@ def resident_mb(here: Installed) -> float:
     return sum(process.memory_info().rss for process in found) / 1e6
 
 
+def wait_counted(here: Installed) -> None:
+    """Wait until analytics has counted every record: those that were filled in came all at once."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        lines = [line for line in here.metrics("analytics").splitlines() if not line.startswith("#")]
+        figures = dict(line.rsplit(" ", 1) for line in lines if line)
+        if float(figures[COUNTED]) and not float(figures[BEHIND]):
+            return
+        time.sleep(1)
+    raise TimeoutError("analytics has not counted every record in ten minutes")
+
+
 def compare(new: Installed, full: Installed, names: dict[str, list[str]]) -> list[dict[str, object]]:
     """Every question to both in turn; medians in milliseconds."""
     rows: list[dict[str, object]] = []
@@ -189,6 +202,8 @@ def main(runs: int, records: int) -> None:
         print(f"filling up to {runs} runs and {records} records", flush=True)
         fill(Path(folder) / "full", runs, records)
         with installed(Path(folder) / "new") as new, installed(Path(folder) / "full") as full:
+            for here in (new, full):
+                wait_counted(here)
             time.sleep(5)
             memory = {"new": resident_mb(new), "full": resident_mb(full)}
             rows = compare(new, full, names)

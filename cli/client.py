@@ -26,6 +26,10 @@ TIMEOUT_S = 60.0
 _PERSIST_S = 20.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
+_TOKEN_REUSE_S = 60.0
+_READMITTED_S = 5.0
+_UNSENT = "no healthy upstream"
+"""What Envoy says of a call that it had nobody to send to."""
 _KEPT_TENANT = "default"
 """The tenant of the access token that the supervisor keeps fresh in the home."""
 _FOR_ALL = "system"
@@ -57,12 +61,49 @@ def connect(
     """
     gateway = home.gateway()
     credentials = grpc.ssl_channel_credentials(home.ca.read_bytes())
-    held = token if token is not None else _token(home, tenant)
-    if held:
-        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(held))
+    if token is None:
+        kept = grpc.metadata_call_credentials(_FreshToken(home, tenant))
+        credentials = grpc.composite_channel_credentials(credentials, kept)
+    elif token:
+        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     with grpc.secure_channel(str(gateway["url"]).removeprefix("https://"), credentials, options=options) as channel:
-        yield stub(channel)
+        yield stub(grpc.intercept_channel(channel, Patience()))
+
+
+class Patience(grpc.UnaryUnaryClientInterceptor):
+    """Makes a call again that reached nobody: the front door takes a service back a moment after it serves again."""
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # noqa: ANN401 -- grpc's own
+        deadline = time.monotonic() + _READMITTED_S
+        while True:
+            call = continuation(details, request)
+            unsent = call.code() is grpc.StatusCode.UNAVAILABLE and call.details() == _UNSENT
+            if not unsent or time.monotonic() > deadline:
+                return call
+            time.sleep(_FIRST_PAUSE_S)
+
+
+class _FreshToken(grpc.AuthMetadataPlugin):
+    """Gives each call a token that has minutes left: a command may last longer than any token.
+
+    Raises:
+        NotRunningError, KeyMissingError: as `connect`, when it is made.
+    """
+
+    def __init__(self, home: Home, tenant: str) -> None:
+        self._home = home
+        self._tenant = tenant
+        self._taken = time.monotonic()
+        self._token = _token(home, tenant)
+
+    def __call__(self, _: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        try:
+            if time.monotonic() - self._taken > _TOKEN_REUSE_S:
+                self._token, self._taken = _token(self._home, self._tenant), time.monotonic()
+        except (OSError, TiationError, grpc.RpcError):
+            pass  # the platform is just being started again: the old one may still do
+        callback((("authorization", f"Bearer {self._token}"),), None)
 
 
 def _token(home: Home, tenant: str) -> str:

@@ -88,7 +88,8 @@ def _events(stub: Any, name: str) -> Iterator[run_pb2.RunEvent]:  # noqa: ANN401
         except grpc.RpcError as error:
             failures += 1
             failed: Any = error
-            if failed.code() is not grpc.StatusCode.UNAVAILABLE or failures > _MOST_FAILURES:
+            renewed = failed.code() is grpc.StatusCode.UNAUTHENTICATED and failures == 1  # with a fresh token
+            if not renewed and (failed.code() is not grpc.StatusCode.UNAVAILABLE or failures > _MOST_FAILURES):
                 raise
             time.sleep(_PAUSE_S if failures > 1 else 0)
 

@@ -10,8 +10,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -96,6 +96,8 @@ class Batcher(Generic[Item, Result]):
         self._running: list[_Waiting[Item, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._ended = False
+        self._begun = 0
         self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
         self._thread.start()
 
@@ -120,8 +122,7 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Item, Result] = _Waiting(item, rows, key, time.perf_counter(), loop, loop.create_future())
         with self._changed:
-            if self._closed:
-                raise _closing()
+            self._refuse_late()
             if len(self._queue) >= self._max_waiting:
                 raise QueueFullError(
                     f"{self._max_waiting} requests wait for the model already; try again later", retry_after_s=1.0
@@ -134,8 +135,29 @@ class Batcher(Generic[Item, Result]):
             if self._observer is not None and waiting.ran is not None:
                 self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
 
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A request that comes in pieces, up to the end of the block: closing waits for it, and takes them in.
+
+        Raises:
+            ModelNotReadyError: the batcher is closed.
+        """
+        with self._changed:
+            self._refuse_late()
+            self._begun += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._begun -= 1
+                self._changed.notify()
+
+    def _refuse_late(self) -> None:
+        if self._ended or (self._closed and not self._begun):
+            raise _closing()
+
     def close(self) -> None:
-        """Finish what somebody waits for, then end the thread. Blocks until then, but for some seconds only.
+        """Finish what somebody waits for or has begun, then end the thread. Blocks for some seconds at most.
 
         What still waits then is refused; a run that is still under way is left to whoever can end it.
         """
@@ -146,10 +168,11 @@ class Batcher(Generic[Item, Result]):
         self._thread.join(_LOOK_S)
         while self._thread.is_alive() and self._is_awaited() and time.monotonic() < ends:
             self._thread.join(_LOOK_S)
-        if self._thread.is_alive():
-            with self._changed:
-                left, self._queue = self._queue, deque()
-            _settle(left, (), _closing())
+        with self._changed:
+            self._ended = True
+            left, self._queue = self._queue, deque()
+            self._changed.notify()
+        _settle(left, (), _closing())
 
     def _serve(self) -> None:
         while batch := self._next():
@@ -196,7 +219,7 @@ class Batcher(Generic[Item, Result]):
                 self._drop_cancelled()
                 if self._queue:
                     break
-                if self._closed:
+                if self._ended or (self._closed and not self._begun):
                     return []
                 self._changed.wait()
             first = self._queue.popleft()
@@ -214,9 +237,9 @@ class Batcher(Generic[Item, Result]):
             return batch
 
     def _is_awaited(self) -> bool:
-        """Whether a caller is still there of the run under way, or of what waits."""
+        """Whether a caller is still there of the run under way, of what waits, or of what is begun."""
         with self._changed:
-            return any(not waiting.future.done() for waiting in (*self._running, *self._queue))
+            return self._begun > 0 or any(not waiting.future.done() for waiting in (*self._running, *self._queue))
 
     def _drop_cancelled(self) -> None:
         """Forget requests whose callers went away."""

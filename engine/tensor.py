@@ -23,6 +23,7 @@ __all__ = [
     "DATATYPES",
     "Tensor",
     "TensorSpec",
+    "check_described",
     "check_tensor",
     "datatype_of",
     "decode_raw",
@@ -68,6 +69,8 @@ _TYPED_FIELDS: Mapping[str, str] = {
 }
 
 _MAX_RANK = 16
+_MAX_EMPTY = 2**20
+"""What the axes of a tensor without elements may come to: one that holds something is bounded by its own bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +169,23 @@ def check_tensor(spec: TensorSpec, array: Tensor) -> None:
     Raises:
         TensorError: another datatype, rank or length of an axis.
     """
-    datatype = datatype_of(array)
+    check_described(spec, datatype_of(array), array.shape)
+
+
+def check_described(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> None:
+    """See that a tensor is what a model wants, by what is said of it.
+
+    Raises:
+        TensorError: another datatype, rank or length of an axis.
+    """
     if datatype != spec.datatype:
         raise TensorError(spec.name, f"the model wants {spec.datatype}, {datatype} was sent")
-    fits = len(spec.shape) == array.ndim and all(
-        want in (-1, have) for want, have in zip(spec.shape, array.shape, strict=True)
+    fits = len(spec.shape) == len(shape) and all(
+        want in (-1, have) for want, have in zip(spec.shape, shape, strict=True)
     )
     if not fits:
-        raise TensorError(
-            spec.name,
-            f"the model wants shape {list(spec.shape)} (-1 is any length), {list(array.shape)} was sent",
-        )
+        sent = f"{list(shape)} was" if len(shape) <= _MAX_RANK else f"{len(shape)} axes were"
+        raise TensorError(spec.name, f"the model wants shape {list(spec.shape)} (-1 is any length), {sent} sent")
 
 
 def _dtype(name: str, datatype: str) -> np.dtype[Any]:
@@ -194,8 +203,13 @@ def _count(name: str, shape: Sequence[int]) -> int:
         if length < 0:
             raise TensorError(name, f"axis {axis} of its shape is {length}; a length is never negative")
     count = math.prod(shape)
-    if max(shape, default=0) >= 2**31 or count >= 2**40:
+    span = count or math.prod(max(1, length) for length in shape)
+    if max(shape, default=0) >= 2**31 or span >= 2**40:
         raise TensorError(name, f"shape {list(shape)} is too large")
+    if count == 0 and span > _MAX_EMPTY:
+        raise TensorError(
+            name, f"shape {list(shape)} has no elements; its other axes may come to {_MAX_EMPTY}, and come to {span}"
+        )
     return count
 
 

@@ -17,6 +17,7 @@ from integration.adapters.grpc_client import GrpcClient
 from integration.adapters.http import HttpConnector
 from integration.adapters.http_client import HttpClient
 from integration.adapters.runs import OrchestratorRuns
+from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.adapters.webhook import WebhookConnector
 from integration.connections import ConnectionRules
@@ -53,7 +54,7 @@ async def build(mesh: Mesh) -> Service:
     rows = IntegrationStore()
     vault = Vault(mesh.state / "vault.key")
     client = HttpClient(guard)
-    sql = SqlConnector(folder, settings.sql_drivers)
+    sql = SqlConnector(folder, settings.sql_drivers, Servers(guard))
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
     http = HttpConnector(client, TokenKeeper(mesh.database, rows, vault), vault, mesh.sandbox, spans)
     rules = ConnectionRules({"sql": sql, "http": http, "webhook": WebhookConnector(client)}, mesh.sandbox)

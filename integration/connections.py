@@ -105,7 +105,7 @@ class ConnectionRules:
             InvalidError: two operations have one id.
         """
         connector = self.connector(connection.connector)
-        connector.check(connection.config, credentials)
+        connector.check(name, connection.config, credentials)
         specs: dict[str, Mapping[str, object]] = {}
         seen: set[str] = set()
         for at, operation in enumerate(connection.operations):

@@ -7,6 +7,7 @@ from mesh.errors import Code, TiationError
 __all__ = [
     "AnswerInvalidError",
     "AnswerTooLargeError",
+    "CallRefusedError",
     "CallTimeoutError",
     "ConnectorUnknownError",
     "CredentialUnknownError",
@@ -81,6 +82,14 @@ class SystemRefusedError(IntegrationError):
 
     code = Code.FAILED_PRECONDITION
     reason = "SYSTEM_REFUSED"
+
+
+class CallRefusedError(SystemRefusedError):
+    """A gRPC server refuses a call and has done nothing; the code is the server's own."""
+
+    def __init__(self, code: Code, message: str, *, remote_reason: str) -> None:
+        super().__init__(message, grpc_code=code.name, remote_reason=remote_reason)
+        self.code = code  # type: ignore[misc]  # each instance carries the server's own
 
 
 class SystemUnavailableError(IntegrationError):

@@ -63,6 +63,7 @@ class _Work:
         operation: which.
         value: its input, mapped.
         effect: what must not happen twice; None for nothing, or where nobody has named it.
+        named: whether the caller has named the effect, and may name the next try otherwise.
         repeatable: whether it may be asked for twice.
         deadline: when the caller is gone, on the loop's clock.
     """
@@ -73,6 +74,7 @@ class _Work:
     operation: Operation
     value: Any
     effect: Effect | None
+    named: bool
     repeatable: bool
     deadline: float
 
@@ -159,11 +161,12 @@ class Invoker:
     def _work(self, entry: Entry[Connection], operation: Operation, value: Any, key: str, deadline: float) -> _Work:  # noqa: ANN401
         connector = self._rules.connector(entry.body.connector)
         what = "IDEMPOTENT" if connector.deduplicates else operation.effect
+        named = bool(key)
         if not key and what == "IDEMPOTENT" and not connector.keeps_effects:
             key = uuid.uuid4().hex  # the attempts of this call belong together, even if nobody else knows
         effect = _effect(entry, operation, value, key) if what != "NONE" else None
         repeatable = what == "NONE" or (effect is not None and (what == "IDEMPOTENT" or connector.keeps_effects))
-        return _Work(connector, self.target(entry), entry, operation, value, effect, repeatable, deadline)
+        return _Work(connector, self.target(entry), entry, operation, value, effect, named, repeatable, deadline)
 
     async def _once(self, work: _Work) -> tuple[Answer, int]:
         """Carry out what must not happen twice; zero attempts where it has happened before."""
@@ -194,11 +197,13 @@ class Invoker:
         last_begin = min(loop.time() + _TRIES_END_S, work.deadline)
         pause_s = retry.initial_backoff_s
         attempt = failures = 0
+        in_doubt = False
         while True:
             attempt += 1
             try:
                 return await self._attempt(work, resume), attempt
             except IntegrationError as error:
+                in_doubt = in_doubt or not error.outcome_known
                 wait_s = pause_s * self._jitter()
                 if isinstance(error, RateLimitedError) and error.said_by_system:
                     wait_s = await self._held_off(work, error, pause_s)
@@ -206,7 +211,7 @@ class Invoker:
                     failures += 1
                     again = error.may_pass and (error.outcome_known or work.repeatable)
                     if not again or failures >= retry.max_attempts or loop.time() + wait_s > last_begin:
-                        raise _final(error, work, attempt) from None
+                        raise _final(error, work, attempt, in_doubt=in_doubt) from None
                 await asyncio.sleep(wait_s)
                 pause_s = min(pause_s * 2, retry.max_backoff_s)
 
@@ -241,14 +246,18 @@ class Invoker:
         return pause_s * self._jitter() if error.retry_after_s == 0 else 0.0
 
 
-def _final(error: IntegrationError, work: _Work, attempts: int) -> IntegrationError:
-    """The error to end with: where something may have happened that must not happen twice, it says so."""
+def _final(error: IntegrationError, work: _Work, attempts: int, *, in_doubt: bool) -> IntegrationError:
+    """The error to end with: where something may have happened that must not happen twice, it says so.
+
+    What may be repeated was, under the same key; whoever named that key may come again under another one.
+    """
     error.metadata["attempts"] = str(attempts)
+    error.outcome_known = error.outcome_known and not (in_doubt and error.may_pass)  # a refusal is an answer
     if work.connector.deduplicates and error.may_pass and error.retry_after_s is not None:
         deferred = DeliveryDeferredError(error.message, retry_after_s=error.retry_after_s)
         deferred.metadata, deferred.outcome_known = error.metadata | {"cause": error.reason}, error.outcome_known
         return deferred
-    if error.outcome_known or work.repeatable:
+    if error.outcome_known or (work.repeatable and not (work.named and work.effect is not None)):
         return error
     unknown = OutcomeUnknownError(
         f"`{work.operation.operation_id}` may have happened and is not tried again: {error.message}",

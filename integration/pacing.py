@@ -17,11 +17,16 @@ from integration.errors import RateLimitedError
 from integration.ports import LimitRows, Limits, Target
 from mesh.db import Database, Transaction
 
-__all__ = ["LONGEST_HOLD_S", "Pacer"]
+__all__ = ["LONGEST_HOLD_S", "Pacer", "heeded_s"]
 
 LONGEST_HOLD_S = 86_400.0
 _TRIES = 20
 _MAX_KEPT = 1024
+
+
+def heeded_s(said_s: float) -> float:
+    """For how long a system is left alone that says so: as it says, but for a day at most."""
+    return min(max(0.0, said_s), LONGEST_HOLD_S)
 
 
 class _LostRaceError(Exception):

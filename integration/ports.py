@@ -153,8 +153,8 @@ class Connector(Protocol):
     keeps_effects: bool
     deduplicates: bool
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
-        """Refuse settings that cannot work or go where they may not.
+    def check(self, name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+        """Refuse settings of the connection of that name that cannot work or go where they may not.
 
         Raises:
             IntegrationError: naming the setting.

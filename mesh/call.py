@@ -18,7 +18,7 @@ from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
 from mesh.tracing import TraceContext
 
-__all__ = ["Call", "Context", "call_in_progress", "current_call", "note_usage"]
+__all__ = ["Call", "Context", "call_in_progress", "current_call", "note_resource", "note_usage"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -40,6 +40,7 @@ class Call:
         trace: where in a trace it is.
         parent_span: the span above it; empty where the trace begins here.
         stage_us: microseconds by stage.
+        resource: what it is about: what the request named, or what was found by that; see `note_resource`.
         usage: what it used up, by unit; see `note_usage`.
         counted: whose limits it counts against while it is under way; `mesh.stages.limits` knows them.
         ended: why it must not go on, told to a stream that was cut off.
@@ -114,8 +115,15 @@ def call_in_progress() -> Call | None:
     return call if call is not None and call.open else None
 
 
-def note_usage(unit: str, amount: int) -> None:
-    """Add to what the current call has used up: `tokens_in`, `tokens_out`, `rows`."""
+def note_resource(name: str) -> None:
+    """Note what was found by the name in the current call's request; what the policy was asked about stays."""
     call = current_call.get()
     if call is not None:
-        call.usage[unit] = call.usage.get(unit, 0) + amount
+        call.resource = name
+
+
+def note_usage(unit: str, amount: int) -> None:
+    """Add to what the current call has used up: `tokens_in`, `tokens_out`, `rows`; nothing is ever taken from it."""
+    call = current_call.get()
+    if call is not None:
+        call.usage[unit] = call.usage.get(unit, 0) + max(0, amount)

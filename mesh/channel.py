@@ -21,11 +21,12 @@ from mesh.identity import Requester, spiffe_id
 from mesh.svid import Svid, SvidSource
 from mesh.tracing import TRACE_HEADER, current_trace
 
-__all__ = ["ASSERTION_HEADER", "Channels", "ServiceUnknownError"]
+__all__ = ["ASSERTION_HEADER", "Channels", "ServiceUnknownError", "closed_under_it"]
 
 ASSERTION_HEADER = "x-tiation-assertion"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_DRAIN_S = 30.0
+_DRAIN_S = 25 * 60.0
+"""Longer than a server lets a connection live: on a replaced channel every call ends by itself, streams too."""
 _ASSERTION_REUSE_S = 20.0
 _MAX_ASSERTIONS = 4096
 _BALANCED = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}})
@@ -144,6 +145,15 @@ def _target(service: str, endpoints: Mapping[str, Endpoint]) -> str:
     if len(addresses) == 1:
         return addresses[0]
     return f"{'ipv6' if addresses[0].startswith('[') else 'ipv4'}:{','.join(addresses)}"
+
+
+def closed_under_it() -> bool:
+    """Whether a CancelledError that has come out of a call is its channel's end, and not that of the task it is in.
+
+    grpc.aio ends the calls on a channel that is closed so; whoever goes on for ever must not take it for their own end.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 async def _drain(channel: grpc.aio.Channel) -> None:

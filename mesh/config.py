@@ -114,6 +114,7 @@ class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw
     lease_s: Annotated[float, Meta(ge=0.5, le=3600)] = 5.0
     step_budget: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
     max_claims: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    max_journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 30)] = 16 * 1024 * 1024
     max_queued_runs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
 
 

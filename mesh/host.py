@@ -200,18 +200,24 @@ class Host:
             await relay.ship()
 
     def _own(self, work: Awaitable[None]) -> None:
-        """Run background work; if it ends by an error, the service ends with it."""
+        """Run background work that never ends; if it does all the same, the service ends with it."""
 
         async def guarded() -> None:
             await work
 
         task = asyncio.get_running_loop().create_task(guarded())
 
+        wanted = False
+
         def ended(finished: asyncio.Task[None]) -> None:
-            if not finished.cancelled() and (error := finished.exception()) and not self.broken.done():
-                self.broken.set_exception(error)
+            if wanted or self.broken.done():
+                return
+            error = None if finished.cancelled() else finished.exception()
+            self.broken.set_exception(error or RuntimeError(f"{work} ended, though nobody wanted it to"))
 
         async def cancel() -> None:
+            nonlocal wanted
+            wanted = True
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):  # its error has been told through `broken`
                 await task

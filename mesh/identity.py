@@ -38,6 +38,7 @@ class Caller:
         uid: which principal of the subject's name; empty where that is not known.
         key: uid of the API key behind the token; empty for assertions and services.
         issued: when the token was issued, seconds since the epoch; `inf` for assertions and services.
+        end: when the token ends, likewise.
     """
 
     tenant: str
@@ -50,6 +51,7 @@ class Caller:
     uid: str = ""
     key: str = ""
     issued: float = inf
+    end: float = inf
 
     @property
     def is_user(self) -> bool:

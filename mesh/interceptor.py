@@ -147,6 +147,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             lasting.go_on()
                     else:
                         await answers  # a servicer that writes to the context itself
+            except GeneratorExit as error:  # the caller left while gRPC was handing an answer over
+                self._keep(call, await self._fail(call, error))
+                raise
             except BaseException as error:  # noqa: BLE001 -- every way to end leaves a record
                 failure = await self._fail(call, error)
             if failure is not None and failure is call.ended and (last := _last_word(method, failure, self._domain)):
@@ -217,6 +220,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _close(self, call: Call, failure: TiationError | None) -> None:
         """Keep the record, then let the answer go; without a record there is no answer but an error."""
+        failure = self._keep(call, failure)
+        if failure is not None:
+            status = status_of(failure, self._domain)
+            told: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+            if failure.retry_after_s is not None:
+                told.append(("retry-after", str(max(1, ceil(failure.retry_after_s)))))  # what HTTP clients look for
+            await call.context.abort(GRPC_CODES[int(failure.code)], status.message, tuple(told))
+        elif call.code:
+            await call.context.abort(GRPC_CODES[call.code], call.context.details() or "")
+
+    def _keep(self, call: Call, failure: TiationError | None) -> TiationError | None:
+        """End a call for all who count; returns why it fails."""
         self._stages.limits.leave(call)
         if call.method.recorded:
             try:
@@ -228,14 +243,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call.open = False
         self._stages.metrics.close(call)
         self._stages.trace.close(call)
-        if failure is not None:
-            status = status_of(failure, self._domain)
-            told: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
-            if failure.retry_after_s is not None:
-                told.append(("retry-after", str(max(1, ceil(failure.retry_after_s)))))  # what HTTP clients look for
-            await call.context.abort(GRPC_CODES[int(failure.code)], status.message, tuple(told))
-        elif call.code:
-            await call.context.abort(GRPC_CODES[call.code], call.context.details() or "")
+        return failure
 
 
 def _last_word(method: Method, failure: TiationError, domain: str) -> Message | None:

@@ -17,7 +17,7 @@ import structlog
 from joserfc.errors import JoseError
 from tiation.security.v1 import policy_pb2, policy_pb2_grpc
 
-from mesh.channel import Channels
+from mesh.channel import Channels, closed_under_it
 from mesh.errors import Code, TiationError
 from mesh.policy import Policy
 from mesh.policy_messages import read_delta, read_snapshot
@@ -136,6 +136,10 @@ class PolicyHolder:
                             break
                 except grpc.aio.AioRpcError as error:
                     self._log.warning("policy stream broke", error=error.details(), code=error.code().name)
+                except asyncio.CancelledError:
+                    if not closed_under_it():
+                        raise
+                    self._log.warning("policy stream broke", error="its channel was closed")
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
                 pause_s = min(pause_s * 2, _MAX_SILENCE_S)
         finally:

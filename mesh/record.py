@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -35,6 +35,8 @@ _records = Table(
 )
 _INSERT = insert(_records)
 _MAX_BATCH = 500
+_FOLDED_AT_ONCE = 2000
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _GATHER_S = 0.25
 _MAX_PAUSE_S = 5.0
 _LOOK_AGAIN_S = 2.0
@@ -132,13 +134,17 @@ class Recorder:
 
     async def fold(self) -> None:
         """Move the spool file's records into the table; those that were moved before a crash move again, same uid."""
-        records = self._spool.seal()
-        if records:
-            rows = [{"record": record} for record in records]
-            # The file is forgotten next: PostgreSQL may be on another machine, whose death loses what is not durable.
-            durable = not self._database.is_sqlite
-            await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=durable)
+        if self._spool.seal():
+            batches = self._spool.sealed(_FOLDED_AT_ONCE)  # while the database was away it may have grown large
+            while batch := await asyncio.to_thread(next, batches, None):
+                await self._fold(batch)
         self._spool.forget()
+
+    async def _fold(self, records: Sequence[bytes]) -> None:
+        rows = [{"record": record} for record in records]
+        # The file is forgotten later: PostgreSQL may be on another machine, whose death loses what is not durable.
+        durable = not self._database.is_sqlite
+        await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=durable)
 
 
 class Relay:
@@ -199,5 +205,13 @@ class Relay:
 
 
 def _oldest(connection: Connection) -> list[tuple[int, bytes]]:
+    """The oldest records, as many as fit into one message; one always."""
     found = connection.execute(select(_records).order_by(_records.c.sequence).limit(_MAX_BATCH))
-    return [(row.sequence, row.record) for row in found]
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for row in found:
+        size += len(row.record)
+        if batch and size > _MAX_BATCH_BYTES:
+            break
+        batch.append((row.sequence, row.record))
+    return batch

@@ -11,7 +11,9 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from mesh.db import DatabaseFullError
 
@@ -33,7 +35,8 @@ class Spool:
         self._sealed = folder / "records.sealed"
         self._end = 0
         self._open()
-        whole = sum(_HEAD.size + len(record) for record in _records(self._path.read_bytes()))
+        with self._path.open("rb") as file:
+            whole = sum(_HEAD.size + len(record) for record in _records(file))
         if whole < self._end:  # an earlier life ended in the middle of a write, which was never answered for
             os.ftruncate(self._file, whole)
             self._end = whole
@@ -54,21 +57,28 @@ class Spool:
             raise _translated(OSError(errno.ENOSPC, "short write"))
         self._end += written
 
-    def seal(self) -> list[bytes]:
-        """Take what was appended out of the file's way and return it; again and again until `forget`.
+    def seal(self) -> bool:
+        """Take what was appended out of the file's way; false where there is nothing.
 
         Call it on the thread that appends.
         """
         if not self._sealed.exists():
             if not self._end:
-                return []
+                return False
             os.close(self._file)
             self._path.rename(self._sealed)
             self._open()
-        return list(_records(self._sealed.read_bytes()))
+        return True
+
+    def sealed(self, at_most: int) -> Iterator[list[bytes]]:
+        """What was sealed, so many records at a time; from the beginning again and again until `forget`."""
+        with self._sealed.open("rb") as file:
+            records = _records(file)
+            while batch := list(islice(records, at_most)):
+                yield batch
 
     def forget(self) -> None:
-        """Remove what `seal` returned: it is safe elsewhere."""
+        """Remove what was sealed: it is safe elsewhere."""
         self._sealed.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -80,16 +90,14 @@ class Spool:
         self._end = os.fstat(self._file).st_size
 
 
-def _records(data: bytes) -> Iterator[bytes]:
+def _records(file: BinaryIO) -> Iterator[bytes]:
     """The whole records at the beginning of a file."""
-    at = 0
-    while at + _HEAD.size <= len(data):
-        length, checksum = _HEAD.unpack_from(data, at)
-        record = data[at + _HEAD.size : at + _HEAD.size + length]
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        length, checksum = _HEAD.unpack(head)
+        record = file.read(length)
         if len(record) < length or zlib.crc32(record) != checksum:
             return
         yield record
-        at += _HEAD.size + length
 
 
 def _translated(error: OSError) -> Exception:

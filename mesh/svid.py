@@ -147,7 +147,10 @@ class SvidSource:
                 continue
             self.current = _svid(chain, key.decode(), bundle)
             document = {"certificate_chain": chain, "private_key": key.decode(), "trust_bundle": bundle}
-            await asyncio.to_thread(write_private, self._path, json.dumps(document))
+            try:
+                await asyncio.to_thread(write_private, self._path, json.dumps(document))
+            except OSError as error:  # a full disk, say: this process goes on, the next one begins with the older one
+                self._log.error("renewed certificate not kept", error=str(error))
             self._log.info("certificate renewed", end=self.current.end.isoformat())
             return
 

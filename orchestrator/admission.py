@@ -17,10 +17,10 @@ from mesh.entries import Creation, Entry
 from mesh.errors import InvalidError
 from mesh.identity import Requester
 from mesh.resource import parent_of
-from orchestrator.agents import Agent, Agents, Revision, revision_name
+from orchestrator.agents import Agent, Agents, Revision, revision_name, revision_uid
 from orchestrator.errors import InputTooLargeError, QueueFullError
 from orchestrator.flow import Flow
-from orchestrator.lineage import check_compatible, copies_no_step, fork_point
+from orchestrator.lineage import check_compatible, copies_no_step, fork_point, redrive
 from orchestrator.ports import RunRows
 from orchestrator.runs import Event, Run, Source
 from orchestrator.traces import trace_of_call
@@ -134,6 +134,7 @@ class Admission:
             NotFoundError: there is no such run or revision.
             InvalidError: the source has no such event or step, or the input cannot be replaced there.
             RevisionIncompatibleError: what was done is not the same in that revision.
+            RevisionReplacedError: the source's revision is gone.
             AlreadyExistsError, InputTooLargeError, QueueFullError: as for `create`.
         """
         fault = fault_of(wanted.input)
@@ -151,6 +152,20 @@ class Admission:
         forked = _forked(source, wanted, revision, Source(source.name, last), prefix)
         return await self._database.write(lambda transaction: self._keep_fork(transaction, forked, creation))
 
+    def redrive(self, transaction: Transaction, name: str, principal: str, now: datetime) -> Run:
+        """Queue a run that has failed again, in the caller's transaction.
+
+        Raises:
+            NotFoundError: there is no such run.
+            RevisionReplacedError: its revision is gone.
+            RunNotRedrivableError: it has not failed.
+        """
+        run = self._rows.get(transaction, name)
+        if run is None:
+            raise NotFoundError(name)
+        self._agents.check_revision(transaction, run)
+        return redrive(transaction, self._rows, run, principal, now)
+
     async def _flow(self, source: Run, revision: str) -> Flow:
         if parent_of(revision) != parent_of(source.name):
             raise InvalidError("revision", f"must be one of {parent_of(source.name)}")
@@ -160,6 +175,7 @@ class Admission:
         run = self._rows.get(transaction, name)
         if run is None:
             raise NotFoundError(name)
+        self._agents.check_revision(transaction, run)
         return run, self._rows.events(transaction, name, 0, _ALL_EVENTS)
 
     def _keep_fork(self, transaction: Transaction, run: Run, creation: Creation) -> Run:
@@ -167,7 +183,8 @@ class Admission:
         earlier = self._earlier(transaction, run.name, creation)
         if earlier is not None:
             return earlier
-        self._agents.found(transaction, Revision, run.revision)
+        kept = self._agents.found(transaction, Revision, run.revision)
+        run = replace(run, revision_uid=kept.uid)
         self._check_room(transaction, agent)
         assert run.source is not None  # noqa: S101 -- a fork has one
         self._rows.fork(transaction, run, run.source, run.requester.subject, creation.request_id, creation.digest)
@@ -185,6 +202,7 @@ class Admission:
             name=name,
             uid=str(uuid.uuid4()),
             revision=revision_name(agent.name, number),
+            revision_uid=revision_uid(agent.uid, number),
             state="QUEUED",
             input=wanted.input,
             requester=wanted.requester,
@@ -246,6 +264,7 @@ def _forked(source: Run, wanted: Fork, revision: str, begins: Source, prefix: li
         schedule="",
         scheduled_time=None,
         trace=trace_of_call(),
+        size=0,
     )
 
 

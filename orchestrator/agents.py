@@ -13,12 +13,13 @@ from mesh.catalogue import Catalogue
 from mesh.db import Database, Transaction
 from mesh.entries import Entry
 from mesh.entry_store import EntryStore
-from orchestrator.errors import AgentBusyError
+from orchestrator.errors import AgentBusyError, RevisionReplacedError
 from orchestrator.flow import Flow, parse_flow
 from orchestrator.ports import RunRows
+from orchestrator.runs import Run
 from orchestrator.traffic import Target, check_traffic
 
-__all__ = ["Agent", "Agents", "Queue", "Revision"]
+__all__ = ["Agent", "Agents", "Queue", "Revision", "revision_name", "revision_uid"]
 
 _KEPT_FLOWS = 256
 
@@ -71,6 +72,11 @@ def revision_name(agent: str, number: int) -> str:
     return f"{agent}/revisions/r{number}"
 
 
+def revision_uid(agent_uid: str, number: int) -> str:
+    """The uid of an agent's revision; it is not given again when the agent's name is."""
+    return f"{agent_uid}-{number}"
+
+
 class Agents(Catalogue):
     """Keeps agents; every change of a flow makes a revision.
 
@@ -91,7 +97,30 @@ class Agents(Catalogue):
         Raises:
             NotFoundError: there is no such revision.
         """
-        kept = (await self.get(Revision, revision)).body
+        return await self._parsed((await self.get(Revision, revision)).body)
+
+    async def flow_of_run(self, run: Run) -> Flow:
+        """The flow of the revision that a run is pinned to.
+
+        Raises:
+            NotFoundError: there is none of its name.
+            RevisionReplacedError: that one is gone.
+        """
+        kept = await self.get(Revision, run.revision)
+        _check_same(run, kept)
+        return await self._parsed(kept.body)
+
+    def check_revision(self, transaction: Transaction, run: Run) -> None:
+        """Refuse to go on from a run whose revision is gone and has left its name to another one.
+
+        Raises:
+            RevisionReplacedError: it is.
+        """
+        kept = self._rows.get(transaction, Revision, run.revision)
+        if kept is not None:
+            _check_same(run, kept)
+
+    async def _parsed(self, kept: Revision) -> Flow:
         known = self._flows.get(kept.flow_sha256)
         if known is not None:
             return known
@@ -118,7 +147,7 @@ class Agents(Catalogue):
             digest = hashlib.sha256(entry.body.flow.encode()).hexdigest()
             made = replace(entry, name=name, revision=1, create_time=entry.update_time, labels={})
             kept: Entry[Any] = replace(
-                made, uid=f"{entry.uid}-{entry.body.revision}", body=Revision(entry.body.flow, digest)
+                made, uid=revision_uid(entry.uid, entry.body.revision), body=Revision(entry.body.flow, digest)
             )
             self._rows.add(transaction, kept)
 
@@ -132,3 +161,14 @@ class Agents(Catalogue):
         self._runs.set_queue(transaction, entry.name, paused=False, max_concurrency=0)
         for number in range(1, entry.body.revision + 1):
             self._rows.bury(transaction, Revision, revision_name(entry.name, number), forever=False)
+
+
+def _check_same(run: Run, kept: Entry[Revision]) -> None:
+    """Compare a run's revision with the one of its name."""
+    same = run.revision_uid == kept.uid if run.revision_uid else kept.create_time <= run.create_time
+    if not same:
+        raise RevisionReplacedError(
+            f"{run.name} was made by an agent that was deleted, and {run.revision} is of a later one of the same name; "
+            "create a new run",
+            resource=run.revision,
+        )

@@ -42,11 +42,17 @@ async def build(mesh: Mesh) -> Service:
     agents = Agents(mesh.database, EntryStore(), runs)
     notices = Notices()
     models = ModelInputs()
-    limits = Limits(settings.max_concurrent_runs, settings.lease_s, settings.step_budget, settings.max_claims)
+    limits = Limits(
+        settings.max_concurrent_runs,
+        settings.lease_s,
+        settings.step_budget,
+        settings.max_claims,
+        settings.max_journal_bytes,
+    )
     executor = Executor(
         mesh.database,
         runs,
-        agents.flow_of,
+        agents.flow_of_run,
         lambda run: GrpcCalls(mesh.channels, run, models),
         mesh.sandbox,
         notices,

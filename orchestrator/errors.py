@@ -6,6 +6,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
     "AgentBusyError",
+    "AnswerTooLargeError",
     "ApprovalAnsweredError",
     "ApprovalExpiredError",
     "ApprovalWithdrawnError",
@@ -20,11 +21,14 @@ __all__ = [
     "NotAnApproverError",
     "OrchestratorError",
     "OutcomeInvalidError",
+    "OutcomeUnknownError",
     "QueueFullError",
     "RevisionIncompatibleError",
+    "RevisionReplacedError",
     "RunNotRedrivableError",
     "ScheduleForbiddenError",
     "ShuttingDownError",
+    "is_unheard",
 ]
 
 
@@ -35,14 +39,21 @@ class OrchestratorError(TiationError):
 
 
 class CallDeferredError(OrchestratorError):
-    """A callee takes no more calls for now and did nothing; the step waits for `retry_after_s`, then it calls again."""
+    """A callee takes no more calls for now and did nothing; the step waits for `retry_after_s`, then it calls again.
+
+    Args:
+        message: what the callee said.
+        retry_after_s: how long it wants to be left alone.
+        in_doubt: an earlier call with the same key may have had its effect.
+    """
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "CALL_DEFERRED"
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float, *, in_doubt: bool = False) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.wait_s = retry_after_s
+        self.in_doubt = in_doubt
 
 
 class FlowInvalidError(OrchestratorError):
@@ -91,6 +102,13 @@ class InputTooLargeError(OrchestratorError):
 
     code = Code.INVALID_ARGUMENT
     reason = "INPUT_TOO_LARGE"
+
+
+class AnswerTooLargeError(OrchestratorError):
+    """A callee answered more than a step can take."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESULT_TOO_LARGE"
 
 
 class AgentBusyError(OrchestratorError):
@@ -163,6 +181,35 @@ class OutcomeInvalidError(OrchestratorError):
     reason = "OUTCOME_INVALID"
 
 
+class OutcomeUnknownError(OrchestratorError):
+    """Nobody knows whether a call had its effect: the callee was asked, and what it made of that was never heard."""
+
+    code = Code.UNKNOWN
+    reason = "OUTCOME_UNKNOWN"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"the call may have happened, look before it is made again: {message}")
+
+
+_UNHEARD = frozenset(
+    {
+        Code.CANCELLED,
+        Code.DEADLINE_EXCEEDED,
+        Code.PERMISSION_DENIED,
+        Code.RESOURCE_EXHAUSTED,
+        Code.UNAUTHENTICATED,
+        Code.UNAVAILABLE,
+    }
+)
+_OF_SYSTEMS = frozenset({"SYSTEM_TIMEOUT", "SYSTEM_UNAVAILABLE"})
+"""What integration says of a system that it asked, and it asks none before it has looked for the key."""
+
+
+def is_unheard(error: TiationError) -> bool:
+    """Whether a callee may have turned a call away before it looked what became of an earlier one with the same key."""
+    return error.code in _UNHEARD and error.reason not in _OF_SYSTEMS
+
+
 class QueueFullError(OrchestratorError):
     """As many runs wait as may.
 
@@ -190,6 +237,13 @@ class RevisionIncompatibleError(OrchestratorError):
 
     code = Code.FAILED_PRECONDITION
     reason = "REVISION_INCOMPATIBLE"
+
+
+class RevisionReplacedError(OrchestratorError):
+    """A run's revision went with its agent, and what has its name now is another agent's."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "REVISION_REPLACED"
 
 
 class RunNotRedrivableError(OrchestratorError):

@@ -20,17 +20,23 @@ from orchestrator.alarm import Alarm
 from orchestrator.errors import LeaseLostError
 from orchestrator.flow import Flow
 from orchestrator.interpreter import Interpreter
-from orchestrator.journal import HandedBackError, JournalBrokenError, RunCancelledError, RunJournal
+from orchestrator.journal import (
+    MAX_JOURNAL_BYTES,
+    HandedBackError,
+    JournalBrokenError,
+    RunCancelledError,
+    RunJournal,
+)
 from orchestrator.notices import Notices
 from orchestrator.ports import CallsFor, RunRows
 from orchestrator.problem import Problem, StepFailedError, problem_of
-from orchestrator.runs import Run, RunLease
+from orchestrator.runs import Event, Run, RunLease
 from orchestrator.traces import History, Trail, context_of, run_span, step_spans
 from orchestrator.waits import PutAsideError
 
 __all__ = ["Executor", "Limits"]
 
-_ALL_EVENTS = 1_000_000
+_EVENTS_AT_ONCE = 32
 _DRAIN_S = 5.0
 _LOOK_S = 0.5
 """How often runs are looked for that another executor has let go of, or has died with."""
@@ -45,12 +51,14 @@ class Limits:
         lease_s: how long a run is held without word from its executor.
         step_budget: how many steps a run may take.
         max_claims: after so many executors in a row that fell silent over a run, it is given up.
+        max_journal_bytes: how much a run may journal in all.
     """
 
     concurrent_runs: int
     lease_s: float
     step_budget: int
     max_claims: int = 10
+    max_journal_bytes: int = MAX_JOURNAL_BYTES
 
 
 @dataclass(slots=True)
@@ -69,7 +77,7 @@ class Executor:
     Args:
         database: the service's own database.
         rows: its statements.
-        flow_of: the flow of a revision, by its name.
+        flow_of: the flow of the revision that a run is pinned to.
         calls_for: the services as a requester reaches them.
         sandbox: evaluates expressions.
         notices: told of every write.
@@ -81,7 +89,7 @@ class Executor:
         self,
         database: Database,
         rows: RunRows,
-        flow_of: Callable[[str], Awaitable[Flow]],
+        flow_of: Callable[[Run], Awaitable[Flow]],
         calls_for: CallsFor,
         sandbox: SandboxPool,
         notices: Notices,
@@ -266,14 +274,16 @@ class Executor:
 
     async def _carry_out(self, lease: RunLease, trail: Trail | None) -> RunJournal:
         run = lease.run
-        events = await self._database.read(lambda transaction: self._rows.events(transaction, run.name, 0, _ALL_EVENTS))
-        journal = RunJournal(lease, events, self._database, self._rows, self._notices, lambda: self._draining)
+        most = self._limits.max_journal_bytes
+        events = await self._database.read(lambda transaction: self._journalled(transaction, run.name, most))
+        journal = RunJournal(lease, events, self._database, self._rows, self._notices, lambda: self._draining, most)
         journal.history = History(run, events) if trail is not None else None
         work = self._works[run.name]
         work.journal = journal
         journal.cancel_requested = journal.cancel_requested or work.cancelled
         try:
-            flow = await self._flow(run.revision)
+            journal.check_size()
+            flow = await self._flow(run)
             budget = self._limits.step_budget
             interpreter = Interpreter(flow, run, journal, self._calls_for(run), self._sandbox, budget, trail=trail)
             work.interpreter = interpreter
@@ -301,9 +311,21 @@ class Executor:
                 await journal.finish("RUN_SUCCEEDED", "SUCCEEDED", output, None)
         return journal
 
-    async def _flow(self, revision: str) -> Flow:
+    def _journalled(self, transaction: Transaction, name: str, most: int) -> list[Event]:
+        """A run's events in order, and no more once they are larger than they may be."""
+        events: list[Event] = []
+        size = 0
+        while size <= most:
+            some = self._rows.events(transaction, name, len(events), _EVENTS_AT_ONCE)
+            events += some
+            size += sum(event.size for event in some)
+            if len(some) < _EVENTS_AT_ONCE:
+                break
+        return events
+
+    async def _flow(self, run: Run) -> Flow:
         try:
-            return await self._flow_of(revision)
+            return await self._flow_of(run)
         except DatabaseUnavailableError:
             raise
         except TiationError as error:

@@ -20,12 +20,13 @@ from orchestrator.known import Asked, Known, Timer
 from orchestrator.lineage import standing
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
-from orchestrator.problem import Problem
+from orchestrator.problem import Problem, StepFailedError
 from orchestrator.runs import Event, NewEvent, RunLease, StepKey, StepResult
 from orchestrator.traces import History
 
-__all__ = ["HandedBackError", "JournalBrokenError", "RunCancelledError", "RunJournal"]
+__all__ = ["MAX_JOURNAL_BYTES", "HandedBackError", "JournalBrokenError", "RunCancelledError", "RunJournal"]
 
+MAX_JOURNAL_BYTES = 16 * 1024 * 1024
 _MAX_PENDING = 64
 _MAX_PENDING_BYTES = 1024 * 1024
 
@@ -54,6 +55,7 @@ class RunJournal:
         rows: its statements.
         notices: told of every write.
         draining: whether the executor is about to stop.
+        max_bytes: how much the run may journal in all; whoever takes it up holds all of it in memory.
 
     Attributes:
         history: told of steps besides; None where the run's trace is not sampled.
@@ -68,6 +70,7 @@ class RunJournal:
         rows: RunRows,
         notices: Notices,
         draining: Callable[[], bool],
+        max_bytes: int = MAX_JOURNAL_BYTES,
     ) -> None:
         self._lease = lease
         self._database = database
@@ -76,6 +79,8 @@ class RunJournal:
         self._draining = draining
         self._pending: list[NewEvent] = []
         self._pending_bytes = 0
+        self._max_bytes = max_bytes
+        self._bytes = sum(event.size for event in events)
         self._known = Known(standing(event.what for event in events))
         self._at_risk: set[StepKey] = set()
         self.cancel_requested = lease.run.cancel_requested
@@ -111,20 +116,41 @@ class RunJournal:
         if self._draining():
             raise HandedBackError
 
+    def check_size(self) -> None:
+        """Refuse to go on with a run that has journalled all that it may.
+
+        Raises:
+            StepFailedError: it has.
+        """
+        if self._bytes > self._max_bytes:
+            raise StepFailedError(self._full(""))
+
     async def began(self, key: StepKey, arguments: Any) -> None:  # noqa: ANN401 -- any JSON
-        """Note that a step is about to call; what was noted before is kept with it."""
-        self._known.attempts[key] += 1
+        """Note that a step is about to call; what was noted before is kept with it.
+
+        Raises:
+            StepFailedError: the run has journalled all that it may, as for everything that is noted.
+        """
+        attempt = self._known.attempts[key] + 1
+        started = NewEvent("STEP_STARTED", key.pointer, key.occurrence, attempt, value=arguments, scope=key.scope)
+        self._count(started)
+        self._known.attempts[key] = attempt
         if arguments is not None:
             self._at_risk.add(key)
-        attempt = self._known.attempts[key]
-        started = NewEvent("STEP_STARTED", key.pointer, key.occurrence, attempt, value=arguments, scope=key.scope)
         if self.history is not None:
             self.history.note(started)
         await self._write([started], durable=arguments is not None or bool(self._pending))
 
     async def ended(self, key: StepKey, outcome: StepResult | Problem, duration_ms: float) -> None:
         """Note what a step came to; kept at once if it had an effect, else with the next write."""
-        event = _ending(key, max(1, self._known.attempts[key]), outcome, duration_ms)
+        attempt = max(1, self._known.attempts[key])
+        event = _ending(key, attempt, outcome, duration_ms)
+        full: StepFailedError | None = None
+        try:
+            self._count(event)
+        except StepFailedError as failed:  # what it came to has no room; that it failed has
+            full, outcome = failed, failed.problem
+            event = _ending(key, attempt, outcome, duration_ms)
         if self.history is not None:
             self.history.note(event)
         if key in self._at_risk:
@@ -133,16 +159,21 @@ class RunJournal:
         else:
             await self._later(event)
         self._known.outcomes[key] = outcome
+        if full is not None:
+            raise full
 
     async def noted(self, key: StepKey, outcome: StepResult | Problem) -> None:
         """Note something on the way that is no step's own end; kept with the next write."""
-        await self._later(_ending(key, 0, outcome, 0.0))
+        event = _ending(key, 0, outcome, 0.0)
+        self._count(event)
+        await self._later(event)
         self._known.outcomes[key] = outcome
 
     async def waits(self, key: StepKey, timer: Timer) -> None:
         """Note until when a step waits; kept with the next write, which comes before the run is put aside."""
         value = msgspec.to_builtins(timer)
         event = NewEvent("STEP_WAITING", key.pointer, key.occurrence, value=value, scope=key.scope)
+        self._count(event)
         if self.history is not None:
             self.history.note(event)
         await self._later(event)
@@ -158,6 +189,7 @@ class RunJournal:
         asked = Asked(name, question)
         value = msgspec.to_builtins(asked)
         event = NewEvent("INPUT_REQUESTED", key.pointer, key.occurrence, value=value, scope=key.scope)
+        self._count(event)
         approval = Approval(
             name, run.uid, run.name, key, "PENDING", question, run.requester.subject, now, now, labels=run.labels
         )
@@ -204,7 +236,7 @@ class RunJournal:
 
         def work(transaction: Transaction) -> None:
             self._rows.finish(transaction, self._lease, events, state, output, problem, now)
-            if self._known.asked:
+            if self._known.asked or self._bytes > self._max_bytes:  # then not all of its events were read
                 self._rows.withdraw_approvals(transaction, run.name, now)
 
         await self._kept(work)
@@ -221,9 +253,27 @@ class RunJournal:
         now = datetime.now(UTC)
         await self._kept(lambda transaction: self._rows.put_aside(transaction, self._lease, events, state, until, now))
 
+    def _count(self, event: NewEvent) -> None:
+        """Take room for an event.
+
+        Raises:
+            StepFailedError: there is none.
+        """
+        size = _size_of(event)
+        if self._bytes + size > self._max_bytes:
+            raise StepFailedError(self._full(event.step.partition("#")[0]))
+        self._bytes += size
+
+    def _full(self, pointer: str) -> Problem:
+        detail = (
+            f"the run's steps have made values of {self._max_bytes} bytes together, all that a run may journal; "
+            "pass on less with `output.as`, or divide the work between several runs"
+        )
+        return Problem.of_kind("runtime", 413, "Journal full", detail, pointer, "JOURNAL_FULL")
+
     async def _later(self, event: NewEvent) -> None:
         self._pending.append(event)
-        self._pending_bytes += len(msgspec.json.encode(event.result))
+        self._pending_bytes += _size_of(event)
         if len(self._pending) >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
             await self._write([], durable=True)
 
@@ -258,6 +308,10 @@ class RunJournal:
             raise JournalBrokenError(str(error)) from error
         self._notices.tell(self._lease.run.name)
         return result
+
+
+def _size_of(event: NewEvent) -> int:
+    return len(msgspec.json.encode((event.result, event.value, event.problem, event.scope)))
 
 
 def _ending(key: StepKey, attempt: int, outcome: StepResult | Problem, duration_ms: float) -> NewEvent:

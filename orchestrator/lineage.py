@@ -27,9 +27,9 @@ _OF_STEPS = frozenset({"STEP_STARTED", "STEP_SUCCEEDED", "STEP_FAILED"})
 def standing(events: Iterable[NewEvent]) -> list[NewEvent]:
     """What of a run's events, from the first on, still counts after its redrives and its fork.
 
-    A redrive undoes the failure that ended the run, how a `catch` looked at it, and questions that nobody waits for any
-    more. A fork undoes calls that had begun and not ended, and questions: they were the source's, under the source's
-    effect keys and names.
+    A redrive undoes the failure that ended the run, that a fork came to it, how a `catch` looked at it, and questions
+    that nobody waits for any more. A fork undoes calls that had begun and not ended, and questions: they were the
+    source's, under the source's effect keys and names.
     """
     kept: list[NewEvent | None] = []
     for event in events:
@@ -54,6 +54,8 @@ def _without_begun(kept: list[NewEvent | None], kinds: tuple[str, ...]) -> list[
 def _is_verdict(event: NewEvent | None) -> bool:
     if event is None or event.kind == "STEP_FAILED":
         return event is not None
+    if event.step.endswith("#joined") and event.result is not None:
+        return "problem" in event.result.output
     return _has_ended(event) and event.step.endswith(("#catch", "#retry"))
 
 

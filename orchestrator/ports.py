@@ -98,7 +98,7 @@ class RunRows(AsideRows, ApprovalRows, Protocol):
     def page(
         self, connection: Transaction, agent: str, page: Page, term: Term | None, order: Order
     ) -> tuple[list[Run], list[str]]:
-        """A page of runs and one more, and the cursor of each."""
+        """A page of runs and one more, and the cursor of each; fewer where they are large."""
 
     def live(self, connection: Transaction, agent: str) -> int:
         """How many runs of an agent have not ended."""

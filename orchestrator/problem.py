@@ -8,10 +8,13 @@ from mesh.errors import Code, TiationError
 from mesh.sandbox import SandboxError
 from orchestrator.errors import HttpStatusError
 
-__all__ = ["OUTCOME_UNKNOWN", "Problem", "StepFailedError", "problem_of"]
+__all__ = ["OUTCOME_UNKNOWN", "UNCATCHABLE", "Problem", "StepFailedError", "problem_of"]
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 """The reason of a problem after which nobody knows whether there was an effect: it is never blindly tried again."""
+
+UNCATCHABLE = frozenset({"JOURNAL_FULL", "STEP_BUDGET"})
+"""The reasons of problems that end a run whatever its flow says: it has taken all that a run may."""
 
 _TYPES = "https://serverlessworkflow.io/spec/1.0.0/errors/"
 _HTTP = {

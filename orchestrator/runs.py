@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from orchestrator.problem import Problem
 
 __all__ = [
     "ENDED",
+    "PAGE_BYTES",
     "PUT_ASIDE",
     "REDRIVABLE",
     "Event",
@@ -23,6 +25,7 @@ __all__ = [
     "Source",
     "StepKey",
     "StepResult",
+    "fitting",
     "rank_of",
 ]
 
@@ -31,6 +34,9 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "DEAD_LETTERED"})
 
 REDRIVABLE = frozenset({"FAILED", "DEAD_LETTERED"})
 """The states from which a run may be tried again."""
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""How large the values of runs or events are that are read at once to be shown; a single one may be larger."""
 
 _PRIORITY_STEP_MS = 60_000
 
@@ -107,11 +113,16 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A journalled event: its place in the run, counted from 1 without gaps, and when it was committed."""
+    """A journalled event: its place in the run, counted from 1 without gaps, and when it was committed.
+
+    Attributes:
+        size: bytes of JSON that it takes in the journal, besides its fixed parts.
+    """
 
     sequence: int
     time: datetime
     what: NewEvent
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,8 @@ class Run:
         schedule: the schedule that made it; empty for all others.
         scheduled_time: the time for which it did.
         trace: the trace that it belongs to and the span above it, see `orchestrator.traces`; empty for none.
+        revision_uid: which revision of that name; empty for runs that were made before this was noted.
+        size: bytes of JSON of its input and output where it was read; 0 for one that was just made.
     """
 
     name: str
@@ -165,6 +178,8 @@ class Run:
     schedule: str = ""
     scheduled_time: datetime | None = None
     trace: str = ""
+    revision_uid: str = ""
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,17 @@ class RunLease:
     run: Run
     owner: str
     epoch: int
+
+
+def fitting(runs: Iterable[Run]) -> int:
+    """How many runs, from the first on, fit into one answer; at least one."""
+    count = size = 0
+    for run in runs:
+        size += run.size
+        if size > PAGE_BYTES:
+            break
+        count += 1
+    return max(1, count)
 
 
 def rank_of(since: datetime, priority: int) -> int:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -36,6 +36,8 @@ _LOOK_S = 1.0
 _AT_ONCE = 100
 _MOST_BACKFILLED = 1000
 _WRITTEN_TOGETHER = 50
+_SAID_AGAIN = timedelta(minutes=1)
+_MOST_SAID = 1000
 
 
 class Scheduler:
@@ -72,6 +74,7 @@ class Scheduler:
         self._now = now
         self._begin = begin
         self._wake = asyncio.Event()
+        self._said: dict[tuple[str, str], datetime] = {}
         self._loop: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("orchestrator.scheduler")
 
@@ -110,7 +113,9 @@ class Scheduler:
         if any(moved):
             return 0.0  # there may be more, and each that was late may have more to make up for
         first = await self._database.read(self._standings.first_fire)
-        return _LOOK_S if first is None else min(_LOOK_S, max(0.02, (first - now).total_seconds()))
+        if first is None or first <= now:  # what is due and does not move has its reason, and keeps it for a while
+            return _LOOK_S
+        return min(_LOOK_S, max(0.02, (first - now).total_seconds()))
 
     async def _guarded(self, name: str, now: datetime) -> bool:
         """Deal with one schedule; what ails it is no other's matter."""
@@ -119,10 +124,23 @@ class Scheduler:
         except NotFoundError:
             return False  # it was deleted a moment ago
         except TiationError as error:
-            self._log.warning("schedule waits", schedule=name, reason=error.reason, error=error.message)
+            if self._is_news(name, error.reason):
+                self._log.warning("schedule waits", schedule=name, reason=error.reason, error=error.message)
         except Exception as error:  # noqa: BLE001 -- the others go on
-            self._log.exception("schedule not dealt with", schedule=name, exc_info=error)
+            if self._is_news(name, repr(error)):
+                self._log.exception("schedule not dealt with", schedule=name, exc_info=error)
         return False
+
+    def _is_news(self, name: str, what: str) -> bool:
+        """Whether this has not been said of a schedule for a minute."""
+        now = self._now()
+        said = self._said.get((name, what))
+        if said is not None and now - said < _SAID_AGAIN:
+            return False
+        if len(self._said) >= _MOST_SAID:
+            self._said.clear()
+        self._said[name, what] = now
+        return True
 
     async def _deal_with(self, name: str, now: datetime) -> bool:
         """Take one step of one schedule; returns whether there was one to take."""

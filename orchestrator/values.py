@@ -6,9 +6,13 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "MAX_VALUE_BYTES", "fault_of"]
+__all__ = ["MAX_DEPTH", "MAX_EVALUATED_BYTES", "MAX_VALUE_BYTES", "MESSAGE_GROWTH", "fault_of"]
 
 MAX_VALUE_BYTES = 256 * 1024
+MAX_EVALUATED_BYTES = 4 * 1024 * 1024
+"""What the sandbox takes; a step may make a smaller value of one that is larger than what is kept."""
+MESSAGE_GROWTH = 8
+"""No JSON grows so much when it becomes a message; the worst is a list of digits, `1,` of which takes 11 bytes."""
 MAX_DEPTH = 30
 """protobuf reads 100 levels of messages, and a level of JSON takes three of them."""
 

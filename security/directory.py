@@ -17,7 +17,7 @@ from mesh.catalogue import Catalogue
 from mesh.db import Database, Transaction
 from mesh.entries import Body, Creation, Entry
 from mesh.entry_store import EntryStore
-from mesh.identity import SYSTEM_TENANT, current_caller
+from mesh.identity import current_caller
 from mesh.policy import TOKEN_LIFE_S, Policy
 from mesh.resource import tenant_of
 from security import rules
@@ -28,17 +28,7 @@ from security.grants import Grantor
 from security.permissions import PermissionBook
 from security.ports import PolicyRows
 
-__all__ = ["BUILT_IN", "Directory", "Feed"]
-
-BUILT_IN = frozenset(
-    {
-        "tenants/default",
-        f"tenants/{SYSTEM_TENANT}",
-        f"tenants/{SYSTEM_TENANT}/principals/operator",
-        f"tenants/{SYSTEM_TENANT}/bindings/operator",
-    }
-)
-"""Without these a platform could not be operated any more."""
+__all__ = ["Directory", "Feed"]
 
 _IN_POLICY = (Tenant, Principal, Group, Binding, Role)
 
@@ -125,8 +115,7 @@ class Directory(Catalogue):
         if isinstance(body, Tenant):
             rules.check_tenant(world, entry)
         elif isinstance(body, Principal):
-            if entry.name in BUILT_IN and body.disabled:
-                raise BuiltInError(entry.name, "disabled")
+            rules.check_principal(world, entry)
         elif isinstance(body, Group):
             rules.check_group(world, entry)
         elif isinstance(body, ApiKey):
@@ -148,7 +137,7 @@ class Directory(Catalogue):
         """Keep what ships with the platform; delete what cannot be without what goes."""
         assert self._grantor is not None  # noqa: S101 -- only `delete` comes here
         body, world = entry.body, rules.World(transaction, self._rows, self._grantor, self._now())
-        if entry.name in BUILT_IN:
+        if entry.name in rules.BUILT_IN:
             raise BuiltInError(entry.name)
         if isinstance(body, Role):
             rules.check_role_unused(world, entry)

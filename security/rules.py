@@ -21,6 +21,7 @@ from security.errors import BuiltInError, GrantTooLargeError, GroupCircleError, 
 from security.grants import Grantor
 
 __all__ = [
+    "BUILT_IN",
     "MAX_MEMBERS",
     "MAX_NESTING",
     "World",
@@ -28,11 +29,22 @@ __all__ = [
     "check_group",
     "check_group_going",
     "check_key",
+    "check_principal",
     "check_role",
     "check_role_unused",
     "check_tenant",
     "check_unbinding",
 ]
+
+BUILT_IN = frozenset(
+    {
+        "tenants/default",
+        f"tenants/{SYSTEM_TENANT}",
+        f"tenants/{SYSTEM_TENANT}/principals/operator",
+        f"tenants/{SYSTEM_TENANT}/bindings/operator",
+    }
+)
+"""Without these a platform could not be operated any more."""
 
 MAX_NESTING = 8
 """How deep groups may nest."""
@@ -78,9 +90,19 @@ def check_key(world: World, entry: Entry[ApiKey]) -> None:
     _check_there(world, body.principal, tenant, Principal, "principal")
     if entry.revision == 1 and body.expire_time and body.expire_time <= world.now:
         raise InvalidError("api_key.expire_time", "must lie in the future")
-    caller = world.grantor.caller
-    if entry.revision == 1 and (caller.subject != body.principal or caller.role):
+    caller, before = world.grantor.caller, world.current(entry)
+    longer = before is None or _later(body.expire_time, before.expire_time)
+    if longer and (caller.subject != body.principal or caller.role):
         world.grantor.may_let(_reaching(world, body.principal, deny=False))
+
+
+def check_principal(world: World, entry: Entry[Principal]) -> None:
+    """Whoever enables a principal gives back what it may do."""
+    if entry.name in BUILT_IN and entry.body.disabled:
+        raise BuiltInError(entry.name, "disabled")
+    before = world.current(entry)
+    if before is not None and before.disabled and not entry.body.disabled:
+        world.grantor.may_let(_reaching(world, entry.name, deny=False))
 
 
 def check_role(world: World, entry: Entry[Role]) -> None:
@@ -163,6 +185,11 @@ def check_group(world: World, entry: Entry[Group]) -> None:
 def check_group_going(world: World, entry: Entry[Group]) -> None:
     """Whoever deletes a group lifts what is denied to it."""
     world.grantor.may_let(_reaching(world, entry.name, deny=True))
+
+
+def _later(one: datetime | None, other: datetime | None) -> bool:
+    """Whether an end lies later than another; none is the latest."""
+    return other is not None and (one is None or one > other)
 
 
 def _reaching(world: World, who: str, *, deny: bool) -> list[PolicyBinding]:

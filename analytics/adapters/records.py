@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import grpc.aio
 from google.protobuf import descriptor_pool
@@ -20,11 +22,17 @@ from mesh.resource import fits
 
 __all__ = ["RecordFeed", "fact_of"]
 
+N = TypeVar("N", int, float)
 _ENDED_RUN = "tiation.orchestrator.v1.Run/"
 _MAX_AHEAD_S = 300
 """A record that begins later than this after it was received comes from a clock that is wrong."""
 _UNSEEN = frozenset({5, 7})
 """NOT_FOUND and PERMISSION_DENIED: the resource was not looked at, and may be any name that somebody made up."""
+_UNKNOWN = 2
+_LAST_CODE = 16
+"""Of `google.rpc.Code`."""
+_MOST = 2**40
+"""A call that says it used up more, or took longer in milliseconds, counts as so much: what adds up has 64 bits."""
 _NOTHING = ("", "", "", "")
 _NO_USAGE = Usage()
 
@@ -53,18 +61,25 @@ class RecordFeed:
                     position = answer.records[-1].sequence
         except grpc.aio.AioRpcError as error:
             raise FeedBrokenError(error.details() or error.code().name) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # So grpc.aio ends a stream whose channel is closed: a new certificate has come, and this was the old one's.
+            raise FeedBrokenError("the channel was closed") from None
 
 
 def _batch(answer: record_pb2.StreamRecordsResponse, position: int) -> Batch:
     if not answer.records:
-        return Batch((), position, answer.newest_sequence)
+        return Batch((), (), position, answer.newest_sequence)
     last = answer.records[-1]
     facts = [fact_of(record.call, record.receive_time.seconds) for record in answer.records]
-    return Batch(facts, last.sequence, answer.newest_sequence, last.receive_time.ToMicroseconds() / 1e6)
+    positions = [record.sequence for record in answer.records]
+    return Batch(facts, positions, last.sequence, answer.newest_sequence, last.receive_time.ToMicroseconds() / 1e6)
 
 
 def fact_of(record: call_record_pb2.CallRecord, receive_s: int) -> Fact:
-    """What a record comes to.
+    """What a record comes to; numbers that cannot be are brought to the nearest that can.
 
     Args:
         record: as security hands it out.
@@ -79,22 +94,26 @@ def fact_of(record: call_record_pb2.CallRecord, receive_s: int) -> Fact:
     ended = method.startswith(_ENDED_RUN)
     usage, used = record.usage, _NO_USAGE
     if usage and not ended:
-        used = Usage(usage.get("tokens_in", 0), usage.get("tokens_out", 0), usage.get("rows", 0))
+        used = Usage(*(_bounded(usage.get(unit, 0)) for unit in Usage._fields))
     duration = record.duration
     return Fact(
         start_s,
         record.tenant or SYSTEM_TENANT,
         ("" if ended else service, "" if ended else method, agent, model, version, connection, record.subject),
-        record.code,
-        duration.seconds * 1000 + duration.nanos / 1e6,
+        record.code if 0 <= record.code <= _LAST_CODE else _UNKNOWN,
+        _bounded(duration.seconds * 1000 + duration.nanos / 1e6),
         method in _streams(),
-        record.request_bytes,
-        record.response_bytes,
+        _bounded(record.request_bytes),
+        _bounded(record.response_bytes),
         used,
         record.category == "EXECUTE",
         method.removeprefix(_ENDED_RUN) if ended else "",
-        usage.get("steps", 0) if ended else 0,
+        _bounded(usage.get("steps", 0)) if ended else 0,
     )
+
+
+def _bounded(number: N) -> N:
+    return number if 0 <= number <= _MOST else type(number)(0 if number < 0 else _MOST)
 
 
 @cache

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -26,12 +27,13 @@ CLONE = Path(__file__).parents[2]
 
 def start(home: Home, port: int | None, output: str) -> None:
     """Start, print the ways in, and stay until stopped."""
-    from cli.supervisor.supervisor import Supervisor  # `start_detached` can do without all that this takes along
+    from cli.supervisor.supervisor import STOPPING, Supervisor  # `start_detached` can do without all that this brings
 
     began = time.monotonic()
     home.make()
     settings = _settings(home, port)
     holding = home.hold()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the supervisor listens
     try:
         if output == "table":
             click.echo(f"Starting the platform on {home.path}")
@@ -50,6 +52,7 @@ def start(home: Home, port: int | None, output: str) -> None:
 
         asyncio.run(Supervisor(home, settings, say).run(ready))
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.close(holding)
 
 

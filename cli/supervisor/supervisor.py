@@ -30,9 +30,11 @@ from mesh.config import Endpoint, Settings, processes_of
 from mesh.errors import Code, TiationError
 from mesh.svid import write_private
 
-__all__ = ["StartError", "Supervisor"]
+__all__ = ["STOPPING", "StartError", "Supervisor"]
 
 CLONE = Path(__file__).parents[2]
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""What ends a platform in order."""
 _START_S = 60.0
 _ATTEMPTS = 3
 """A process that ended so often before it served will not serve."""
@@ -73,8 +75,9 @@ class Supervisor:
         Raises:
             TiationError: something cannot start; everything that did was stopped again.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # what came while nobody listened comes now
         self._home.gateway_file.unlink(missing_ok=True)
         managed = self._settings.gateway.managed
         if not managed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from engine.batcher import Batcher, BatchObserver
 from engine.errors import InferenceTimeoutError, ModelFileError, TensorError
+from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Tensors
 from engine.sessions import Session, SessionSettings, open_session, release_memory
 from engine.tensor import DATATYPES, Tensor, TensorSpec
@@ -117,7 +117,8 @@ class Graph:
         pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
         if len(pieces) == 1 and (not fixed or len(rows) == fixed):
             return await self.run({spec.name: rows})
-        answers = await asyncio.gather(*(self.run({spec.name: _filled(piece, fixed)}) for piece in pieces))
+        with self._batcher.begun():
+            answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}))
         return {
             name: np.concatenate([answer[name][: len(piece)] for answer, piece in zip(answers, pieces, strict=True)])
             for name in answers[0]

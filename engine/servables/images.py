@@ -5,7 +5,6 @@ How a graph wants its pixels is worked out in `engine.image_input`; decoding hap
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from engine.errors import ElementError, ManifestError, TensorError
 from engine.folders import graph_file
 from engine.image_input import ImageInput, work_out
 from engine.manifest import ImageClassificationManifest
+from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.sessions import SessionSettings
@@ -111,19 +111,17 @@ class ImageClassifier:
     async def _decoded(self, files: Sequence[bytes], field: str, owner: str) -> list[bytes]:
         """The pixels of each image, a few decoded at once; after one that is wrong no further ones are begun."""
         pixels: list[bytes] = [b""] * len(files)
-        todo = iter(range(len(files)))
         wrong: list[ElementError] = []
 
-        async def work() -> None:
-            for at in todo:
-                if wrong:
-                    return
-                try:
-                    pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=owner)
-                except ImageInvalidError as error:
-                    wrong.append(ElementError(field, at, error.message))
+        async def work(at: int) -> None:
+            if wrong:
+                return
+            try:
+                pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=owner)
+            except ImageInvalidError as error:
+                wrong.append(ElementError(field, at, error.message))
 
-        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(files)))))
+        await in_turn(range(len(files)), work, at_once=_AT_ONCE)
         if wrong:
             raise min(wrong, key=lambda error: error.index)
         return pixels

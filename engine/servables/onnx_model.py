@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.aside import aside
 from engine.batcher import BatchObserver
 from engine.errors import ElementError, NoLabelsError
 from engine.folders import graph_file
@@ -20,9 +20,6 @@ from engine.sessions import SessionSettings
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["OnnxModel"]
-
-_HERE = 4096
-"""Numbers that are put into an array at once; with more of them, other calls would wait."""
 
 
 class OnnxModel:
@@ -79,10 +76,8 @@ class OnnxModel:
         """Labels for texts or rows of numbers."""
         if not isinstance(self._reading, ClassReading):
             raise NoLabelsError(f"nobody has said where this model's labels are; {self._reading}")
-        if self.classifies == "rows" and len(values) * len(values[0]) > _HERE:
-            given = await asyncio.to_thread(self._tensor, values)
-        else:
-            given = self._tensor(values)
+        size = len(values) * len(values[0]) if self.classifies == "rows" else len(values)
+        given = await aside(size, self._tensor, values)
         return self._reading.read(await self._graph.run_rows(given))
 
     @property

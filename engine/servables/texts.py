@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from engine.aside import aside
 from engine.batcher import Batcher, BatchObserver
 from engine.errors import BackboneError, ElementError, ModelFileError, NoLabelsError, TensorError
 from engine.folders import graph_file
 from engine.head import Head
 from engine.manifest import ClassificationManifest, EmbeddingManifest
+from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.graph import parted
 from engine.sessions import SessionSettings, open_session, release_memory
@@ -28,14 +30,23 @@ _TEXT = TensorSpec("text", "BYTES", (-1,))
 _TOKENS = (TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("attention_mask", "INT64", (-1, -1)))
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _MAX_TEXT_BYTES = 64 * 1024
+_TEXT_COSTS = 32
+"""To make tokens of a text takes as long as of so many characters, and of its own."""
+_MAX_TEXTS = 1024
+"""Texts, or rows of tokens, of one request; the contract of `Embed` and `Classify` has the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Token ids and mask, int64 (n, s)."""
+    """Token ids and mask, int64 (n, s); the mask holds 1 for a token and 0 for what is none."""
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return int(np.count_nonzero(self.mask))
 
 
 class Embedder:
@@ -80,10 +91,9 @@ class Embedder:
             return Inference({"embedding": vectors}, len(vectors), read)
         check_tensors(_TOKENS, tensors)
         tokens = _Tokens(tensors["input_ids"], tensors["attention_mask"])
-        if tokens.ids.shape != tokens.mask.shape or tokens.ids.shape[1] > self._manifest.max_tokens:
-            raise TensorError("input_ids", f"must have the mask's shape and at most {self._manifest.max_tokens} tokens")
+        self._check(tokens)
         vectors = await self._submit(tokens)
-        return Inference({"embedding": vectors}, len(vectors), int(tokens.mask.sum()))
+        return Inference({"embedding": vectors}, len(vectors), tokens.count)
 
     async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
         """Never: it makes vectors."""
@@ -92,12 +102,9 @@ class Embedder:
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         """Vectors of texts, float32 (n, d), and how many tokens were read."""
         if not texts:
-            return np.zeros((0, self.outputs[0].shape[1]), np.float32), 0
-        if len(texts) > 8:  # a few are done sooner than a thread is woken
-            tokens = await asyncio.to_thread(self._tokens, texts)
-        else:
-            tokens = self._tokens(texts)
-        return await self._submit(tokens), int(tokens.mask.sum())
+            return self._none(), 0
+        tokens = await aside(sum(_TEXT_COSTS + len(text) for text in texts), self._tokens, texts)
+        return await self._submit(tokens), tokens.count
 
     @property
     def waiting(self) -> int:
@@ -110,30 +117,45 @@ class Embedder:
         self._session.close()
         release_memory()
 
+    def _check(self, tokens: _Tokens) -> None:
+        """See that token ids and mask, int64 (n, s), go together and are what the model reads.
+
+        Raises:
+            TensorError: naming the one that is wrong.
+        """
+        rows, length = tokens.ids.shape
+        if tokens.mask.shape != (rows, length) or not 1 <= length <= self._manifest.max_tokens:
+            raise TensorError(
+                "input_ids", f"must have the mask's shape and from 1 to {self._manifest.max_tokens} tokens a row"
+            )
+        if rows > _MAX_TEXTS:
+            raise TensorError("input_ids", f"holds {rows} rows; at most {_MAX_TEXTS} are taken at once")
+        if tokens.mask.min(initial=0) < 0 or tokens.mask.max(initial=0) > 1:
+            raise TensorError("attention_mask", "holds a value that is neither 0 nor 1")
+
     async def _submit(self, tokens: _Tokens) -> NDArray[np.float32]:
         """Compute, in pieces of at most a batch; requests of like length share one."""
         length = tokens.ids.shape[1]
         key = next((bucket for bucket in _BUCKETS if length <= bucket), length)
         size = self._limits.max_rows
+        if not len(tokens.ids):
+            return self._none()
+        if len(tokens.ids) <= size:
+            return await self._batcher.submit(tokens, rows=len(tokens.ids), key=key)
         pieces = [
-            self._batcher.submit(
-                _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]),
-                rows=min(size, len(tokens.ids) - at),
-                key=key,
-            )
-            for at in range(0, len(tokens.ids), size)
+            _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]) for at in range(0, len(tokens.ids), size)
         ]
-        if len(pieces) == 1:
-            return await pieces[0]
-        return (
-            np.concatenate(await asyncio.gather(*pieces))
-            if pieces
-            else np.zeros((0, self.outputs[0].shape[1]), np.float32)
-        )
+        with self._batcher.begun():
+            vectors = await in_turn(pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key))
+        return np.concatenate(vectors)
+
+    def _none(self) -> NDArray[np.float32]:
+        """The vectors of no texts, float32 (0, d)."""
+        return np.zeros((0, self.outputs[0].shape[1]), np.float32)
 
     def _tokens(self, texts: Sequence[str]) -> _Tokens:
         encoded = self._tokenizer.encode_batch(list(texts))
-        width = max(len(each.ids) for each in encoded)
+        width = max(1, *(len(each.ids) for each in encoded))  # a tokenizer may make nothing of a text
         ids = np.zeros((len(encoded), width), np.int64)
         mask = np.zeros((len(encoded), width), np.int64)
         for row, each in enumerate(encoded):
@@ -256,8 +278,11 @@ def _texts(values: Tensor) -> list[str]:
     """The texts of an input.
 
     Raises:
+        TensorError: there are too many.
         ElementError: one is not UTF-8, or far longer than any model reads.
     """
+    if len(values) > _MAX_TEXTS:
+        raise TensorError("text", f"holds {len(values)} texts; at most {_MAX_TEXTS} are taken at once")
     texts = []
     for at, value in enumerate(values):
         if len(value) > _MAX_TEXT_BYTES:

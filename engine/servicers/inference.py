@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.metadata import version as version_of
 
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
+from engine.aside import aside
 from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
 from engine.repository import Loaded, Repository
 from engine.servicers.usage import note_predicted
-from engine.tensor import Tensor, datatype_of, decode_raw, decode_typed, encode_raw, typed_field
-from mesh.call import Context
+from engine.tensor import (
+    Tensor,
+    TensorSpec,
+    check_described,
+    datatype_of,
+    decode_raw,
+    decode_typed,
+    encode_raw,
+    typed_field,
+)
+from mesh.call import Context, note_resource
 from mesh.errors import TiationError
 from mesh.identity import SYSTEM_TENANT, current_caller
 
@@ -21,6 +31,10 @@ __all__ = ["InferenceServicer"]
 
 _STREAM_AHEAD = 64
 """Requests of one stream that are worked on at once; answers keep their order."""
+_MAX_INPUTS = 4096
+_LENGTH_BYTES = 4
+"""Before each element of BYTES."""
+_KIB = 1024
 
 
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -106,48 +120,110 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         loaded = await self._found(request.model_name, request.model_version)
         with loaded.figures.request():
-            found = await loaded.servable.infer(_inputs(request), owner=current_caller().tenant)
-            answer = _answer(request, loaded, found.outputs)
+            _check_counts(request)
+            names = _asked(request, loaded.servable.outputs)
+            raw = list(request.raw_input_contents)
+            tensors = await aside(_size(request, raw), _inputs, request, raw, loaded.servable.inputs)
+            found = await loaded.servable.infer(tensors, owner=current_caller().tenant)
+            outputs = {name: found.outputs[name] for name in names}
+            answer = await aside(_size_of(outputs), _answer, request, loaded, outputs)
         note_predicted(found.rows, found.tokens)
         return answer
 
     async def _found(self, name: str, version: str) -> Loaded:
-        return await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
+        loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
+        note_resource(loaded.name)
+        return loaded
 
 
-def _inputs(request: pb.ModelInferRequest) -> dict[str, Tensor]:
+def _asked(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:
+    """The names of the outputs that are asked for.
+
+    Raises:
+        TensorError: the model has no such output, or it is asked for twice.
+    """
+    known = [spec.name for spec in specs]
+    names: dict[str, None] = {}
+    for wanted in request.outputs:
+        if wanted.name not in known:
+            raise TensorError(wanted.name, f"the model has no such output; it gives {', '.join(known)}")
+        if wanted.name in names:
+            raise TensorError(wanted.name, "is asked for twice")
+        names[wanted.name] = None
+    return list(names) or known
+
+
+def _check_counts(request: pb.ModelInferRequest) -> None:
+    """See that there are not more inputs than any model has, and contents for each.
+
+    Raises:
+        TensorError: there are more, or another number of contents.
+    """
+    count, raw = len(request.inputs), len(request.raw_input_contents)
+    if count > _MAX_INPUTS:
+        raise TensorError("", f"{count} inputs; at most {_MAX_INPUTS} are taken")
+    if raw and raw != count:
+        raise TensorError("", f"{count} inputs, but {raw} raw contents; send one for each")
+
+
+def _size(request: pb.ModelInferRequest, raw: Sequence[bytes]) -> int:
+    """How much there is to decode, as `aside` counts."""
+    if not raw:
+        return sum(len(values) for given in request.inputs for _, values in given.contents.ListFields())
+    size = sum(map(len, raw))
+    if size <= _KIB:
+        return 0
+    return sum(
+        len(data) // (_LENGTH_BYTES if given.datatype == "BYTES" else _KIB)
+        for given, data in zip(request.inputs, raw, strict=True)
+    )
+
+
+def _inputs(request: pb.ModelInferRequest, raw: Sequence[bytes], specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
     """The request's tensors.
 
     Raises:
         TensorError: naming the tensor that is wrong.
     """
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise TensorError("", f"{len(request.inputs)} inputs, but {len(raw)} raw contents; send one for each")
+    known = {spec.name: spec for spec in specs}
     tensors: dict[str, Tensor] = {}
     for at, given in enumerate(request.inputs):
         if given.name in tensors:
             raise TensorError(given.name, "is there twice")
+        if given.datatype == "BYTES":  # nothing is taken apart in vain
+            if given.name not in known:
+                raise TensorError(given.name, f"the model has no such input of BYTES; it takes {', '.join(known)}")
+            check_described(known[given.name], given.datatype, given.shape)
         if raw:
             if given.HasField("contents"):
                 raise TensorError(given.name, "has both raw and typed contents; send one of them")
             tensors[given.name] = decode_raw(given.name, given.datatype, given.shape, raw[at])
         else:
-            field = typed_field(given.name, given.datatype)
-            if strays := [other.name for other, _ in given.contents.ListFields() if other.name != field]:
-                raise TensorError(given.name, f"{given.datatype} travels in `{field}`, and `{strays[0]}` was sent")
-            values = getattr(given.contents, field)
-            tensors[given.name] = decode_typed(given.name, given.datatype, given.shape, values)
+            tensors[given.name] = _typed(given)
     return tensors
 
 
+def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Tensor:
+    """A tensor from its typed contents.
+
+    Raises:
+        TensorError: they are in another field than the datatype's, or do not fit.
+    """
+    field = typed_field(given.name, given.datatype)
+    if strays := [other.name for other, _ in given.contents.ListFields() if other.name != field]:
+        raise TensorError(given.name, f"{given.datatype} travels in `{field}`, and `{strays[0]}` was sent")
+    return decode_typed(given.name, given.datatype, given.shape, getattr(given.contents, field))
+
+
+def _size_of(outputs: Mapping[str, Tensor]) -> int:
+    """How much there is to encode, as `aside` counts."""
+    return sum(array.size if array.dtype == object else array.nbytes // _KIB for array in outputs.values())
+
+
 def _answer(request: pb.ModelInferRequest, loaded: Loaded, outputs: Mapping[str, Tensor]) -> pb.ModelInferResponse:
-    """The asked outputs, in raw contents: some clients read nothing else."""
-    names = [wanted.name for wanted in request.outputs] or list(outputs)
+    """The outputs in raw contents: some clients read nothing else."""
     answer = pb.ModelInferResponse(model_name=request.model_name, model_version=str(loaded.version), id=request.id)
-    for name in names:
-        if name not in outputs:
-            raise TensorError(name, f"the model has no such output; it gives {', '.join(outputs)}")
-        answer.outputs.add(name=name, datatype=datatype_of(outputs[name]), shape=outputs[name].shape)
-        answer.raw_output_contents.append(encode_raw(outputs[name]))
+    for name, array in outputs.items():
+        answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
+        answer.raw_output_contents.append(encode_raw(array))
     return answer

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
 
+from engine.aside import aside
 from engine.errors import NoLabelsError, WrongItemsError
 from engine.repository import Loaded, Repository
 from engine.servables import Classified, Embedder
 from engine.servicers.usage import note_predicted
-from mesh.call import Context
+from mesh.call import Context, note_resource
 from mesh.identity import current_caller
 
 __all__ = ["PredictionServicer"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-_HERE = 4096
 _ITEMS = ("texts", "images", "rows")
 
 
@@ -44,29 +41,24 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         with loaded.figures.request():
             vectors, tokens = await loaded.servable.embed(request.texts)
         note_predicted(len(vectors), tokens)
-        return await _aside(len(vectors) * 16, _vectors, vectors, loaded.version)
+        return await aside(len(vectors) * 16, _vectors, vectors, loaded.version)
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """Labels for texts, images or rows."""
         loaded = await self._found(request.name, request.version)
         _check(request, loaded)
         size = sum(len(row.values) for row in request.rows)
-        values = await _aside(size, _values, request, loaded)
+        values = await aside(size, _values, request, loaded)
         with loaded.figures.request():
             found = await loaded.servable.classify(values, owner=current_caller().tenant)
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
-        return await _aside(size, _answer, found, loaded.version, request.top_k)
+        return await aside(size, _answer, found, loaded.version, request.top_k)
 
     async def _found(self, name: str, version: int) -> Loaded:
-        return await self._repository.found(current_caller().tenant, name, str(version or ""))
-
-
-async def _aside(size: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Do some work on messages: here, or in a thread where its size, in values, would keep other calls waiting."""
-    if size <= _HERE:
-        return work(*arguments, **named)
-    return await asyncio.to_thread(work, *arguments, **named)
+        loaded = await self._repository.found(current_caller().tenant, name, str(version or ""))
+        note_resource(loaded.name)
+        return loaded
 
 
 def _vectors(vectors: NDArray[np.float32], version: int) -> pb.EmbedResponse:

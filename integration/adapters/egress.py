@@ -27,7 +27,8 @@ Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _Address: TypeAlias = IPv4Address | IPv6Address
 _ALWAYS = (
-    ("metadata", "169.254.169.254/32 169.254.170.2/32 100.100.100.200/32 192.0.0.192/32 fd00:ec2::/32"),
+    ("metadata", "169.254.169.254/32 169.254.170.2/32 168.63.129.16/32"),
+    ("metadata", "100.100.100.200/32 192.0.0.192/32 fd00:ec2::/32"),
     ("loopback", "127.0.0.0/8 ::1/128"),
     ("link-local", "169.254.0.0/16 fe80::/10"),
     ("unspecified", "0.0.0.0/8 ::/128"),
@@ -42,8 +43,13 @@ _PRIVATE = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7"
 _NAMED = tuple(
     (kind, ip_network(network)) for kind, networks in (*_ALWAYS, ("private", _PRIVATE)) for network in networks.split()
 )
-_EMBEDDING = ((IPv6Network("64:ff9b::/96"), 0), (IPv6Network("2002::/16"), 80), (IPv6Network("::/96"), 0))
-"""IPv6 networks that carry an IPv4 address (RFC 6052, 3056, 4291), and how far from the right it stands."""
+_EMBEDDING = (
+    (IPv6Network("64:ff9b::/96"), 0),
+    (IPv6Network("::ffff:0:0:0/96"), 0),
+    (IPv6Network("2002::/16"), 80),
+    (IPv6Network("::/96"), 0),
+)
+"""IPv6 networks that carry an IPv4 address (RFC 6052, 2765, 3056, 4291), and how far from the right it stands."""
 _BAD_PORTS = frozenset(
     {
         0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,

@@ -18,6 +18,7 @@ from integration.adapters.egress import Guard, GuardedNetwork, Resolver, check_p
 from integration.errors import (
     AnswerInvalidError,
     AnswerTooLargeError,
+    CallRefusedError,
     CallTimeoutError,
     IntegrationError,
     LocationForbiddenError,
@@ -25,7 +26,9 @@ from integration.errors import (
     SystemRefusedError,
     SystemUnavailableError,
 )
+from integration.pacing import heeded_s
 from integration.ports import GrpcRequest
+from mesh.errors import Code
 from mesh.status import remote_error
 
 __all__ = ["GrpcClient"]
@@ -35,6 +38,14 @@ _MAX_FILES = 200
 _MAX_DESCRIPTOR_BYTES = 4 * 1024 * 1024
 _RESERVED = ("grpc-", ":")
 _TOO_LARGE = "larger than max"
+_NOT_DONE = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNIMPLEMENTED,
+    }
+)  # fmt: skip
+"""What a server answers that has looked at a call and refused it; after the others nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +94,6 @@ class GrpcClient:
             late = CallTimeoutError(f"{request.target} did not answer within {request.timeout_s:g} s")
             late.outcome_known = not sent
             raise late from None
-        except IntegrationError as error:
-            error.outcome_known = error.outcome_known and not sent
-            raise
         return json_format.MessageToDict(answer, descriptor_pool=described.pool)
 
     async def _channel(self, request: GrpcRequest) -> grpc.aio.Channel:
@@ -142,11 +150,15 @@ class GrpcClient:
         try:
             raw: bytes = await call(message, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            raise _translated(error, request.target) from None
+            failed = _translated(error, request.target)
+            failed.outcome_known = error.code() in _NOT_DONE and not isinstance(failed, AnswerTooLargeError)
+            raise failed from None
         try:
             return answer_class.FromString(raw)
         except DecodeError:
-            raise AnswerInvalidError(f"{request.target} answers bytes that are no {answer_class.__name__}") from None
+            wrong = AnswerInvalidError(f"{request.target} answers bytes that are no {answer_class.__name__}")
+            wrong.outcome_known = False
+            raise wrong from None
 
 
 def _bytes(message: Message) -> bytes:
@@ -283,11 +295,13 @@ def _translated(error: grpc.aio.AioRpcError, target: str) -> IntegrationError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE in remote.message:
             return AnswerTooLargeError(f"{target} answers more than may be returned")
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.UNAVAILABLE if remote.retry_after_s is not None:
-            failed = RateLimitedError(said, retry_after_s=remote.retry_after_s)
+            failed = RateLimitedError(said, retry_after_s=heeded_s(remote.retry_after_s))
         case grpc.StatusCode.UNAVAILABLE:
             failed = SystemUnavailableError(f"{target} cannot be reached: {remote.message[:500]}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             failed = CallTimeoutError(said)
+        case _ if code in _NOT_DONE:
+            failed = CallRefusedError(Code(code.value[0]), said, remote_reason=remote.reason)
         case _:
             failed = SystemRefusedError(said, grpc_code=code.name, remote_reason=remote.reason)
     return failed

@@ -42,6 +42,7 @@ from integration.manifest import (
     read_config,
     read_spec,
 )
+from integration.pacing import heeded_s
 from integration.paging import Page, Place, first_place, links, page_parameters, programs_for, turned
 from integration.ports import Answer, Effect, Limits, Target
 from integration.strict import invalid, whole_numbers
@@ -85,7 +86,7 @@ class HttpConnector:
         self._sandbox = sandbox
         self._spans = spans
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+    def check(self, _name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse a manifest that cannot work, and credentials that it does not need."""
         read = read_config(config)
         for place, address in (("base_url", read.base_url), ("auth.token_url", getattr(read.auth, "token_url", ""))):
@@ -283,7 +284,7 @@ class HttpConnector:
         error: IntegrationError
         if meaning == "rate_limited":
             own = await self._said(target, rule.retry_after if rule is not None else "", seen)
-            seconds = float(own) if isinstance(own, (int, float)) else retry_after(answer.headers)
+            seconds = heeded_s(float(own)) if isinstance(own, (int, float)) else retry_after(answer.headers)
             error = RateLimitedError(text, retry_after_s=seconds, status=answer.status)
             error.said_by_system = True
         elif meaning == "retryable":

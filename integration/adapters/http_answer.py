@@ -13,6 +13,7 @@ import msgspec
 
 from integration.adapters.http_client import HttpAnswer
 from integration.errors import AnswerInvalidError
+from integration.pacing import heeded_s
 
 __all__ = ["body_of", "charset_of", "meaning_of", "retry_after", "summary"]
 
@@ -65,7 +66,7 @@ def meaning_of(answer: HttpAnswer) -> str:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds for which the system wants to be left alone; None where it does not say.
+    """Seconds for which the system wants to be left alone, a day at most; None where it does not say.
 
     `Retry-After` (RFC 9110, 10.2.3) is seconds or a date; the `RateLimit-Reset` headers are seconds, or, as some write
     them, a point in time.
@@ -77,12 +78,12 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
             continue
         seconds = _number(value)
         if seconds is not None:
-            return max(0.0, seconds - clock.timestamp() if seconds > _EPOCH and name != "retry-after" else seconds)
+            return heeded_s(seconds - clock.timestamp() if seconds > _EPOCH and name != "retry-after" else seconds)
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
-        return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - clock).total_seconds())
+        return heeded_s(((date if date.tzinfo else date.replace(tzinfo=UTC)) - clock).total_seconds())
     return None
 
 

@@ -17,12 +17,14 @@ import httpcore
 import httpx
 
 from integration.adapters.egress import Guard, GuardedNetwork, Resolver, open_target, resolve
+from integration.adapters.turns import Turns, calling_tenant
 from integration.errors import (
     AnswerInvalidError,
     AnswerTooLargeError,
     CallTimeoutError,
     IntegrationError,
     LocationForbiddenError,
+    RateLimitedError,
     SystemRefusedError,
     SystemUnavailableError,
 )
@@ -30,9 +32,12 @@ from integration.errors import (
 __all__ = ["HttpAnswer", "HttpClient", "HttpRequest", "check_headers"]
 
 _MAX_POOLS = 32
-_MAX_CONNECTIONS = 100
+_MAX_CONNECTIONS = 500
+_TENANTS_REQUESTS = 25
+"""How many requests of one tenant are under way at once; a pool has room for those of many."""
 _KEPT_CONNECTIONS = 20
 _KEPT_S = 30.0
+_AGAIN_S = 1.0
 _SENDING = "http11.send_request_headers.started"
 _OWN = frozenset(
     {
@@ -101,6 +106,7 @@ class HttpClient:
     def __init__(self, guard: Guard, resolver: Resolver = resolve) -> None:
         self._guard = guard
         self._resolver = resolver
+        self._turns = Turns(_TENANTS_REQUESTS)
         self._pools: dict[tuple[str, bool, bool], httpcore.AsyncConnectionPool] = {}
 
     async def send(self, request: HttpRequest) -> HttpAnswer:
@@ -110,6 +116,7 @@ class HttpClient:
             LocationForbiddenError: the address, or one that a redirect names, may not be reached.
             SystemUnavailableError: the system does not answer; `outcome_known` says whether it may have acted.
             CallTimeoutError: it took longer than `timeout_s`; likewise.
+            RateLimitedError: so many requests of the tenant are under way that for so long there was no turn.
             SystemRefusedError: its certificate is not trusted.
             AnswerTooLargeError: the answer is larger than `max_bytes`.
             AnswerInvalidError: the answer is no HTTP.
@@ -118,9 +125,16 @@ class HttpClient:
         url = open_target(request.uri)
         progress = _Progress()
         try:
-            async with asyncio.timeout(request.timeout_s):
+            async with asyncio.timeout(request.timeout_s), self._turns.turn(calling_tenant()):
+                progress.begun = True
                 return await self._follow(request, url, progress)
         except TimeoutError:
+            if not progress.begun:
+                raise RateLimitedError(
+                    f"{self._turns.at_once} requests of this tenant are under way already, and none of them ended "
+                    f"within {request.timeout_s:g} s",
+                    retry_after_s=_AGAIN_S,
+                ) from None
             late = CallTimeoutError(
                 f"{url.host} did not answer within {request.timeout_s:g} s", host=url.host, seconds=request.timeout_s
             )
@@ -208,7 +222,7 @@ class _Progress:
     """How far a request has come."""
 
     def __init__(self) -> None:
-        self.sent = False
+        self.begun = self.sent = False
 
     async def trace(self, event: str, _: Mapping[str, Any]) -> None:
         """Hear from httpcore."""

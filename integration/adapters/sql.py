@@ -7,7 +7,6 @@ once or not at all, whoever dies meanwhile.
 from __future__ import annotations
 
 import asyncio
-import base64
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,21 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
 
 from integration.adapters import postgres_place
-from integration.adapters.sqlite_place import EFFECTS_TABLE, confine, open_sqlite, release, resolve_inside
+from integration.adapters.server_place import Servers
+from integration.adapters.sql_values import parameters_of, rows_of
+from integration.adapters.sqlite_place import (
+    EFFECTS_TABLE,
+    MAX_VALUE_BYTES,
+    confine,
+    folder_of,
+    open_sqlite,
+    release,
+    resolve_inside,
+)
 from integration.errors import (
     AnswerTooLargeError,
     CallTimeoutError,
@@ -37,15 +46,14 @@ from integration.errors import (
     SystemUnavailableError,
 )
 from integration.ports import Answer, Effect, Limits, Target
-from mesh.json_value import LARGEST_EXACT
+from mesh.resource import tenant_of
 
 __all__ = ["SqlConnector"]
 
-_MAX_ROWS = 1000
-_MAX_ANSWER_BYTES = 1024 * 1024
 _MAX_STATEMENT_CHARS = 65_536
 _MAX_ENGINES = 64
-_INTERRUPT_S = 2.0
+_INTERRUPTS = 4
+_INTERRUPT_S = 0.5
 _CREDENTIALS = frozenset({"username", "password"})
 _EFFECTS = f"""
 CREATE TABLE IF NOT EXISTS {EFFECTS_TABLE} (
@@ -59,6 +67,40 @@ _KEEP = text(
 )
 
 
+class _Fate:
+    """Whether an attempt is kept or given up: the thread that commits it and who waits for it, the first decides."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept = False
+        self._given_up = False
+
+    def give_up(self) -> bool:
+        """Nothing of it is to stay; false where it is being kept already."""
+        with self._lock:
+            self._given_up = not self._kept
+            return self._given_up
+
+    def keep(self) -> None:
+        """It is about to be committed.
+
+        Raises:
+            CallTimeoutError: nobody waits for it any more.
+        """
+        with self._lock:
+            self._kept = not self._given_up
+        self.check()
+
+    def check(self) -> None:
+        """Go no further with what was given up.
+
+        Raises:
+            CallTimeoutError: nobody waits for it any more.
+        """
+        if self._given_up:
+            raise CallTimeoutError("the statement was stopped")
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One attempt: what to run, and how to stop it."""
@@ -67,7 +109,8 @@ class _Work:
     parameters: Mapping[str, object]
     effect: Effect | None
     timeout_s: float
-    running: threading.Event
+    fate: _Fate
+    loop: asyncio.AbstractEventLoop
     stop: list[Callable[[], None]]
 
 
@@ -75,31 +118,34 @@ class SqlConnector:
     """Speaks SQL.
 
     Args:
-        folder: where SQLite databases may be.
+        folder: where SQLite databases may be, those of each tenant apart.
         drivers: which SQLAlchemy drivers may be used, `sqlite` or `postgresql+psycopg`.
+        servers: lets connections reach database servers.
         threads: how many statements run at once.
     """
 
     keeps_effects = True
     deduplicates = False
 
-    def __init__(self, folder: Path, drivers: tuple[str, ...], *, threads: int = 8) -> None:
+    def __init__(self, folder: Path, drivers: tuple[str, ...], servers: Servers, *, threads: int = 8) -> None:
         self._folder = folder
+        self._servers = servers
         self._drivers = drivers
-        self._engines: dict[tuple[str, int], Engine] = {}
+        self._engines: dict[tuple[str, str, int], Engine] = {}
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+    def check(self, name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse other settings than a `url` that is allowed, and other credentials than user name and password."""
         unknown = sorted(set(config) - {"url"})
         if unknown or not isinstance(config.get("url"), str):
             raise LocationForbiddenError("config must hold `url` and nothing else, for example sqlite:///crm.db")
-        for name in credentials:
-            if name not in _CREDENTIALS:
+        for given in credentials:
+            if given not in _CREDENTIALS:
                 raise CredentialUnknownError(
-                    f"the sql connector has no use for a credential `{name}`; it knows username and password", name=name
+                    f"the sql connector has no use for a credential `{given}`; it knows username and password",
+                    name=given,
                 )
-        self._url(str(config["url"]))
+        self._url(str(config["url"]), name)
 
     def check_operation(self, spec: Mapping[str, object], field: str) -> None:
         """Refuse everything but one `statement`."""
@@ -137,22 +183,39 @@ class SqlConnector:
     ) -> Answer:
         """Run the statement in a transaction of its own, together with the effect's key."""
         statement = str(spec["statement"])
-        work = _Work(statement, _parameters(statement, value), effect, timeout_s, threading.Event(), [])
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads, self._run, target, work)
+        work = _Work(statement, parameters_of(statement, value), effect, timeout_s, _Fate(), loop, [])
+        queued = self._threads.submit(self._run, target, work)
+        running = asyncio.wrap_future(queued)
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(running)
         except TimeoutError:
+            if queued.cancel():
+                raise CallTimeoutError(f"the statement waited {timeout_s:g} s for its turn and never began") from None
+            return await self._stopped(work, running)
+
+    @staticmethod
+    async def _stopped(work: _Work, running: asyncio.Future[Answer]) -> Answer:
+        """Stop an attempt that takes too long; its answer, where it ended just before.
+
+        Raises:
+            CallTimeoutError: `outcome_known` says whether it certainly left nothing behind.
+        """
+        given_up = work.fate.give_up()
+        for _ in range(_INTERRUPTS):  # one that comes just before the statement begins is lost
             for stop in work.stop:
                 with suppress(DBAPIError, OSError):
                     await asyncio.to_thread(stop)
-            with suppress(IntegrationError, TimeoutError):
-                async with asyncio.timeout(_INTERRUPT_S):
-                    return await asyncio.shield(running)  # it ended just before it was stopped
-            error = CallTimeoutError(f"the statement took longer than {timeout_s:g} s and was stopped")
-            error.outcome_known = running.done()
-            raise error from None
+            done, _ = await asyncio.wait((running,), timeout=_INTERRUPT_S)
+            if done:
+                break
+        with suppress(IntegrationError):
+            if running.done():
+                return running.result()
+        error = CallTimeoutError(f"the statement took longer than {work.timeout_s:g} s and was stopped")
+        error.outcome_known = given_up or running.done()
+        raise error
 
     async def close(self) -> None:
         """Close every database."""
@@ -162,8 +225,9 @@ class SqlConnector:
 
     def _run(self, target: Target, work: _Work) -> Answer:
         """One attempt, on a thread."""
+        work.fate.check()
         try:
-            with self._engine(target).connect() as connection:
+            with self._engine(target, work.loop).connect() as connection:
                 driver: Any = connection.connection.driver_connection
                 if connection.dialect.name == "sqlite":
                     work.stop.append(driver.interrupt)
@@ -171,11 +235,14 @@ class SqlConnector:
                     postgres_place.check_statement(work.statement)
                     work.stop.append(partial(postgres_place.cancel, driver))
                 with connection.begin():
-                    return self._in_transaction(connection, driver, work)
+                    work.fate.check()
+                    answer = self._in_transaction(connection, driver, work)
+                    work.fate.keep()
+                return answer
         except IntegrationError:
             raise
         except DBAPIError as error:
-            on_postgres = self._url(str(target.config["url"])).get_backend_name() == "postgresql"
+            on_postgres = self._url(str(target.config["url"]), target.name).get_backend_name() == "postgresql"
             raise (postgres_place.translated(error) if on_postgres else _translated(error)) from None
 
     @staticmethod
@@ -196,7 +263,7 @@ class SqlConnector:
         if connection.dialect.name == "sqlite":
             confine(driver)
         try:
-            output = _output(connection, work)
+            output = _output(connection, driver, work)
         finally:
             if connection.dialect.name == "sqlite":
                 release(driver)
@@ -210,32 +277,39 @@ class SqlConnector:
             connection.execute(_KEEP, kept)
         return Answer(output)
 
-    def _engine(self, target: Target) -> Engine:
-        """The pool of connections to a system; an older revision's is closed."""
-        key = (target.name, target.revision)
+    def _engine(self, target: Target, loop: asyncio.AbstractEventLoop) -> Engine:
+        """The pool of connections to a system; an older revision's, or one deleted under this name, is closed."""
+        key = (target.name, target.uid, target.revision)
         engine = self._engines.get(key)
         if engine is None:
             for old in [old for old in self._engines if old[0] == target.name] or list(self._engines)[:-_MAX_ENGINES]:
                 self._engines.pop(old).dispose()
-            engine = self._engines[key] = self._open(target)
+            engine = self._engines[key] = self._open(target, loop)
         return engine
 
-    def _open(self, target: Target) -> Engine:
-        url = self._url(str(target.config["url"]))
+    def _open(self, target: Target, loop: asyncio.AbstractEventLoop) -> Engine:
+        url = self._url(str(target.config["url"]), target.name)
         if url.get_backend_name() != "sqlite":
             credentials = target.credentials
             url = url.set(username=credentials.get("username"), password=credentials.get("password"))
             arguments = postgres_place.ARGUMENTS if url.get_dialect().driver == "psycopg" else {}
-            return create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=dict(arguments))
-        path = resolve_inside(self._folder, url.database or "")
+            arguments = {name: value for name, value in arguments.items() if name not in url.query}
+            engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=arguments)
+            self._servers.pin(engine, url, loop)
+            return engine
+        path = resolve_inside(self._place(target.name), url.database or "")
         engine = create_engine(
             "sqlite://", creator=lambda: open_sqlite(path), poolclass=QueuePool, pool_size=4, max_overflow=4
         )
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return engine
 
-    def _url(self, location: str) -> URL:
-        """A URL that the operator allows.
+    def _place(self, name: str) -> Path:
+        """Where the databases of a connection's tenant are."""
+        return folder_of(self._folder, tenant_of(name))
+
+    def _url(self, location: str, name: str) -> URL:
+        """A URL that the operator allows a connection of that name.
 
         Raises:
             LocationForbiddenError: its driver or its place is not allowed.
@@ -253,62 +327,20 @@ class SqlConnector:
         if url.get_backend_name() == "sqlite":
             if url.query or url.host:
                 raise LocationForbiddenError("config.url of a SQLite database takes a file name and nothing else")
-            resolve_inside(self._folder, url.database or "")
+            resolve_inside(self._place(name), url.database or "")
             return url
-        if url.username or url.password:
-            raise LocationForbiddenError("config.url must not hold credentials; put them under `credentials`")
-        try:
-            url.get_dialect()
-        except NoSuchModuleError:
-            raise LocationForbiddenError(
-                f"the driver `{url.drivername}` is not installed", driver=url.drivername
-            ) from None
+        self._servers.check(url)
         return url
 
 
-def _parameters(statement: str, value: Any) -> dict[str, object]:  # noqa: ANN401 -- any JSON
-    """The statement's parameters, taken from the input by name.
-
-    Raises:
-        SystemRefusedError: one is missing, or no plain value.
-    """
-    names = text(statement).compile().params
-    given = value if isinstance(value, dict) else {}
-    parameters: dict[str, object] = {}
-    for name in names:
-        if name not in given:
-            raise SystemRefusedError(f"the input lacks `{name}`, which the statement needs", parameter=name)
-        found = given[name]
-        if isinstance(found, (dict, list)):
-            raise SystemRefusedError(f"the input's `{name}` is no plain value; map it with `input`", parameter=name)
-        parameters[name] = found
-    return parameters
-
-
-def _output(connection: Connection, work: _Work) -> dict[str, object]:
+def _output(connection: Connection, driver: Any, work: _Work) -> dict[str, object]:  # noqa: ANN401 -- the driver's own
     """Run the statement; its rows, or how many it changed."""
+    if connection.dialect.driver == "psycopg":
+        streamed = postgres_place.streamed(connection, driver, work.statement, work.parameters, rows_of)
+        if streamed is not None:
+            return streamed
     result = connection.execute(text(work.statement), dict(work.parameters))
-    if not result.returns_rows:
-        return {"row_count": result.rowcount}
-    rows: list[dict[str, object]] = []
-    size = 0
-    for row in result.mappings():
-        plain = {name: _plain(cell) for name, cell in row.items()}
-        size += len(msgspec.json.encode(plain))
-        if len(rows) == _MAX_ROWS or size > _MAX_ANSWER_BYTES:
-            raise AnswerTooLargeError(
-                f"the answer has more than {_MAX_ROWS} rows or {_MAX_ANSWER_BYTES} bytes; add a LIMIT or fewer columns"
-            )
-        rows.append(plain)
-    return {"rows": rows, "row_count": len(rows)}
-
-
-def _plain(cell: Any) -> object:  # noqa: ANN401 -- whatever a driver returns
-    if cell is None or isinstance(cell, (bool, float, str)):
-        return cell
-    if isinstance(cell, int):  # beyond that it would lose digits on its way
-        return cell if abs(cell) <= LARGEST_EXACT else str(cell)
-    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else str(cell)
+    return rows_of(result.mappings()) if result.returns_rows else {"row_count": result.rowcount}
 
 
 def _translated(error: DBAPIError) -> IntegrationError:
@@ -320,6 +352,8 @@ def _translated(error: DBAPIError) -> IntegrationError:
         refused = SystemUnavailableError(f"the database is not available: {said}")
         refused.outcome_known = not error.connection_invalidated
         return refused
+    if "too big" in said:
+        return AnswerTooLargeError(f"the statement makes or reads a value of more than {MAX_VALUE_BYTES} bytes")
     if "interrupted" in said:
         return CallTimeoutError("the statement was stopped")
     if "not authorized" in said or "prohibited" in said:

@@ -1,6 +1,6 @@
 """Where a SQLite connection may go, and what its statements may do there.
 
-A tenant's statements reach one database file inside the folder that the operator allowed, and nothing else.
+A tenant's statements reach one database file inside the folder that the operator allowed that tenant, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,23 +10,37 @@ from pathlib import Path
 
 from integration.errors import LocationForbiddenError, SystemUnavailableError
 
-__all__ = ["EFFECTS_TABLE", "open_sqlite", "resolve_inside"]
+__all__ = ["EFFECTS_TABLE", "MAX_VALUE_BYTES", "confine", "folder_of", "open_sqlite", "release", "resolve_inside"]
 
 EFFECTS_TABLE = "tiation_effects"
+MAX_VALUE_BYTES = 4 * 1024 * 1024
+_TENANTS = ".tenants"
+_FIRST = "default"
 _BUSY_S = 5.0
 _DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA}
 _DENIED_FUNCTIONS = {"load_extension", "readfile", "writefile", "fts3_tokenizer"}
+
+
+def folder_of(folder: Path, tenant: str) -> Path:
+    """Where a tenant's databases are: the folder itself for the first tenant, `.tenants/{tenant}` in it for any other.
+
+    Args:
+        folder: what the operator allowed.
+        tenant: the tenant's id.
+    """
+    return folder if tenant == _FIRST else folder / _TENANTS / tenant
 
 
 def resolve_inside(folder: Path, location: str) -> Path:
     """The file that a URL's path means.
 
     Args:
-        folder: what the operator allowed.
+        folder: the tenant's, of `folder_of`.
         location: relative to it, or absolute and inside it.
 
     Raises:
-        LocationForbiddenError: it lies outside, by `..`, by a link or plainly, or is no plain file name.
+        LocationForbiddenError: it lies outside, by `..`, by a link or plainly, or is no plain file name, or a name on
+            the way begins with a dot, as other tenants' folder does.
     """
     if not location or location.startswith("file:") or location == ":memory:" or "\0" in location:
         raise LocationForbiddenError("config.url must name a database file, for example sqlite:///crm.db")
@@ -36,6 +50,8 @@ def resolve_inside(folder: Path, location: str) -> Path:
         raise LocationForbiddenError(
             "config.url leads outside the folder that the operator allowed (integration.sqlite_folder)", url=location
         )
+    if any(part.startswith(".") for part in path.relative_to(root).parts):
+        raise LocationForbiddenError("config.url must not hold a name that begins with a dot", url=location)
     if path.exists() and (not path.is_file() or path.stat().st_nlink > 1):
         raise LocationForbiddenError("config.url must name a plain database file", url=location)
     return path
@@ -60,6 +76,7 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     return connection
 
 

@@ -74,7 +74,7 @@ class WebhookConnector:
         self._now = now
         self._failing: dict[str, int] = {}
 
-    def check(self, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
+    def check(self, _name: str, config: Mapping[str, object], credentials: Mapping[str, str]) -> None:
         """Refuse an address that cannot be one, and secrets that are none."""
         read = read_strictly(_Config, config, "connection.config")
         try:

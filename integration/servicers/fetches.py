@@ -20,7 +20,16 @@ __all__ = ["FetchServicer"]
 
 _DEFAULT_S = 10.0
 _LONGEST_S = 60.0
+_FAILED = 400
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+class _AnsweredError(IntegrationError):
+    """A server has answered that it failed: the answer is given on, and none is kept for the effect's key."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__("the server has answered that it failed")
+        self.answer = answer
 
 
 class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
@@ -48,20 +57,22 @@ class FetchServicer(fetch_pb2_grpc.FetchServiceServicer):
             effect_key=request.effect_key,
             follow_redirects=request.follow_redirects,
         )
-
-        async def fetch() -> dict[str, Any]:
-            fetched = await self._fetches.fetch(asked)
-            return {
-                "status": fetched.status,
-                "headers": dict(fetched.headers),
-                "body": fetched.body,
-                "uri": fetched.uri,
-            }
-
         repeatable = asked.method in _REPEATABLE
         what = [asked.method, asked.uri, asked.query, asked.body]
         effect = _effect(request, what) if not repeatable and request.effect_key else None
-        answer = await self._once(effect, fetch, repeatable=repeatable)
+
+        async def fetch() -> dict[str, Any]:
+            fetched = await self._fetches.fetch(asked)
+            headers = dict(fetched.headers)
+            answer = {"status": fetched.status, "headers": headers, "body": fetched.body, "uri": fetched.uri}
+            if fetched.status >= _FAILED:  # once the server is mended it is asked again, and told the same key
+                raise _AnsweredError(answer)
+            return answer
+
+        try:
+            answer = await self._once(effect, fetch, repeatable=repeatable)
+        except _AnsweredError as failed:
+            answer = failed.answer
         body = json_to_value(answer["body"], "body") if answer["body"] is not None else None
         return pb.FetchResponse(status=answer["status"], headers=answer["headers"], body=body, uri=answer["uri"])
 

@@ -8,6 +8,8 @@ from mesh.db.faults import (
     DatabaseUnavailableError,
     DatabaseUnreadableError,
     TextInvalidError,
+    said,
+    values_at_fault,
 )
 from mesh.db.location import DatabaseUrlError, address_of, postgres_url
 from mesh.db.news import announce
@@ -29,4 +31,6 @@ __all__ = [
     "await_database",
     "open_database",
     "postgres_url",
+    "said",
+    "values_at_fault",
 ]

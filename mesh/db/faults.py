@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from mesh.errors import Code, TiationError
 
@@ -23,6 +23,7 @@ __all__ = [
     "fault_of",
     "said",
     "translated",
+    "values_at_fault",
 ]
 
 _LOST = {
@@ -147,6 +148,13 @@ def translated(error: BaseException) -> BaseException:
         case Fault.TEXT:
             return TextInvalidError("a text of the request holds a NUL character, which cannot be kept; remove it")
     return error
+
+
+def values_at_fault(error: BaseException) -> bool:
+    """Whether a write failed for what it was to keep: without that the rest may be kept, with it nothing ever is."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError)
+    return isinstance(error, TextInvalidError) or not isinstance(error, TiationError | OSError | MemoryError)
 
 
 def said(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from mesh.methods import Method
 from mesh.policy import PLATFORM, Decision, Policy, is_shared
 from mesh.policy_holder import PolicyHolder
 from mesh.resource import fits, tenant_of
-from mesh.tokens import TokenRevokedError
+from mesh.tokens import TokenExpiredError, TokenRevokedError
 
 __all__ = ["EXPLAIN", "AccessStage", "PermissionDeniedError", "ResourceNotFoundError"]
 
@@ -56,6 +56,7 @@ class AccessStage:
             ResourceNotFoundError: the resource is another tenant's.
             PermissionDeniedError: the policy says no.
             TokenRevokedError: the caller's token was taken back.
+            TokenExpiredError: it has ended since the call began.
             PolicyStaleError: there is no policy to ask, or it is too old for a write.
         """
         method, caller = call.method, call.caller
@@ -79,6 +80,7 @@ class AccessStage:
         Raises:
             PermissionDeniedError: the policy says no by now.
             TokenRevokedError: the caller's token was taken back meanwhile.
+            TokenExpiredError: it has ended meanwhile.
         """
         caller = call.caller
         if caller is None or not call.target:
@@ -87,6 +89,9 @@ class AccessStage:
 
     def _decide(self, call: Call, caller: Caller, policy: Policy, target: str) -> None:
         now = time.time()
+        if now >= caller.end:
+            call.decision = "the access token has ended"
+            raise TokenExpiredError("the access token has ended; go on with a new one")
         revoked = policy.token_refusal(caller.subject, caller.uid, caller.key, caller.issued, now)
         if revoked:
             call.decision = revoked
@@ -121,9 +126,10 @@ def _resource(method: Method, request: Message, tenant: str) -> str:
     if method.template:
         field = method.template.rsplit("{", 1)[1].rstrip("}")
         name = str(getattr(request, field))
-        if name.startswith("tenants/"):
-            return name
-        return method.template.replace("{tenant}", tenant).replace(f"{{{field}}}", name)
+        full = name if name.startswith("tenants/") else _below(method.template, tenant, field, name)
+        if not fits(method.template, full):  # a made-up name could be as long as a message
+            raise InvalidError(field, f"must be an id of lower-case letters, digits and hyphens, or {method.template}")
+        return full
     if method.resource is None:
         return f"{PLATFORM}/{tenant}"
     name = method.resource.value(request)
@@ -131,3 +137,7 @@ def _resource(method: Method, request: Message, tenant: str) -> str:
         expected = " or ".join(f"`{pattern}`" for pattern in method.resource.patterns)
         raise InvalidError(method.resource.dotted, f"must look like {expected}", value=name[:200])
     return name
+
+
+def _below(template: str, tenant: str, field: str, name: str) -> str:
+    return template.replace("{tenant}", tenant).replace(f"{{{field}}}", name)

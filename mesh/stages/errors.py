@@ -65,7 +65,7 @@ def failure_of(call: Call, error: BaseException) -> TiationError:
     """
     if isinstance(error, TiationError):
         return error
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
         remaining_s = call.context.time_remaining()
         if remaining_s is not None and remaining_s <= 0:
             return DeadlineExceededError("the deadline passed before the answer was ready")

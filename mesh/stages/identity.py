@@ -115,5 +115,6 @@ class IdentityStage:
             uid=claims.uid,
             key=claims.key,
             issued=claims.issued,
+            end=claims.end,
             peer=call.peer,
         )

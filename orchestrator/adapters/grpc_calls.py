@@ -6,9 +6,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc.aio
+from google.protobuf.message import Message
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import decision_pb2, decision_pb2_grpc
 from tiation.integration.v1 import connection_pb2, connection_pb2_grpc, fetch_pb2_grpc
@@ -21,8 +23,10 @@ from mesh.resource import parent_of
 from mesh.status import RemoteError, remote_error
 from orchestrator.adapters.fetch_calls import grpc_request, http_output, http_request
 from orchestrator.adapters.tensors import from_raw, is_numeric, to_tensor
-from orchestrator.errors import CallDeferredError
+from orchestrator.conversion import bytes_of, converted
+from orchestrator.errors import AnswerTooLargeError, CallDeferredError, OutcomeUnknownError, is_unheard
 from orchestrator.runs import Run
+from orchestrator.values import MAX_EVALUATED_BYTES, MESSAGE_GROWTH
 
 __all__ = ["GrpcCalls", "ModelInputs"]
 
@@ -38,6 +42,11 @@ _PASSING = frozenset({"UNAVAILABLE", "POLICY_STALE", "MODEL_NOT_READY", "SANDBOX
 """Why a callee is away for a moment; a system that integration cannot reach was asked often enough there."""
 _LASTING = frozenset({"STORAGE_FULL"})
 """What is exhausted and does not come back by itself."""
+_LOST = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.UNKNOWN})
+"""How gRPC ends a call that may have reached its callee, who says nothing any more."""
+_LARGEST_ANSWER = MESSAGE_GROWTH * MAX_EVALUATED_BYTES
+_ANSWERS = "integration.tiation.dev"
+"""The domain of what integration answers itself."""
 
 
 class ModelInputs:
@@ -70,11 +79,13 @@ class GrpcCalls:
         channels: to the other services.
         run: for whom.
         models: what is remembered of models.
+        tries_s: how long a callee that cannot be reached is asked again.
     """
 
-    def __init__(self, channels: Channels, run: Run, models: ModelInputs) -> None:
+    def __init__(self, channels: Channels, run: Run, models: ModelInputs, tries_s: float = _TRIES_S) -> None:
         self._channels = channels
         self._models = models
+        self._tries_s = tries_s
         asked = run.requester
         self._requester = Requester(asked.tenant, asked.subject, parent_of(run.name), run.name, asked.role, asked.uid)
 
@@ -100,20 +111,27 @@ class GrpcCalls:
         numeric = any(is_numeric(value) for value in inputs.values())
         datatypes = await self._datatypes(model, version) if numeric else {}
         request = grpc_service_pb2.ModelInferRequest(model_name=model, model_version=version)
-        for name, value in inputs.items():
-            tensor = to_tensor(name, value, datatypes.get(name, ""))
-            request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
-            request.raw_input_contents.append(tensor.raw)
+
+        def fill() -> None:
+            for name, value in inputs.items():
+                tensor = to_tensor(name, value, datatypes.get(name, ""))
+                request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
+                request.raw_input_contents.append(tensor.raw)
+
+        await converted(bytes_of(inputs), fill)
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(grpc_service_pb2_grpc.GRPCInferenceServiceStub, "engine")
             return await stub.ModelInfer(request, metadata=metadata, timeout=_CALL_S)
 
         answer = await self._persist("engine", ask)
-        return {
-            output.name: from_raw(output.datatype, tuple(output.shape), raw)
-            for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
-        }
+        return await converted(
+            _size(answer),
+            lambda: {
+                output.name: from_raw(output.datatype, tuple(output.shape), raw)
+                for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+            },
+        )
 
     async def _datatypes(self, model: str, version: str) -> dict[str, str]:
         """What a model takes, by input; nothing where the requester may not know, then the numbers' kind decides."""
@@ -145,13 +163,15 @@ class GrpcCalls:
         if given is not None and not isinstance(given, dict):
             raise InvalidError("input", "must be an object, a decision's facts by name")
         request = decision_pb2.DecideRequest(name=self._name("decision", arguments["decision"]), version=version)
-        request.input.CopyFrom(json_to_struct(given or {}, "input"))
+        facts = given or {}
+        request.input.CopyFrom(await converted(bytes_of(facts), partial(json_to_struct, facts, "input")))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(decision_pb2_grpc.DecisionServiceStub, "engine")
             return await stub.Decide(request, metadata=metadata, timeout=_CALL_S)
 
-        return value_to_json((await self._persist("engine", ask)).result, "result")
+        answer = await self._persist("engine", ask)
+        return await converted(_size(answer), partial(value_to_json, answer.result, "result"))
 
     async def _connect(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
         request = connection_pb2.InvokeRequest(
@@ -159,52 +179,63 @@ class GrpcCalls:
             operation_id=_text("operation", arguments["operation"]),
             effect_key=effect_key,
         )
-        request.input.CopyFrom(json_to_value(arguments.get("input"), "input"))
+        given = arguments.get("input")
+        request.input.CopyFrom(await converted(bytes_of(given), partial(json_to_value, given, "input")))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(connection_pb2_grpc.ConnectionServiceStub, "integration")
             return await stub.Invoke(request, metadata=metadata, timeout=_CALL_S)
 
-        return value_to_json((await self._persist("integration", ask)).output, "output")
+        answer = await self._persist("integration", ask, effect=True)
+        return await converted(_size(answer), partial(value_to_json, answer.output, "output"))
 
     async def _http(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        request = http_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
+        parent = f"tenants/{self._requester.tenant}"
+        request = await converted(bytes_of(arguments), partial(http_request, parent, arguments, effect_key))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
             return await stub.Fetch(request, metadata=metadata, timeout=_FETCH_S)
 
-        return http_output(arguments, request, await self._persist("integration", ask))
+        answer = await self._persist("integration", ask, effect=bool(request.effect_key))
+        return await converted(_size(answer), partial(http_output, arguments, request, answer))
 
     async def _grpc(self, arguments: dict[str, Any], effect_key: str) -> Any:  # noqa: ANN401 -- any JSON
-        request = grpc_request(f"tenants/{self._requester.tenant}", arguments, effect_key)
+        parent = f"tenants/{self._requester.tenant}"
+        request = await converted(bytes_of(arguments), partial(grpc_request, parent, arguments, effect_key))
 
         async def ask(metadata: Any) -> Any:  # noqa: ANN401 -- the stub's own
             stub = self._channels.stub(fetch_pb2_grpc.FetchServiceStub, "integration")
             return await stub.CallGrpc(request, metadata=metadata, timeout=_FETCH_S)
 
-        return value_to_json((await self._persist("integration", ask)).result, "result")
+        answer = await self._persist("integration", ask, effect=True)
+        return await converted(_size(answer), partial(value_to_json, answer.result, "result"))
 
-    async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- an answer
+    async def _persist(self, service: str, ask: Callable[[Any], Awaitable[Any]], *, effect: bool = False) -> Any:  # noqa: ANN401 -- an answer
         """Ask until there is an answer, for a minute; only a callee that cannot be reached is asked again.
 
         Raises:
             CallDeferredError: the callee says when it takes calls again.
+            OutcomeUnknownError: it was asked for an effect and never said what came of that.
             RemoteError: what it answered otherwise.
         """
-        deadline = time.monotonic() + _TRIES_S
+        deadline = time.monotonic() + self._tries_s
         pause_s = _FIRST_PAUSE_S
+        in_doubt = False
         while True:
             try:
                 return await ask(self._channels.on_behalf(service, self._requester))
             except grpc.aio.AioRpcError as error:
                 remote = remote_error(error)
+                lost = effect and remote.domain != _ANSWERS and remote.code in _LOST
+                in_doubt = in_doubt or lost
                 limited = remote.code is Code.RESOURCE_EXHAUSTED and remote.reason not in _LASTING
                 if limited and remote.retry_after_s is not None:
-                    raise CallDeferredError(remote.message, remote.retry_after_s) from None
+                    raise CallDeferredError(remote.message, remote.retry_after_s, in_doubt=in_doubt) from None
                 away = error.code() is grpc.StatusCode.UNAVAILABLE and remote.reason in _PASSING
                 if not away or time.monotonic() + pause_s > deadline:
-                    raise remote from None
+                    unknown = lost or (in_doubt and is_unheard(remote))
+                    raise (OutcomeUnknownError(remote.message) if unknown else remote) from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -212,6 +243,18 @@ class GrpcCalls:
         """A full name; a bare one is of the run's own tenant."""
         name = _text(kind, value)
         return name if name.startswith("tenants/") else f"tenants/{self._requester.tenant}/{kind}s/{name}"
+
+
+def _size(answer: Message) -> int:
+    """Bytes of an answer.
+
+    Raises:
+        AnswerTooLargeError: so many that no step can take it, nor `output.as` make less of it.
+    """
+    size = answer.ByteSize()
+    if size > _LARGEST_ANSWER:
+        raise AnswerTooLargeError(f"the answer is {size} bytes; ask for less", size=size)
+    return size
 
 
 def _text(field: str, value: object) -> str:

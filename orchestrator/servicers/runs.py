@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import msgspec
+from google.protobuf.struct_pb2 import Value
 from tiation.orchestrator.v1 import run_pb2 as pb
 from tiation.orchestrator.v1 import run_pb2_grpc
 
 from mesh.call import Context
 from mesh.catalogue import NotFoundError
-from mesh.db import Database, Transaction
+from mesh.db import Database
 from mesh.etag import etag_of
 from mesh.identity import Requester, current_caller
 from mesh.json_value import json_to_value, value_to_json
@@ -22,16 +26,17 @@ from mesh.shelf import creation_of, timestamp
 from mesh.status import status_of
 from orchestrator.admission import Admission, Fork, Wanted
 from orchestrator.agents import Agent, Agents
-from orchestrator.errors import ShuttingDownError
+from orchestrator.conversion import bytes_of, converted
+from orchestrator.errors import InputTooLargeError, ShuttingDownError
 from orchestrator.executor import Executor
 from orchestrator.filter import parse_filter, parse_order
-from orchestrator.lineage import redrive
 from orchestrator.notices import Notices
 from orchestrator.ports import RunRows
 from orchestrator.problem import Problem
-from orchestrator.runs import ENDED, Event, Run
+from orchestrator.runs import ENDED, Event, Run, fitting
+from orchestrator.values import MAX_VALUE_BYTES, MESSAGE_GROWTH
 
-__all__ = ["RunServicer", "run_message"]
+__all__ = ["RunServicer", "shown"]
 
 _EVENTS_AT_ONCE = 100
 _SHOWN = frozenset({"RUN_SUCCEEDED", "STEP_WAITING", "INPUT_REQUESTED", "INPUT_RECEIVED", "RUN_WAITING"})
@@ -73,7 +78,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def GetRun(self, request: pb.GetRunRequest, _: Context) -> pb.Run:
         """One run."""
-        return run_message(await self._found(request.name))
+        return await shown(await self._found(request.name))
 
     async def ListRuns(self, request: pb.ListRunsRequest, _: Context) -> pb.ListRunsResponse:
         """A page of those of an agent's runs that the filter lets through."""
@@ -84,8 +89,12 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         found, cursors = await self._database.read(
             lambda transaction: self._rows.page(transaction, request.parent, page, term, order)
         )
+        page = replace(page, limit=min(page.limit, fitting(found)))
         kept, token = self._pages.cut(bound_to, page, found, cursors)
-        return pb.ListRunsResponse(runs=[run_message(run) for run in kept], next_page_token=token)
+        return await converted(
+            sum(run.size for run in kept),
+            lambda: pb.ListRunsResponse(runs=[_message(run) for run in kept], next_page_token=token),
+        )
 
     async def CreateRun(self, request: pb.CreateRunRequest, _: Context) -> pb.Run:
         """A new run; it is durable when the answer goes."""
@@ -93,14 +102,14 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         wanted = Wanted(
             agent=request.parent,
             run_id=request.run_id,
-            input=value_to_json(sent.input, "run.input") if sent.HasField("input") else None,
+            input=await _given(sent.input, "run.input") if sent.HasField("input") else None,
             requester=_requester(),
             labels=dict(sent.labels),
             priority=sent.priority if sent.HasField("priority") else None,
         )
         made = await self._admission.create(wanted, creation_of(request))
         self._executor.wake()
-        return run_message(made)
+        return await shown(made)
 
     async def ForkRun(self, request: pb.ForkRunRequest, _: Context) -> pb.Run:
         """A new run that begins like another one; it is durable when the answer goes."""
@@ -112,27 +121,23 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             requester=_requester(),
             revision=request.revision,
             labels=dict(request.labels),
-            input=value_to_json(request.input, "input") if request.HasField("input") else None,
+            input=await _given(request.input, "input") if request.HasField("input") else None,
             replaces_input=request.HasField("input"),
         )
         made = await self._admission.fork(wanted, creation_of(request))
         self._executor.wake()
-        return run_message(made)
+        return await shown(made)
 
     async def RedriveRun(self, request: pb.RedriveRunRequest, _: Context) -> pb.Run:
         """A run that has failed, waiting to be gone on with."""
         principal, now = current_caller().subject, datetime.now(UTC)
 
-        def work(transaction: Transaction) -> Run:
-            run = self._rows.get(transaction, request.name)
-            if run is None:
-                raise NotFoundError(request.name)
-            return redrive(transaction, self._rows, run, principal, now)
-
-        redriven = await self._database.write(work)
+        redriven = await self._database.write(
+            lambda transaction: self._admission.redrive(transaction, request.name, principal, now)
+        )
         self._executor.wake()
         self._notices.tell(request.name)
-        return run_message(redriven)
+        return await shown(redriven)
 
     async def CancelRun(self, request: pb.CancelRunRequest, _: Context) -> pb.Run:
         """Ask a run to end."""
@@ -144,7 +149,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
             self._executor.tell_of_end(run)
         self._executor.cancel(request.name)
         self._notices.tell(request.name)
-        return run_message(run)
+        return await shown(run)
 
     async def StreamRunEvents(
         self, request: pb.StreamRunEventsRequest, _: Context
@@ -157,7 +162,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
                 state, newest, events = await self._tail(request.name, seen)
                 for event in events:
                     seen = event.sequence
-                    yield pb.StreamRunEventsResponse(event=_event(event))
+                    yield pb.StreamRunEventsResponse(event=await converted(event.size, partial(_event, event)))
                 if state in ENDED and seen >= newest:
                     return
                 if self._notices.closed:
@@ -192,8 +197,24 @@ def _requester() -> Requester:
     return Requester(caller.tenant, caller.subject, role=caller.role, uid=caller.uid)
 
 
-def run_message(run: Run) -> pb.Run:
+async def _given(value: Value, field: str) -> Any:  # noqa: ANN401 -- any JSON
+    """What a request holds.
+
+    Raises:
+        InputTooLargeError: so much that it need not be looked at.
+    """
+    size = value.ByteSize()
+    if size > MESSAGE_GROWTH * MAX_VALUE_BYTES:
+        raise InputTooLargeError(f"{field} is {size} bytes, and more than {MAX_VALUE_BYTES} as JSON")
+    return await converted(size, partial(value_to_json, value, field))
+
+
+async def shown(run: Run) -> pb.Run:
     """The message of a run."""
+    return await converted(run.size or bytes_of(run.input), partial(_message, run))
+
+
+def _message(run: Run) -> pb.Run:
     message = pb.Run(
         name=run.name,
         uid=run.uid,

@@ -21,7 +21,7 @@ from mesh.pagination import Pages
 from mesh.shelf import Shelf, timestamp
 from orchestrator.scheduler import Scheduler
 from orchestrator.schedules import Schedule, Schedules, Standing
-from orchestrator.servicers.runs import run_message
+from orchestrator.servicers.runs import shown
 
 __all__ = ["ScheduleServicer"]
 
@@ -104,7 +104,7 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
 
     async def TriggerSchedule(self, request: pb.TriggerScheduleRequest, _: Context) -> run_pb2.Run:
         """A run now."""
-        return run_message(await self._scheduler.trigger(request.name, request.request_id))
+        return await shown(await self._scheduler.trigger(request.name, request.request_id))
 
     async def BackfillSchedule(self, request: pb.BackfillScheduleRequest, _: Context) -> pb.BackfillScheduleResponse:
         """The runs of a range of time."""

@@ -9,7 +9,7 @@ import msgspec
 
 from orchestrator.flow.steps import Retry, Template, Try
 from orchestrator.known import Timer
-from orchestrator.problem import OUTCOME_UNKNOWN, Problem, StepFailedError
+from orchestrator.problem import OUTCOME_UNKNOWN, UNCATCHABLE, Problem, StepFailedError
 from orchestrator.runs import StepKey, StepResult
 from orchestrator.scope import Scope
 from orchestrator.steps.wait import pause
@@ -32,7 +32,7 @@ async def attempt(walk: Walk, step: Try, value: Any, scope: Scope, key: StepKey)
         except StepFailedError as failed:
             problem = failed.problem
             scope.variables = outer  # a loop that failed inside has put back its own
-            if problem.reason == "STEP_BUDGET" or not await _catches(walk, step, problem, scope):
+            if problem.reason in UNCATCHABLE or not await _catches(walk, step, problem, scope):
                 raise
         retry = step.catch.retry
         if retry is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mesh.errors import TiationError
-from orchestrator.errors import CallDeferredError
+from orchestrator.errors import CallDeferredError, OutcomeUnknownError, is_unheard
 from orchestrator.flow.steps import Call
 from orchestrator.problem import StepFailedError, problem_of
 from orchestrator.runs import StepKey, StepResult
@@ -20,6 +20,8 @@ from orchestrator.steps.walk import Walk, bounded, effect_key
 __all__ = ["call"]
 
 _SHORTEST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 86_400.0
+"""However long a callee wants to be left alone, it is asked again after a day."""
 _WITHOUT_EFFECT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -34,16 +36,19 @@ async def call(walk: Walk, step: Call, value: Any, scope: Scope, key: StepKey) -
         arguments = await _arguments(walk, step, given, scope)
     effect = _has_effect(step.kind, arguments)
     await walk.journal.began(key, bounded(arguments, step.pointer) if effect else None)
+    in_doubt = begun  # nothing is known of what was asked then
     while True:
         walk.check(scope)
         asking = walk.calls.call(step.kind, arguments, effect_key(walk.run_name, key))
         try:
             made = await (asking if effect else _interruptible(walk, asking, scope))
         except CallDeferredError as deferred:  # the callee has said when it takes calls again
-            wait_s = max(deferred.wait_s, _SHORTEST_WAIT_S)
+            in_doubt = in_doubt or deferred.in_doubt
+            wait_s = min(max(deferred.wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
             await pause(walk, walk.waits.clock() + timedelta(seconds=wait_s), scope)
         except TiationError as error:
-            raise StepFailedError(problem_of(error, step.pointer)) from None
+            told = OutcomeUnknownError(error.message) if in_doubt and is_unheard(error) else error
+            raise StepFailedError(problem_of(told, step.pointer)) from None
         else:
             return await walk.result(step, scope, given, made, step.then)
 

@@ -34,9 +34,22 @@ from orchestrator.adapters.aside_rows import AsideRows
 from orchestrator.ends import RunEnd
 from orchestrator.errors import LeaseLostError
 from orchestrator.problem import Problem
-from orchestrator.runs import ENDED, PUT_ASIDE, Event, NewEvent, Run, RunLease, Source, StepResult, rank_of
+from orchestrator.runs import (
+    ENDED,
+    PAGE_BYTES,
+    PUT_ASIDE,
+    Event,
+    NewEvent,
+    Run,
+    RunLease,
+    Source,
+    StepResult,
+    rank_of,
+)
 
 __all__ = ["JournalStore"]
+
+_READ_TOGETHER = 16
 
 _runs = table(
     "runs",
@@ -47,6 +60,7 @@ _runs = table(
             "create_time", "update_time", "start_time", "end_time", "sequence", "steps", "cancel_requested", "owner",
             "epoch", "lease_expires", "request_id", "request_digest", "wake_time", "priority", "rank", "attempt",
             "crashes", "crashed_steps", "source_run", "source_sequence", "schedule", "scheduled_time", "trace",
+            "revision_uid",
         )
     ),
 )  # fmt: skip
@@ -135,6 +149,7 @@ class JournalStore(AsideRows, ApprovalRows):
             "schedule": run.schedule or None,
             "scheduled_time": run.scheduled_time.isoformat() if run.scheduled_time else None,
             "trace": run.trace or None,
+            "revision_uid": run.revision_uid or None,
         }
         connection.execute(_INSERT_RUN, values)
 
@@ -173,11 +188,20 @@ class JournalStore(AsideRows, ApprovalRows):
         return [_event(row) for row in connection.execute(statement.order_by(_events.c.sequence).limit(limit))]
 
     def tail(self, connection: Connection, name: str, after: int, limit: int) -> tuple[str, int, list[Event]] | None:
-        """A run's state, the sequence of its newest event, and its events after a sequence; all of one moment."""
+        """A run's state, the sequence of its newest event, and its events after a sequence; all of one moment.
+
+        There are fewer events than `limit` where they are large.
+        """
         row = connection.execute(select(_runs.c.state, _runs.c.sequence).where(*_named(name))).one_or_none()
         if row is None:
             return None
-        return row.state, row.sequence, self.events(connection, name, after, limit)
+        events: list[Event] = []
+        while len(events) < limit and sum(event.size for event in events) < PAGE_BYTES:
+            some = self.events(connection, name, after + len(events), min(_READ_TOGETHER, limit - len(events)))
+            events += some
+            if len(some) < _READ_TOGETHER:
+                break
+        return row.state, row.sequence, events
 
     def append(self, connection: Connection, lease: RunLease, events: Sequence[NewEvent], now: datetime) -> bool:
         """Journal events of a run that is still held; returns whether somebody has asked to cancel it.
@@ -357,6 +381,8 @@ def _run(row: Row[Any]) -> Run:
         schedule=row.schedule or "",
         scheduled_time=_moment(row.scheduled_time),
         trace=row.trace or "",
+        revision_uid=row.revision_uid or "",
+        size=len(row.input) + len(row.output or ""),
     )
 
 
@@ -366,4 +392,4 @@ def _event(row: Row[Any]) -> Event:
         row.kind, row.step, row.occurrence, row.attempt, payload.result, payload.value, payload.problem,
         row.duration_ms, payload.scope,
     )  # fmt: skip
-    return Event(row.sequence, datetime.fromisoformat(row.time), what)
+    return Event(row.sequence, datetime.fromisoformat(row.time), what, len(row.payload.encode()))

@@ -34,7 +34,7 @@ from mesh.pagination import Page
 from mesh.resource import tenant_of
 from orchestrator.filter import Order, Term
 from orchestrator.problem import Problem
-from orchestrator.runs import REDRIVABLE, NewEvent, Run, RunLease, Source, rank_of
+from orchestrator.runs import PAGE_BYTES, REDRIVABLE, NewEvent, Run, RunLease, Source, rank_of
 from orchestrator.store.conditions import after_cursor, condition_of, cursor_of, order_of
 from orchestrator.store.journal import _LIVE, JournalStore, _events, _named, _of, _Payload, _run, _runs, _text
 
@@ -92,6 +92,7 @@ _AT_WORK = (
 
 
 _BY_NAME = Order()
+_BUFFERED = 16
 
 
 class RunStore(JournalStore):
@@ -237,14 +238,25 @@ class RunStore(JournalStore):
     def page(
         self, connection: Connection, agent: str, page: Page, term: Term | None = None, order: Order = _BY_NAME
     ) -> tuple[list[Run], list[str]]:
-        """One run more than the page holds, of those that the filter lets through; and the cursor of each."""
+        """One run more than the page holds, of those that the filter lets through; and the cursor of each.
+
+        A page of large runs holds fewer: as many as `fitting` says.
+        """
         statement = select(_runs).where(*_of(agent))
         if page.cursor is not None:
             statement = statement.where(after_cursor(order, page.cursor))
         if term is not None:
             statement = statement.where(condition_of(term, connection.dialect.name))
-        rows = connection.execute(statement.order_by(*order_of(order)).limit(page.limit + 1)).all()
-        return [_run(row) for row in rows], [cursor_of(order, row) for row in rows]
+        statement = statement.order_by(*order_of(order)).limit(page.limit + 1)
+        runs: list[Run] = []
+        cursors: list[str] = []
+        with connection.execute(statement.execution_options(stream_results=True, max_row_buffer=_BUFFERED)) as result:
+            while (len(runs) < 2 or sum(run.size for run in runs) <= PAGE_BYTES) and (
+                rows := result.fetchmany(_BUFFERED)
+            ):
+                runs += [_run(row) for row in rows]
+                cursors += [cursor_of(order, row) for row in rows]
+        return runs, cursors
 
     def is_queue_full(self, connection: Connection, agent: str, most: int, most_of_tenant: int) -> str:
         """Whose limit of waiting runs is reached: the agent's or tenant's name, empty for none; 0 is no limit."""

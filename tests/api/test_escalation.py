@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from tiation.security.v1 import binding_pb2, group_pb2, principal_pb2, role_pb2, tenant_pb2
+from tiation.security.v1 import api_key_pb2, binding_pb2, group_pb2, principal_pb2, role_pb2, tenant_pb2
 
 from tests.fakes.answers import refused, within
 from tests.fakes.directory import HOME, Directory, directory, full
@@ -109,6 +109,27 @@ async def test_a_key_for_somebody_with_more_is_not_made(security: Platform):
         await here.key("max", "limited", by=limited)
         await here.bind("max-more", "viewer", principal="max")
         await refused(here.key("max", "unlimited", by=limited), *DENIED)
+
+
+async def test_a_key_of_somebody_with_more_is_not_made_to_last_longer_nor_is_he_enabled_again(security: Platform):
+    async with managed(security) as (here, by):
+        await here.user("root", "admin")
+        soon = datetime.now(UTC) + timedelta(seconds=60)
+        key = await here.key("root", "root-short", expire_time=soon)
+        for end in (None, soon + timedelta(days=1)):
+            changed = api_key_pb2.ApiKey(name=key.name)
+            if end is not None:
+                changed.expire_time.FromDatetime(end)
+            request = api_key_pb2.UpdateApiKeyRequest(api_key=changed, update_mask={"paths": ["expire_time"]})
+            await refused(here.keys.UpdateApiKey(request, metadata=[by]), *DENIED)
+        request.api_key.expire_time.FromDatetime(datetime.now(UTC))
+        await here.keys.UpdateApiKey(request, metadata=[by])
+        root = principal_pb2.Principal(name=full("principals", "root"), disabled=True)
+        switch = principal_pb2.UpdatePrincipalRequest(principal=root, update_mask={"paths": ["disabled"]})
+        await here.principals.UpdatePrincipal(switch, metadata=[by])
+        switch.principal.disabled = False
+        await refused(here.principals.UpdatePrincipal(switch, metadata=[by]), *DENIED)
+        await here.principals.UpdatePrincipal(switch, metadata=[here.operator])
 
 
 async def test_what_is_denied_is_neither_lifted_nor_given_by_those_it_is_denied_to(security: Platform):

@@ -71,12 +71,12 @@ async def fetching(made, *, tenant="default", subject=OPERATOR, workload="orches
 
 
 async def test_a_fetch_sends_one_request_and_returns_what_was_answered(made):
-    async with peer(lambda asked: reply({"got": asked.json}, 404, x_shop="one")) as shop, fetching(made) as outside:
+    async with peer(lambda asked: reply({"got": asked.json}, 201, x_shop="one")) as shop, fetching(made) as outside:
         answer = await outside.fetch(
             method="post", uri=f"{shop.url}/a?x=1", query={"y": "2 3"}, headers={"X-Key": "k"}, body={"n": 5},
             effect_key="runs/r/1",
         )  # fmt: skip
-        assert (answer.status, answer.headers["x-shop"]) == (404, "one")
+        assert (answer.status, answer.headers["x-shop"]) == (201, "one")
         assert json_format.MessageToDict(answer.body) == {"got": {"n": 5}}
         asked = shop.asked[0]
         assert (asked.method, asked.query) == ("POST", {"x": "1", "y": "2 3"})
@@ -148,7 +148,7 @@ async def test_what_a_grpc_server_cannot_do_is_said(made):
             ({"name": "Ada"}, "Nope", grpc.StatusCode.FAILED_PRECONDITION, "it has Greet, Fail, Limit, Watch"),
             ({"nme": "Ada"}, "Greet", grpc.StatusCode.FAILED_PRECONDITION, 'no field named "nme"'),
             ({}, "Watch", grpc.StatusCode.FAILED_PRECONDITION, "streams"),
-            ({}, "Fail", grpc.StatusCode.FAILED_PRECONDITION, "NOT_FOUND: no such greeting"),
+            ({}, "Fail", grpc.StatusCode.NOT_FOUND, "NOT_FOUND: no such greeting"),
             ({}, "Limit", grpc.StatusCode.RESOURCE_EXHAUSTED, "too many"),
         ):
             call = outside.call(arguments, target=target, plaintext=True, method=method)

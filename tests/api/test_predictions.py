@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import grpc
@@ -9,6 +11,7 @@ import pytest
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
+from tiation.security.v1 import record_pb2, record_pb2_grpc
 
 from mesh.channel import Channels
 from mesh.config import EngineSettings
@@ -109,3 +112,42 @@ async def test_typed_contents_in_the_wrong_field_or_number_are_said_by_name(engi
                 stub.ModelInfer(request, metadata=(token,)), grpc.StatusCode.INVALID_ARGUMENT, "TENSOR_INVALID"
             )
             assert words in error.details()
+
+
+@pytest.mark.parametrize("name", ["tenants/default/models/" + "/" * 100_000, "a" * 3_000_000, "UPPER", "a/b", ""])
+async def test_a_made_up_name_of_a_model_costs_nothing_and_is_not_recorded(engine: Platform, name):
+    token = await engine.token()
+    async with engine.channel("engine") as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        began = time.monotonic()
+        call = stub.ModelInfer(grpc_service_pb2.ModelInferRequest(model_name=name), metadata=(token,))
+        await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert time.monotonic() - began < 1.0
+        records = record_pb2_grpc.RecordServiceStub(engine.channel("security"))
+        request = record_pb2.ListRecordsRequest(parent="tenants/default", outcome="INVALID_ARGUMENT")
+        async with asyncio.timeout(5):
+            while not (found := (await records.ListRecords(request, metadata=(token,))).records):
+                await asyncio.sleep(0.05)
+        assert found[0].call.resource == ""
+
+
+async def test_a_client_that_leaves_while_an_answer_is_on_its_way_is_no_fault_of_ours(engine: Platform, caplog):
+    token = await engine.token()
+    small = {"http2.bdp_probe": 0}  # the connection holds 64 kB for one who does not read, and no more
+    async with engine.channel("engine", **small) as channel:
+        stream = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(metadata=(token,))
+        request = grpc_service_pb2.ModelInferRequest(model_name="all-minilm-l6-v2")
+        texts = request.inputs.add(name="text", datatype="BYTES", shape=[64])
+        texts.contents.bytes_contents.extend([b"a"] * 64)
+        for _ in range(4):  # of 98 kB each is the answer
+            await stream.write(request)
+        await asyncio.sleep(2.0)
+        stream.cancel()
+        records = record_pb2_grpc.RecordServiceStub(engine.channel("security"))
+        wanted = record_pb2.ListRecordsRequest(parent="tenants/default", service="engine")
+        async with asyncio.timeout(10):
+            while not (found := (await records.ListRecords(wanted, metadata=(token,))).records):
+                await asyncio.sleep(0.05)
+    assert [(record.call.code, record.call.reason) for record in found] == [(1, "CALL_CANCELLED")]
+    assert "call failed" not in caplog.text
+    assert "never retrieved" not in caplog.text

@@ -186,6 +186,15 @@ async def test_a_stream_ends_with_what_allowed_it_and_its_last_message_says_so(t
         stream = runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=run.name), metadata=[ada])
         first = await stream.read()
         assert first.event.sequence == 1
+        claims = {"tenant": "default", "subject": full("principals", "ada"), "role": "", "token_id": "t"}
+        end = int(time.time()) + 2
+        short = signing_key(made.home, made.settings).token(**claims, begin=end - 10, end=end)
+        own = [("authorization", f"Bearer {short}")]
+        brief = runs.StreamRunEvents(run_pb2.StreamRunEventsRequest(name=run.name), metadata=own)
+        assert (await brief.read()).event.sequence == 1
+        async with asyncio.timeout(4.0):
+            assert (await brief.read()).error.code == grpc.StatusCode.UNAUTHENTICATED.value[0]
+        assert await brief.code() is grpc.StatusCode.UNAUTHENTICATED
         await here.unbind("ada-operator")
         async with asyncio.timeout(1.0):
             last = await stream.read()

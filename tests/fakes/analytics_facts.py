@@ -46,13 +46,14 @@ class FakeFeed:
         """As `Feed.follow`."""
         self.asked.append(position)
         limit = self.breaks_after.pop(0) if self.breaks_after else None
-        yield Batch((), position, len(self.facts))
+        yield Batch((), (), position, len(self.facts))
         while True:
             part = self.facts[position : position + self.piece]
             if limit is not None and position + len(part) > limit:
                 raise FeedBrokenError("security is gone")
             if part:
+                positions = range(position + 1, position + len(part) + 1)
                 position += len(part)
-                yield Batch(part, position, len(self.facts), 1.0)
+                yield Batch(part, positions, position, len(self.facts), 1.0)
             else:
                 await asyncio.sleep(0.01)

@@ -58,13 +58,13 @@ async def greeter(*, reflected: bool = True) -> AsyncIterator[str]:
         made.at.seconds = 1
         return made
 
-    async def fail(_: Any, context: Any) -> Any:
-        await context.abort(grpc.StatusCode.NOT_FOUND, "no such greeting")
+    async def fail(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode[request.name or "NOT_FOUND"], "no such greeting")
 
-    async def limit(_: Any, context: Any) -> Any:
+    async def limit(request: Any, context: Any) -> Any:
         status = status_pb2.Status(code=8, message="too many")
         detail = error_details_pb2.RetryInfo()
-        detail.retry_delay.seconds = 9
+        detail.retry_delay.seconds = request.count or 9
         status.details.add().Pack(detail)
         metadata = (("grpc-status-details-bin", status.SerializeToString()),)
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", metadata)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc.aio
 import msgspec
@@ -51,9 +52,10 @@ class Platform:
         write_private(self.home / workload / "svid.json", json.dumps(document))
         return document
 
-    def channel(self, service: str, workload: str = "gateway") -> grpc.aio.Channel:
-        """A channel to a service with a workload's certificate."""
-        return secure_channel(self.address(service), service, issue_svid(self.home, self.settings, workload))
+    def channel(self, service: str, workload: str = "gateway", **options: object) -> grpc.aio.Channel:
+        """A channel to a service with a workload's certificate; options of gRPC's by the end of their names."""
+        svid = issue_svid(self.home, self.settings, workload)
+        return secure_channel(self.address(service), service, svid, {f"grpc.{key}": options[key] for key in options})
 
     def address(self, service: str) -> str:
         """Where a service listens."""
@@ -69,7 +71,9 @@ class Platform:
         return ("authorization", f"Bearer {answer.token}")
 
 
-def secure_channel(address: str, service: str, svid: dict[str, str]) -> grpc.aio.Channel:
+def secure_channel(
+    address: str, service: str, svid: dict[str, str], more: Mapping[str, object] = MappingProxyType({})
+) -> grpc.aio.Channel:
     """A channel with a certificate, to a service of the test's trust domain."""
     credentials = grpc.ssl_channel_credentials(
         svid["trust_bundle"].encode(), svid["private_key"].encode(), svid["certificate_chain"].encode()
@@ -80,6 +84,7 @@ def secure_channel(address: str, service: str, svid: dict[str, str]) -> grpc.aio
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         ("grpc.enable_retries", 0),
+        *more.items(),
     ]
     return grpc.aio.secure_channel(address, credentials, options=options)
 

@@ -59,6 +59,7 @@ class Counter:
         await self.database.write(
             lambda transaction: self.rollups.keep(transaction, pending, start, start + len(facts))
         )
+        self.rollups.committed()
 
     async def ask(
         self,

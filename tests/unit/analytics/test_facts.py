@@ -9,8 +9,11 @@ from tiation.mesh.v1 import call_record_pb2
 
 from analytics.adapters.records import fact_of
 from analytics.dimensions import DIMENSIONS
-from analytics.facts import Usage
+from analytics.facts import Price, Prices, Usage
+from analytics.metrics import METRICS
+from mesh.db import Database
 from tests.fakes.analytics_facts import NOON
+from tests.unit.analytics.conftest import Counter
 
 
 def a_record(**given) -> call_record_pb2.CallRecord:
@@ -72,6 +75,45 @@ def test_usage_and_duration_are_taken_over():
     record.duration.FromMicroseconds(1500)
     fact = fact_of(record, NOON)
     assert (fact.usage, fact.duration_ms, fact.executed, fact.request_bytes) == (Usage(3, 0, 2), 1.5, True, 5)
+
+
+@pytest.mark.parametrize("priced", ["tenants/system/models/m", "m"])
+async def test_what_a_version_of_a_shared_model_used_is_charged_by_the_models_price_to_who_called(
+    database: Database, priced: str
+):
+    record = a_record(
+        tenant="acme", method="inference.GRPCInferenceService/ModelInfer", category="EXECUTE",
+        resource="tenants/system/models/m/versions/1", usage={"tokens_in": 3000, "rows": 20},
+    )  # fmt: skip
+    own = a_record(tenant="acme", resource="tenants/acme/models/own/versions/7", usage={"rows": 50})
+    prices = Prices(
+        {
+            priced: Price(tokens_in_1k=0.5, rows_1k=10.0, calls_1k=4.0),
+            "tenants/acme/models/own": Price(rows_1k=2.0),
+            "1": Price(calls_1k=1000.0),
+        }
+    )
+    counter = Counter(database, prices=prices)
+    await counter.count([fact_of(record, NOON), fact_of(own, NOON)])
+    answer = await counter.ask("model", "model_version", tenant="acme", order="cost desc")
+    found = {series.values: METRICS["cost"].value(series.total) for series in answer.series}
+    assert found == {("tenants/system/models/m", "1"): 1.704, ("tenants/acme/models/own", "7"): 0.1}
+    assert (await counter.ask(text="model = m AND model_version = 1", tenant="acme")).total.calls == 1
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1))
+def test_whatever_numbers_a_record_has_those_of_its_fact_add_up(number: int, code: int):
+    units = ("tokens_in", "tokens_out", "rows", "steps")
+    record = a_record(usage=dict.fromkeys(units, number), code=code, request_bytes=number, response_bytes=number)
+    record.duration.seconds, record.duration.nanos = number, code
+    record.start_time.seconds = number
+    fact = fact_of(record, NOON)
+    ended = fact_of(a_record(method="tiation.orchestrator.v1.Run/FAILED", usage={"steps": number}), NOON)
+    numbers = (*fact.usage, fact.duration_ms, fact.request_bytes, fact.response_bytes, ended.steps)
+    assert all(0 <= each <= 2**40 for each in numbers)
+    assert fact.usage.rows == min(max(number, 0), 2**40)
+    assert fact.code == (code if 0 <= code <= 16 else 2)
+    assert 0 < fact.start_s <= NOON + 300
 
 
 def test_the_end_of_a_run_is_no_call_of_a_method():

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 import analytics.ingest
 from analytics.buckets import Granularity
-from analytics.facts import Prices
+from analytics.facts import Prices, Usage
 from analytics.figures import Figures
 from analytics.ingest import Ingest
+from analytics.keeper import Keeper
 from analytics.retention import Retention
 from mesh.db import Database
 from tests.fakes.analytics_facts import NOON, FakeFeed, a_fact
@@ -31,7 +33,8 @@ def _hurried(monkeypatch) -> None:
 async def ingesting(counter: Counter, feed: FakeFeed, registry: CollectorRegistry | None = None) -> AsyncIterator[None]:
     """The service's loop at work."""
     figures = Figures(registry or CollectorRegistry())
-    ingest = Ingest(feed, counter.database, ROWS, counter.rollups, Prices({}), figures)
+    keeper = Keeper(counter.database, counter.rollups, Prices({}), figures)
+    ingest = Ingest(feed, counter.database, ROWS, keeper, figures)
     task = asyncio.create_task(ingest.run())
     try:
         yield
@@ -80,6 +83,45 @@ async def test_a_batch_that_cannot_be_kept_is_read_again(counter: Counter, monke
         await until(done)
     assert (await counter.ask()).total.calls == 50
     assert registry.get_sample_value("tiation_analytics_rollup_failures_total") == 3
+
+
+async def test_records_that_cannot_be_kept_are_left_out_and_said_and_all_others_are_counted_once(counter: Counter):
+    facts = [a_fact(n % 600) for n in range(200)]
+    for spoilt in (0, 77, 78, 199):
+        facts[spoilt] = a_fact(method="a surrogate: \ud800", usage=Usage(5))
+    registry = CollectorRegistry()
+    feed = FakeFeed(facts, piece=60)
+
+    async def done() -> bool:
+        return await counter.database.read(ROWS.position) == 200
+
+    with capture_logs() as said:
+        async with ingesting(counter, feed, registry):
+            await until(done)
+    total = (await counter.ask()).total
+    assert (total.calls, total.sums[2]) == (196, 0)
+    assert registry.get_sample_value("tiation_analytics_facts_left_out_total") == 4
+    assert registry.get_sample_value("tiation_analytics_facts_total") == 196
+    assert [line["sequence"] for line in said if line["event"] == "record left out"] == [1, 78, 79, 200]
+    assert len(feed.asked) == 1
+
+
+async def test_no_record_is_left_out_for_what_is_the_databases_fault(counter: Counter):
+    await counter.database.write(lambda connection: connection.execute(text("ALTER TABLE rollups RENAME TO gone")))
+    registry = CollectorRegistry()
+
+    async def failed() -> bool:
+        return registry.get_sample_value("tiation_analytics_rollup_failures_total") >= 7
+
+    async def done() -> bool:
+        return await counter.database.read(ROWS.position) == 30
+
+    async with ingesting(counter, FakeFeed([a_fact(n) for n in range(30)]), registry):
+        await until(failed)
+        await counter.database.write(lambda connection: connection.execute(text("ALTER TABLE gone RENAME TO rollups")))
+        await until(done)
+    assert (await counter.ask()).total.calls == 30
+    assert registry.get_sample_value("tiation_analytics_facts_left_out_total") == 0
 
 
 async def test_how_far_behind_it_is_is_said_in_records_and_seconds(counter: Counter, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import tempfile
 import threading
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, create_engine, text
 
 import analytics
@@ -17,6 +19,9 @@ import mesh
 import security
 from analytics.buckets import Granularity, Span
 from analytics.errors import CursorMovedError
+from analytics.facts import Prices
+from analytics.figures import Figures
+from analytics.keeper import Keeper
 from analytics.retention import Retention
 from analytics.rollups import Limits
 from mesh.db import Database
@@ -25,6 +30,10 @@ from security.records import StoredRecord
 from security.store import RecordStore
 from tests.fakes.analytics_facts import NOON, a_fact
 from tests.unit.analytics.conftest import ROWS, Counter
+
+
+class StopError(Exception):
+    """Another's write fails."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +86,38 @@ async def test_two_replicas_count_each_record_once(counter: Counter, url: str):
     assert answer.total.latency.count == len(facts)
     assert sum(cell.calls for series in answer.series for _, cell in series.points) == len(facts)
     await second.database.close()
+
+
+async def test_a_batch_whose_group_is_done_again_for_another_members_failure_counts_once(counter: Counter):
+    await counter.count([a_fact()])
+    held = threading.Event()
+    batch = [a_fact(agent=f"tenants/default/agents/a{n % 2}") for n in range(10)]
+
+    def fail(_) -> None:
+        raise StopError
+
+    first = asyncio.create_task(counter.database.write(lambda _: held.wait(10)))
+    await asyncio.sleep(0.1)  # the writer is at work: what comes now goes into one group
+    others = [asyncio.create_task(counter.count(batch, before=1)), asyncio.create_task(counter.database.write(fail))]
+    await asyncio.sleep(0)
+    held.set()
+    kept, failed = await asyncio.gather(*others, return_exceptions=True)
+    assert (await first, kept, type(failed)) == (True, None, StopError)
+    await counter.count(batch)
+    answer = await counter.ask("agent", granularity=Granularity.MINUTE)
+    assert answer.total.calls == answer.total.latency.count == 21
+    assert sorted(series.total.calls for series in answer.series) == [1, 10, 10]
+
+
+async def test_a_record_with_a_text_or_number_that_cannot_be_kept_is_left_out(counter: Counter):
+    facts = [a_fact(n) for n in range(9)]
+    facts[3] = a_fact(method="a NUL: \0")
+    facts[6] = a_fact(request_bytes=-(2**64))
+    registry = CollectorRegistry()
+    keeper = Keeper(counter.database, counter.rollups, Prices({}), Figures(registry))
+    await keeper.keep(facts, range(1, 10), 0, 9)
+    assert (await counter.ask()).total.calls == 7
+    assert registry.get_sample_value("tiation_analytics_facts_left_out_total") == 2
 
 
 async def test_small_series_are_folded_and_old_buckets_forgotten(counter: Counter):

@@ -17,6 +17,7 @@ from analytics.buckets import Granularity, Span
 from analytics.dimensions import CUBES, DIMENSIONS
 from analytics.errors import CursorMovedError
 from analytics.facts import Fact, Price, Prices, Usage
+from analytics.tally import Pending
 from mesh.db import Database
 from tests.fakes.analytics_facts import NOON, a_fact
 from tests.unit.analytics.conftest import ROWS, Counter, opened
@@ -161,6 +162,44 @@ async def test_a_crash_at_any_statement_keeps_nothing_and_the_batch_counts_once_
     assert found == Tally(fact.series[2] for fact in facts)
 
 
+async def test_what_was_added_in_a_transaction_that_was_undone_is_added_once_when_it_is_done_again(limited):
+    counter = limited(3)
+    await counter.count([a_fact()])
+    batch = [a_fact(agent=f"tenants/default/agents/a{n}") for n in range(10)]
+    pending = Pending(Prices({}))
+    pending.add(batch)
+    undone = []
+
+    def keep(transaction) -> None:
+        counter.rollups.keep(transaction, pending, 1, 11)
+        undone.append(1)
+        raise StopError
+
+    for _ in range(2):
+        with pytest.raises(StopError):
+            await counter.database.write(keep)
+    await counter.count(batch)
+    answer = await counter.ask("agent")
+    assert len(undone) == 2
+    assert answer.total.calls == sum(series.total.calls for series in answer.series) == 11
+    assert answer.total.latency.count == 11
+
+
+async def test_a_bucket_that_was_folded_in_vain_takes_new_series(limited: Callable[[int], Counter]):
+    counter = limited(3)
+    pending = Pending(Prices({}))
+    pending.add(a_fact(agent=f"tenants/default/agents/a{n}") for n in range(10))
+
+    def keep(transaction) -> None:
+        counter.rollups.keep(transaction, pending, 0, 10)
+        raise StopError
+
+    with pytest.raises(StopError):
+        await counter.database.write(keep)
+    await counter.count([a_fact(agent="tenants/default/agents/new")])
+    assert {series.values[0] for series in (await counter.ask("agent")).series} == {"tenants/default/agents/new"}
+
+
 async def test_series_beyond_the_limit_become_other_and_nothing_is_lost(limited: Callable[[int], Counter]):
     counter = limited(5)
     often = [a_fact(agent=f"tenants/default/agents/often{n}") for n in range(4) for _ in range(20)]
@@ -230,6 +269,16 @@ async def test_calls_cost_what_the_prices_say_and_only_use_is_priced_by_the_call
     )
     answer = await counter.ask()
     assert answer.total.sums[5] == round((0.5 + 1.0 + 0.0005 + 0.003) * 1e9)
+
+
+async def test_sums_end_where_64_bits_do_and_the_most_is_what_is_told(database: Database):
+    counter = Counter(database, prices=Prices({"m": Price(tokens_in_1k=1_000_000.0)}))
+    dear = a_fact(model="tenants/default/models/m", usage=Usage(2**62 + 1, 2**40))
+    await counter.count([dear, dear])
+    await Counter(database).count([dear])  # one that reads what is kept
+    total = (await counter.ask()).total
+    assert (total.calls, total.sums[2], total.sums[3]) == (3, 2**63 - 1024, 3 * 2**40)
+    assert total.sums[5] == int(float(total.sums[5])) == 2**63 - 1024
 
 
 async def test_streams_count_as_calls_and_say_nothing_about_latency(counter: Counter):

@@ -16,7 +16,7 @@ from engine.errors import ElementError, ManifestError, TensorError
 from engine.manifest import parse_manifest
 from engine.servables import BatchLimits, Embedder, ImageClassifier
 from engine.sessions import SessionSettings
-from mesh.sandbox import ImagePool
+from mesh.sandbox import ImagePool, SandboxBusyError
 from tests.fakes.drawings import file_of, written
 from tests.unit.engine.graphs import Silent, folder, mean_of_channels, model
 from tools.models.digits import MIN_ACCURACY, draw, split
@@ -106,6 +106,29 @@ async def test_the_wrong_image_of_a_batch_is_named_and_no_images_are_no_answers(
         await digits.infer(tensor([good] * 257))
     with pytest.raises(TensorError, match="no such input"):
         await digits.infer({"picture": np.array([good], object)})
+
+
+class Busy:
+    """Decodes two images and then has no room."""
+
+    asked = 0
+
+    async def pixels(self, _image: bytes, _wanted, *, owner: str) -> bytes:
+        self.asked += 1
+        if self.asked == 3:
+            raise SandboxBusyError("try again")
+        await asyncio.sleep(0.001)
+        return b""
+
+
+async def test_after_an_image_that_was_not_decoded_no_further_ones_are_begun():
+    busy = Busy()
+    made = opened(MODELS / "digits" / "1", busy, "digits")
+    with pytest.raises(SandboxBusyError):
+        await made.infer(tensor([b"x"] * 200))
+    await asyncio.sleep(0.1)
+    made.close()
+    assert busy.asked <= 8
 
 
 async def test_decoding_for_many_leaves_embedding_fast(digits):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
@@ -67,11 +68,32 @@ async def test_no_texts_are_no_embeddings_and_many_are_cut_into_batches(embedder
         {"input_ids": np.ones((1, 4), np.int64)},
         {"input_ids": np.ones((1, 4), np.int64), "attention_mask": np.ones((1, 5), np.int64)},
         {"input_ids": np.ones((1, 999), np.int64), "attention_mask": np.ones((1, 999), np.int64)},
+        {"input_ids": np.ones((9, 0), np.int64), "attention_mask": np.ones((9, 0), np.int64)},
+        {"input_ids": np.ones((1025, 2), np.int64), "attention_mask": np.ones((1025, 2), np.int64)},
     ],
 )
 async def test_wrong_inputs_are_refused_by_name(embedder, tensors):
     with pytest.raises((TensorError, ElementError)):
         await embedder.infer(tensors)
+
+
+@pytest.mark.parametrize("value", [2, -999_999_999, 2**62])
+async def test_a_mask_holds_ones_and_zeros_and_its_ones_are_what_is_counted(embedder, value: int):
+    ids, mask = np.full((2, 4), 101, np.int64), np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int64)
+    assert (await embedder.infer({"input_ids": ids, "attention_mask": mask})).tokens == 5
+    mask[1, 3] = value
+    with pytest.raises(TensorError, match="neither 0 nor 1"):
+        await embedder.infer({"input_ids": ids, "attention_mask": mask})
+
+
+async def test_a_text_of_which_nothing_is_left_has_a_vector_too():
+    manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
+    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made._tokenizer.post_processor = TemplateProcessing("$A", "$A $B", [])  # no special tokens around it
+    answer = await made.infer(texts([""]))
+    made.close()
+    assert answer.tokens == 0
+    assert np.isfinite(answer.outputs["embedding"]).all()
 
 
 async def test_the_examples_head_routes_clear_messages_and_doubts_the_others(embedder):

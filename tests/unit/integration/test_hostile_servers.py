@@ -7,9 +7,18 @@ import gzip
 
 import pytest
 
+from integration.adapters.http_client import HttpClient, HttpRequest
 from integration.connections import Retry
-from integration.errors import AnswerInvalidError, AnswerTooLargeError, CallTimeoutError, SystemUnavailableError
+from integration.errors import (
+    AnswerInvalidError,
+    AnswerTooLargeError,
+    CallTimeoutError,
+    RateLimitedError,
+    SystemUnavailableError,
+)
+from mesh.identity import Caller, set_caller
 from tests.fakes.web import Reply, peer, reply
+from tests.unit.integration.conftest import LOCAL
 
 OK = b"HTTP/1.1 200 OK\r\n"
 JSON = {"content-type": "application/json"}
@@ -88,6 +97,34 @@ async def test_a_content_length_that_is_too_small_does_not_reach_the_next_answer
         entry = await bench.connect({"base_url": shop.url}, get={"path": "/a"})
         assert (await bench.invoke(entry, "get")).output == "ok"
         assert (await bench.invoke(entry, "get")).output == "mine"
+
+
+async def test_a_tenant_that_waits_for_a_slow_system_waits_alone():
+    def act_for(tenant):
+        set_caller(Caller(tenant, f"tenants/{tenant}/principals/a", "spiffe://tiation.local/svc/orchestrator"))
+
+    async def send(tenant, url, timeout_s):
+        act_for(tenant)
+        return await client.send(HttpRequest("GET", url, {}, timeout_s=timeout_s))
+
+    async def tarpit(_):
+        await asyncio.sleep(30)
+
+    client = HttpClient(LOCAL)
+    async with peer(tarpit) as slow, peer(lambda _: reply("quick")) as shop:
+        waiting = [asyncio.create_task(send("mallory", slow.url, 20.0)) for _ in range(120)]
+        await asyncio.sleep(0.5)
+        assert len(slow.asked) == 25
+        assert (await asyncio.create_task(send("alice", shop.url, 5.0))).status == 200
+        with pytest.raises(RateLimitedError, match="under way already") as caught:
+            await asyncio.create_task(send("mallory", shop.url, 0.2))
+        assert caught.value.outcome_known
+        assert caught.value.retry_after_s
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert (await asyncio.create_task(send("mallory", shop.url, 5.0))).status == 200
+    await client.close()
 
 
 async def test_connections_do_not_pile_up_after_failures(bench):

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from integration.connections import Retry
 from integration.errors import (
     CredentialUnknownError,
     ExpressionFailedError,
@@ -181,6 +182,22 @@ async def hang_up(_):
 async def too_late(_):
     await asyncio.sleep(30)
     return reply()
+
+
+@pytest.mark.parametrize("last", [502, 503])
+async def test_who_named_an_effect_that_may_have_happened_is_not_told_to_try_again(bench, last):
+    """Under the key of another try, which a flow's `retry` would take, it would happen twice."""
+    answers = iter([reply("", 502), reply("", last), reply("done")])
+    async with peer(lambda _: next(answers)) as shop:
+        entry = await bench.connect(
+            {"base_url": shop.url},
+            retry=Retry(2, 0.01, 0.02),
+            pay={"method": "POST", "path": "/pay", "body": {}, "effect": "IDEMPOTENT"},
+        )
+        with pytest.raises(OutcomeUnknownError, match="may have happened"):
+            await bench.invoke(entry, "pay", key="k")
+        assert (await bench.invoke(entry, "pay", key="k")).output == "done"  # under its own key it may be asked for
+        assert {asked.headers["idempotency-key"] for asked in shop.asked} == {"k"}
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,15 @@ async def test_a_limit_without_a_time_is_asked_again_with_growing_pauses(bench):
         assert (done.output, done.attempts) == ("done", 7)
 
 
+async def test_no_rule_of_a_manifest_has_a_call_wait_for_longer_than_a_day(bench):
+    rule = {"status": [403], "as": "rate_limited", "retry_after": "${ .body.s }"}
+    async with peer(lambda _: reply({"s": 300_000_000_000}, 403)) as shop:
+        entry = await bench.connect({"base_url": shop.url, "errors": [rule]}, get={"path": "/a", "timeout_s": 2.0})
+        with pytest.raises(RateLimitedError) as caught:
+            await bench.invoke(entry, "get")
+        assert caught.value.retry_after_s == 86_400.0
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -168,6 +177,10 @@ async def test_a_limit_without_a_time_is_asked_again_with_growing_pauses(bench):
         ({"x-ratelimit-reset": "1735689630"}, 30.0),
         ({"ratelimit-reset": "12"}, 12.0),
         ({"retry-after": "soon", "x-rate-limit-reset": "3"}, 3.0),
+        ({"retry-after": "300000000000"}, 86_400.0),
+        ({"x-ratelimit-reset": "9e15"}, 86_400.0),
+        ({"retry-after": "Fri, 31 Dec 9999 00:00:00 GMT"}, 86_400.0),
+        ({"retry-after": "Fri, 31 Dec 99999999999999999999 00:00:00 GMT"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "1e999"}, None),
         ({}, None),

@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
+from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.errors import (
     AnswerTooLargeError,
@@ -23,6 +25,7 @@ from integration.errors import (
     SystemUnavailableError,
 )
 from integration.ports import Effect, Target
+from tests.unit.integration.conftest import LOCAL
 
 INSERT = {"statement": "INSERT INTO t (id, v) VALUES (:id, :v)"}
 ALL = {"statement": "SELECT id, v FROM t ORDER BY rowid"}
@@ -41,13 +44,13 @@ def folder(tmp_path):
 
 @pytest.fixture
 async def sql(folder):
-    connector = SqlConnector(folder, ("sqlite",))
+    connector = SqlConnector(folder, ("sqlite",), Servers(LOCAL))
     yield connector
     await connector.close()
 
 
-def target(url="sqlite:///crm.db"):
-    return Target("tenants/default/connections/crm", 1, {"url": url}, {})
+def target(url="sqlite:///crm.db", uid=""):
+    return Target("tenants/default/connections/crm", 1, {"url": url}, {}, uid)
 
 
 async def call(sql, spec, value=None, *, effect=None, timeout_s=5.0):
@@ -87,7 +90,7 @@ async def test_a_kill_between_the_effect_and_the_answer_leaves_it_done_once(sql,
         "from integration.adapters.sql import SqlConnector\n"
         "from integration.ports import Effect, Target\n"
         "async def main():\n"
-        "    sql = SqlConnector(Path(sys.argv[1]), ('sqlite',))\n"
+        "    sql = SqlConnector(Path(sys.argv[1]), ('sqlite',), None)\n"
         "    target = Target('tenants/default/connections/crm', 1, {'url': 'sqlite:///crm.db'}, {})\n"
         "    for n in range(10**6):\n"
         "        spec = {'statement': 'INSERT INTO t (id, v) VALUES (:id, :v)'}\n"
@@ -123,6 +126,8 @@ async def test_a_kill_between_the_effect_and_the_answer_leaves_it_done_once(sql,
         "sqlite:///link.db",
         "sqlite:///hard.db",
         "sqlite:///.",
+        "sqlite:///.tenants/other/crm.db",
+        "sqlite:///there",
         "postgresql://host/db",
         "nonsense",
     ],
@@ -132,8 +137,12 @@ async def test_a_place_that_is_not_allowed_is_refused(sql, folder, url):
     own.write_bytes(b"")
     (folder / "link.db").symlink_to(own)
     os.link(own, folder / "hard.db")
+    theirs = folder / ".tenants" / "other"
+    theirs.mkdir(parents=True)
+    (theirs / "crm.db").write_bytes(b"")
+    (folder / "there").symlink_to(theirs / "crm.db")
     with pytest.raises(LocationForbiddenError):
-        sql.check({"url": url}, {})
+        sql.check(target().name, {"url": url}, {})
 
 
 @pytest.mark.parametrize(
@@ -165,10 +174,37 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_undone(sql):
     assert (await call(sql, ALL)).output["row_count"] == 0
 
 
+async def test_what_waits_for_a_lock_or_for_its_turn_too_long_does_not_happen_later(folder):
+    sql = SqlConnector(folder, ("sqlite",), Servers(LOCAL), threads=1)
+    await call(sql, ALL)
+    other = sqlite3.connect(folder / "crm.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    calls = (call(sql, INSERT, {"id": n, "v": ""}, effect=Effect(f"k{n}", "d"), timeout_s=0.3) for n in range(3))
+    for error in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(error, CallTimeoutError)
+        assert error.outcome_known
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await call(sql, ALL)).output["rows"] == []
+    assert not (await call(sql, INSERT, {"id": 0, "v": ""}, effect=Effect("k0", "d"))).replayed
+    await sql.close()
+
+
 async def test_answers_have_a_bound(sql):
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n"
     with pytest.raises(AnswerTooLargeError):
         await call(sql, {"statement": many})
+
+
+@pytest.mark.parametrize("answer", ["zeroblob(60000000)", "zeroblob(3000000)"])
+async def test_a_value_that_is_too_large_never_fills_the_memory(sql, answer):
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerTooLargeError):
+            await call(sql, {"statement": f"SELECT {answer}"})
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_missing_and_nested_parameters_are_named(sql):
@@ -183,7 +219,34 @@ async def test_a_database_that_is_not_there_is_not_made(sql, folder):
     assert not (folder / "new.db").exists()
 
 
+async def test_a_connection_that_was_made_anew_under_its_old_name_reaches_its_new_database(sql, folder):
+    database = sqlite3.connect(folder / "new.db")
+    database.execute("CREATE TABLE t (id INTEGER, v TEXT)")
+    database.close()
+    await sql.call(target(uid="first"), INSERT, {"id": 1, "v": "old"}, effect=None, timeout_s=5.0)
+    answer = await sql.call(target("sqlite:///new.db", "second"), ALL, {}, effect=None, timeout_s=5.0)
+    assert answer.output["rows"] == []
+
+
+async def test_a_tenant_reaches_no_database_of_another_one(sql, folder):
+    await call(sql, INSERT, {"id": 1, "v": "of default"})
+    name = "tenants/other/connections/crm"
+    theirs = Target(name, 1, {"url": "sqlite:///crm.db"}, {}, "theirs")
+    with pytest.raises(SystemUnavailableError, match="there is no database"):
+        await sql.call(theirs, ALL, {}, effect=None, timeout_s=5.0)
+    own = folder / ".tenants" / "other"
+    own.mkdir(parents=True)
+    database = sqlite3.connect(own / "crm.db")
+    database.execute("CREATE TABLE t (id INTEGER, v TEXT)")
+    database.close()
+    sql.check(name, theirs.config, {})
+    assert (await sql.call(theirs, ALL, {}, effect=None, timeout_s=5.0)).output["rows"] == []
+    for url in (f"sqlite:///{folder}/crm.db", "sqlite:///../../crm.db", "sqlite:///../third/crm.db"):
+        with pytest.raises(LocationForbiddenError):
+            sql.check(name, {"url": url}, {})
+
+
 @pytest.mark.parametrize("spec", [{}, {"statement": ""}, {"statement": 7}, {"statement": "SELECT 1", "x": 1}])
 def test_an_operation_is_one_statement_and_nothing_else(spec, tmp_path):
     with pytest.raises(OperationInvalidError):
-        SqlConnector(tmp_path, ("sqlite",)).check_operation(spec, "f")
+        SqlConnector(tmp_path, ("sqlite",), Servers(LOCAL)).check_operation(spec, "f")

@@ -11,8 +11,11 @@ import time
 
 import pytest
 
+from integration.adapters.egress import Guard
+from integration.adapters.server_place import Servers
 from integration.adapters.sql import SqlConnector
 from integration.errors import (
+    AnswerTooLargeError,
     CallTimeoutError,
     EffectKeyReusedError,
     LocationForbiddenError,
@@ -22,6 +25,7 @@ from integration.errors import (
 from integration.ports import Effect, Target
 from tests.fakes.ports import free_ports
 from tests.fakes.postgres import PASSWORD
+from tests.unit.integration.conftest import LOCAL
 
 INSERT = {"statement": "INSERT INTO t (id, v) VALUES (:id, :v)"}
 ALL = {"statement": "SELECT id, v FROM t ORDER BY id"}
@@ -40,7 +44,7 @@ def target(postgres):
 
 @pytest.fixture
 async def sql(tmp_path):
-    connector = SqlConnector(tmp_path, ("postgresql+psycopg",))
+    connector = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(LOCAL))
     yield connector
     await connector.close()
 
@@ -54,7 +58,7 @@ def call(sql, target):
 
 
 async def test_a_row_goes_in_and_comes_back(sql, target, call):
-    sql.check(target.config, CREDENTIALS)
+    sql.check(target.name, target.config, CREDENTIALS)
     assert await sql.test(target) == "postgresql answers"
     assert (await call(INSERT, {"id": 1.0, "v": "x'); DROP TABLE t; --"})).output == {"row_count": 1}
     assert (await call(ALL)).output == {"rows": [{"id": 1, "v": "x'); DROP TABLE t; --"}], "row_count": 1}
@@ -136,6 +140,16 @@ async def test_a_server_that_dies_in_the_middle_is_unavailable_and_the_effect_ha
     assert (await call(ALL)).output["row_count"] == 1
 
 
+async def test_a_server_that_dies_while_rows_come_is_unavailable_and_back_afterwards(call, postgres):
+    calling = asyncio.create_task(call({"statement": "SELECT pg_sleep(5)"}))
+    await asyncio.sleep(0.4)
+    postgres.kill()
+    postgres.start()
+    with pytest.raises(SystemUnavailableError):
+        await calling
+    assert (await call(ALL)).output["row_count"] == 0
+
+
 async def test_a_server_that_is_not_there_or_does_not_let_us_in_is_said_so(sql, target):
     nowhere = Target("c", 1, {"url": f"postgresql+psycopg://127.0.0.1:{free_ports(1)[0]}/crm"}, CREDENTIALS)
     with pytest.raises(SystemUnavailableError):
@@ -150,10 +164,13 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
     program = (
         "import asyncio, json, sys\n"
         "from pathlib import Path\n"
+        "from integration.adapters.egress import Guard\n"
+        "from integration.adapters.server_place import Servers\n"
         "from integration.adapters.sql import SqlConnector\n"
         "from integration.ports import Effect, Target\n"
         "async def main():\n"
-        "    sql = SqlConnector(Path('.'), ('postgresql+psycopg',))\n"
+        "    servers = Servers(Guard.of([], ['127.0.0.1/32'], private=False))\n"
+        "    sql = SqlConnector(Path('.'), ('postgresql+psycopg',), servers)\n"
         "    target = Target('c', 1, {'url': sys.argv[1]}, json.loads(sys.stdin.readline()))\n"
         "    for n in range(10**6):\n"
         "        spec = {'statement': 'INSERT INTO t (id, v) VALUES (:id, :v)'}\n"
@@ -179,7 +196,82 @@ async def test_a_kill_of_ours_between_the_effect_and_the_answer_leaves_it_done_o
     assert rows == list(range(begun + 1))
 
 
+LARGE = "SELECT 1, repeat('x', 100000) || pg_sleep(0.002)::text FROM generate_series(1, 3000)"
+
+
+@pytest.mark.parametrize("statement", [LARGE, f"/* a /* b */ */ {LARGE}", f"TABLE t UNION ALL ({LARGE})"])
+async def test_rows_are_taken_as_they_come_and_no_more_of_them_than_an_answer_holds(call, statement):
+    with pytest.raises(AnswerTooLargeError):
+        await call({"statement": statement}, timeout_s=2.0)
+    assert (await call(ALL)).output == {"rows": [], "row_count": 0}
+
+
+async def test_a_statement_that_only_looks_as_if_it_returned_rows_happens_once(call):
+    spec = {"statement": "INSERT INTO t VALUES (:id, 'returning 100%')"}
+    assert (await call(spec, {"id": 1}, effect=Effect("k", "d"))).output == {"row_count": 1}
+    assert (await call({"statement": "UPDATE t SET v = v || :v RETURNING v"}, {"v": "!"})).output["rows"] == [
+        {"v": "returning 100%!"}
+    ]
+    assert (await call({"statement": "SELECT v FROM t WHERE v LIKE 're%'"})).output["row_count"] == 1
+
+
+async def connected(tmp_path, target, guard, *addresses, url=None):
+    """What a connection comes to whose host leads to some addresses."""
+
+    async def resolver(host, port):
+        return addresses
+
+    connector = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(guard, resolver))
+    place = url or str(target.config["url"]).replace("127.0.0.1", "db.example.com")
+    try:
+        return await connector.test(Target("c", 1, {"url": place}, CREDENTIALS))
+    finally:
+        await connector.close()
+
+
+async def test_a_server_is_reached_at_the_address_that_was_checked_and_at_no_other(tmp_path, target):
+    named = Guard.of(["db.example.com"], [], private=False)
+    assert await connected(tmp_path, target, named, "127.0.0.1") == "postgresql answers"
+    assert await connected(tmp_path, target, named, "127.0.0.9", "127.0.0.1") == "postgresql answers"
+    closed = Guard.of([], [], private=False)
+    for addresses in (["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], ["::ffff:127.0.0.1"]):
+        with pytest.raises(LocationForbiddenError, match=r"has not allowed|without TLS"):
+            await connected(tmp_path, target, closed, *addresses)
+    with pytest.raises(LocationForbiddenError, match="without TLS"):
+        await connected(tmp_path, target, closed, "8.8.8.8")
+    with pytest.raises(LocationForbiddenError, match="a loopback address"):
+        await connected(tmp_path, target, closed, "127.0.0.1", url=f"{target.config['url']}?sslmode=require")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/crm",
+        "/crm?host=db",
+        "%2Fvar%2Frun%2Fpostgresql/crm",
+        "db,other/crm",
+        "2130706433/crm",
+        "db:22/crm",
+        "db/host=127.0.0.1",
+        *(
+            f"db/crm?{setting}"
+            for setting in (
+                "host=127.0.0.1", "hostaddr=127.0.0.1", "port=1", "dbname=x", "service=s", "servicefile=/etc/passwd",
+                "passfile=/etc/passwd", "sslkey=/etc/passwd", "sslcert=/x", "sslrootcert=/x", "options=-cx%3D1",
+                "connect_timeout=0", "connect_timeout=99", "sslmode=require&sslmode=disable", "unknown=1",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_url_says_which_server_and_nothing_of_the_machine(tmp_path, rest):
+    sql = SqlConnector(tmp_path, ("postgresql+psycopg",), Servers(LOCAL))
+    with pytest.raises(LocationForbiddenError):
+        sql.check("c", {"url": f"postgresql+psycopg://{rest}"}, {})
+    settings = "sslmode=verify-full&sslrootcert=system&connect_timeout=9&application_name=x"
+    sql.check("c", {"url": f"postgresql+psycopg://db.example.com:6432/crm?{settings}"}, {})
+
+
 async def test_credentials_stay_out_of_the_url(sql):
     with pytest.raises(LocationForbiddenError, match="credentials") as caught:
-        sql.check({"url": "postgresql+psycopg://me:hunter2@db/crm"}, {})
+        sql.check("c", {"url": "postgresql+psycopg://me:hunter2@db/crm"}, {})
     assert "hunter2" not in caught.value.message

@@ -99,7 +99,7 @@ def test_a_snapshot_survives_as_text():
 
 def test_ten_thousand_decisions_stay_far_below_fifty_microseconds_each():
     made = policy(*((ADA, "runner", f"tenants/acme/agents/a{number}") for number in range(100)))
-    started = time.perf_counter()
+    started = time.process_time()  # the machine may be shared
     for number in range(10_000):
         made.decide(ADA, "", "orchestrator.runs.get", f"tenants/acme/agents/a{number % 2000}/runs/r{number}", "acme")
-    assert (time.perf_counter() - started) / 10_000 < 50e-6
+    assert (time.process_time() - started) / 10_000 < 50e-6

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from orchestrator.errors import CallDeferredError
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.unit.orchestrator.executors import EFFECT, RUN, THINK, add, cancel, ended, executor, working
+from tests.unit.orchestrator.executors import (
+    EFFECT,
+    RUN,
+    THINK,
+    add,
+    cancel,
+    ended,
+    events_of,
+    executor,
+    run_of,
+    until,
+    working,
+)
 
 
 def limited(times, wait_s):
@@ -53,3 +68,18 @@ async def test_a_run_that_is_cancelled_while_its_step_is_deferred_ends_at_once(d
         await cancel(database, own)
         assert (await ended(database, RUN)).state == "CANCELLED"
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("wait_s", [300_000_000_000.0, float("inf")])
+async def test_a_call_is_deferred_for_a_day_at_most(database, sandbox, wait_s):
+    await add(database)
+
+    async def aside():
+        run = await run_of(database)
+        return run.state not in ("QUEUED", "RUNNING") and run
+
+    async with working(executor(database, sandbox, EFFECT, FakeCalls({"connect": limited(1, wait_s)}))):
+        assert (await until(aside)).state == "WAITING"
+    (waiting,) = [event for event in await events_of(database) if event.kind == "RUN_WAITING"]
+    until_then = datetime.fromisoformat(waiting.value["until"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < until_then <= timedelta(days=1)

@@ -223,8 +223,8 @@ async def test_a_mistake_of_ours_ends_the_run_and_tells_nothing(database, sandbo
 async def test_a_run_without_its_revision_fails(database, sandbox):
     await add(database)
 
-    async def flow_of(name):
-        raise NotFoundError(name)
+    async def flow_of(run):
+        raise NotFoundError(run.revision)
 
     limits = Limits(concurrent_runs=1, lease_s=1, step_budget=9)
     own = Executor(database, ROWS, flow_of, lambda _: FakeCalls(), sandbox, Notices(), limits)

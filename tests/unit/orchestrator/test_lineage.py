@@ -214,6 +214,26 @@ async def test_a_run_may_be_redriven_until_it_succeeds(place, failing):
     assert len(place.calls.effects) == 3
 
 
+@pytest.mark.parametrize("compete", [False, True])
+async def test_a_run_that_failed_in_a_fork_goes_on_there(place, failing, compete):
+    inner = f"fork: {{branches: [{{two: {{{CONNECT % 'two'}}}}}]}}"
+    body = (
+        "do:\n"
+        f"  - one: {{{CONNECT % 'one'}}}\n"
+        f"  - f: {{fork: {{compete: {str(compete).lower()}, branches: [{{g: {{{inner}}}}}]}}}}\n"
+    )
+    failing.failing.add("two")
+    await place.bring(body)
+    await place.start()
+    assert (await place.ended()).state == "FAILED"
+    failing.failing.clear()
+    await place.redrive()
+    assert (await place.ended()).state == "SUCCEEDED"
+    one, *twos = effects(place, "r1")
+    assert len(twos) == 2
+    assert len({one, *twos}) == 2
+
+
 async def test_only_what_has_failed_is_redriven(place):
     await place.bring(THREE)
     await place.start()

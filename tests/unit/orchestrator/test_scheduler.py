@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mesh.catalogue import NotFoundError
-from mesh.errors import InvalidError
+from mesh.errors import Code, InvalidError, TiationError
 from orchestrator.errors import ScheduleForbiddenError
 from orchestrator.runs import NewEvent
 from orchestrator.schedules import Schedule
@@ -265,6 +266,31 @@ async def test_a_revoked_requester_stops_it_visibly_until_the_right_is_back(plac
     await look(place, NOON + 2 * HOUR)
     assert await times(place) == ["14:00"]
     assert (await place.standing()).reason == ""
+
+
+class StaleError(TiationError):
+    """Nobody knows now who may do what."""
+
+    code = Code.UNAVAILABLE
+    reason = "POLICY_STALE"
+
+
+async def test_while_the_policy_is_stale_looks_are_as_seldom_as_ever_and_it_is_said_once_a_minute(place):
+    for schedule in ("s", "t"):
+        await place.schedule(schedule, cron="0 * * * *")
+
+    def stale(*_):
+        raise StaleError("security was not heard of")
+
+    place.schedules._may = stale
+    place.clock = NOON
+    with capture_logs() as logs:
+        pauses = [await place.scheduler.look() for _ in range(5)]
+        assert min(pauses) >= 1.0
+        assert [log["schedule"][-1] for log in logs] == ["s", "t"]
+        place.clock = NOON + MINUTE
+        await place.scheduler.look()
+    assert [(log["event"], log["reason"]) for log in logs] == [("schedule waits", "POLICY_STALE")] * 4
 
 
 async def test_an_agent_that_is_gone_is_said(place):

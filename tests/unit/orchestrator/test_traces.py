@@ -51,8 +51,8 @@ class Traced(Workplace):
         """One more executor on the same database; its spans go to the same collector."""
         limits = Limits(8, lease_s, 1000, max_claims)
         return Executor(
-            self.database, self.rows, self.agents.flow_of, lambda run: self.calls, self.sandbox, self.notices, limits,
-            self.spans.append,
+            self.database, self.rows, self.agents.flow_of_run, lambda run: self.calls, self.sandbox, self.notices,
+            limits, self.spans.append,
         )  # fmt: skip
 
     async def carried_out(self, body, trace=SAMPLED, **fields):

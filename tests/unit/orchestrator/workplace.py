@@ -18,7 +18,6 @@ from orchestrator.admission import Admission, Fork, Wanted
 from orchestrator.agents import Agent, Agents
 from orchestrator.executor import Executor, Limits
 from orchestrator.filter import Order
-from orchestrator.lineage import redrive
 from orchestrator.notices import Notices
 from orchestrator.runs import ENDED
 from orchestrator.scheduler import Scheduler
@@ -45,7 +44,7 @@ class Workplace:
         self.clock, self.allowed = datetime.now(UTC), True
         limits = Limits(8, lease_s, 1000)
         self.executor = Executor(
-            database, self.rows, self.agents.flow_of, lambda run: calls, sandbox, self.notices, limits
+            database, self.rows, self.agents.flow_of_run, lambda run: calls, sandbox, self.notices, limits
         )
         self.admission = Admission(database, self.agents, self.rows, max_queued)
         self.schedules = Schedules(
@@ -93,8 +92,7 @@ class Workplace:
 
     async def redrive(self, run_id="r1", by="tenants/default/principals/q"):
         def work(transaction):
-            run = self.rows.get(transaction, f"{AGENT}/runs/{run_id}")
-            return redrive(transaction, self.rows, run, by, datetime.now(UTC))
+            return self.admission.redrive(transaction, f"{AGENT}/runs/{run_id}", by, datetime.now(UTC))
 
         run = await self.database.write(work)
         self.executor.wake()

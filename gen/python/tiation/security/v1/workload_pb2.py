@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/security/v1/workload.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"+\n\x10RenewSvidRequest\x12\x17\n\x03\x63sr\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"u\n\x11RenewSvidResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc9\x01\n\x0fWorkloadService\x12\xb5\x01\n\tRenewSvid\x12%.tiation.security.v1.RenewSvidRequest\x1a&.tiation.security.v1.RenewSvidResponse\"Y\xca\xf3\x18O\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\tanalytics\x1a\x07gateway\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/security/v1/workload.proto\x12\x13tiation.security.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"+\n\x10RenewSvidRequest\x12\x17\n\x03\x63sr\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"u\n\x11RenewSvidResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc0\x01\n\x0fWorkloadService\x12\xac\x01\n\tRenewSvid\x12%.tiation.security.v1.RenewSvidRequest\x1a&.tiation.security.v1.RenewSvidResponse\"P\xca\xf3\x18\x46\x1a\x08security\x1a\x06\x65ngine\x1a\x0corchestrator\x1a\x0bintegration\x1a\tanalytics\x1a\nsupervisor \x02\xd2\xf3\x18\x02\x08\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWSVIDREQUEST'].fields_by_name['csr']._loaded_options = None
   _globals['_RENEWSVIDREQUEST'].fields_by_name['csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
   _globals['_WORKLOADSERVICE'].methods_by_name['RenewSvid']._loaded_options = None
-  _globals['_WORKLOADSERVICE'].methods_by_name['RenewSvid']._serialized_options = b'\312\363\030O\032\010security\032\006engine\032\014orchestrator\032\013integration\032\tanalytics\032\007gateway\032\nsupervisor \002\322\363\030\002\010\002'
+  _globals['_WORKLOADSERVICE'].methods_by_name['RenewSvid']._serialized_options = b'\312\363\030F\032\010security\032\006engine\032\014orchestrator\032\013integration\032\tanalytics\032\nsupervisor \002\322\363\030\002\010\002'
   _globals['_RENEWSVIDREQUEST']._serialized_start=152
   _globals['_RENEWSVIDREQUEST']._serialized_end=195
   _globals['_RENEWSVIDRESPONSE']._serialized_start=197
   _globals['_RENEWSVIDRESPONSE']._serialized_end=314
   _globals['_WORKLOADSERVICE']._serialized_start=317
-  _globals['_WORKLOADSERVICE']._serialized_end=518
+  _globals['_WORKLOADSERVICE']._serialized_end=509
 # @@protoc_insertion_point(module_scope)
