@@ -65,7 +65,13 @@ def bring(
 
 
 def _differing(fields: Sequence[str], one: _Resource, other: _Resource) -> list[str]:
-    return [field for field in fields if getattr(one, field) != getattr(other, field)]
+    return [field for field in fields if _value(one, field) != _value(other, field)]
+
+
+def _value(resource: Any, field: str) -> object:  # noqa: ANN401 -- any resource's message
+    """A field's value; None where it is absent, which may mean something else than empty."""
+    is_absent = resource.DESCRIPTOR.fields_by_name[field].has_presence and not resource.HasField(field)
+    return None if is_absent else getattr(resource, field)
 
 
 def _code(error: Any) -> grpc.StatusCode:  # noqa: ANN401 -- the type of gRPC's errors does not know their code

@@ -18,7 +18,18 @@ from cli.home import Home
 from mesh.errors import Code, TiationError
 from mesh.json_value import fault_of_json
 
-__all__ = ["TIMEOUT_S", "FileError", "Refusal", "connect", "explain", "pages", "parse", "persist", "refusal_of"]
+__all__ = [
+    "TIMEOUT_S",
+    "FileError",
+    "Refusal",
+    "access_token",
+    "connect",
+    "explain",
+    "pages",
+    "parse",
+    "persist",
+    "refusal_of",
+]
 
 A = TypeVar("A")
 M = TypeVar("M", bound=Message)
@@ -33,7 +44,7 @@ _UNSENT = "no healthy upstream"
 _KEPT_TENANT = "default"
 """The tenant of the access token that the supervisor keeps fresh in the home."""
 _FOR_ALL = "system"
-"""The tenant that every other one may read."""
+"""The tenant that every other one may read; who acts in it may look after the platform itself."""
 
 
 class FileError(TiationError):
@@ -52,7 +63,7 @@ def connect(
     Args:
         home: of the platform.
         stub: the generated class.
-        tenant: the id of the tenant to act in.
+        tenant: the id of the tenant to act in; empty for the platform itself.
         token: an access token; None for one of the operator in that tenant, empty for none.
 
     Raises:
@@ -75,7 +86,7 @@ class Patience(grpc.UnaryUnaryClientInterceptor):
     """Makes a call again that reached nobody: the front door takes a service back a moment after it serves again."""
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # noqa: ANN401 -- grpc's own
-        deadline = time.monotonic() + _READMITTED_S
+        deadline = time.monotonic() + min(_READMITTED_S, details.timeout or _READMITTED_S)
         while True:
             call = continuation(details, request)
             unsent = call.code() is grpc.StatusCode.UNAVAILABLE and call.details() == _UNSENT
@@ -95,24 +106,30 @@ class _FreshToken(grpc.AuthMetadataPlugin):
         self._home = home
         self._tenant = tenant
         self._taken = time.monotonic()
-        self._token = _token(home, tenant)
+        self._token = access_token(home, tenant)
 
     def __call__(self, _: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
         try:
             if time.monotonic() - self._taken > _TOKEN_REUSE_S:
-                self._token, self._taken = _token(self._home, self._tenant), time.monotonic()
+                self._token, self._taken = access_token(self._home, self._tenant), time.monotonic()
         except (OSError, TiationError, grpc.RpcError):
             pass  # the platform is just being started again: the old one may still do
         callback((("authorization", f"Bearer {self._token}"),), None)
 
 
-def _token(home: Home, tenant: str) -> str:
-    """The home's own token, or one of the operator in another tenant."""
+def access_token(home: Home, tenant: str, timeout_s: float = TIMEOUT_S) -> str:
+    """A token of the operator: the home's own where that will do, else one for the tenant.
+
+    Args:
+        home: of the platform.
+        tenant: the id of the tenant to act in; empty for the platform itself.
+        timeout_s: the longest that asking for one may take.
+    """
     if tenant in (_KEPT_TENANT, _FOR_ALL):
         return home.token_file.read_text().strip()
-    request = token_pb2.ExchangeApiKeyRequest(parent=f"tenants/{tenant}", api_key=home.key())
+    request = token_pb2.ExchangeApiKeyRequest(parent=f"tenants/{tenant or _FOR_ALL}", api_key=home.key())
     with connect(home, token_pb2_grpc.TokenServiceStub, token="") as stub:
-        return str(stub.ExchangeApiKey(request, timeout=TIMEOUT_S).token)
+        return str(stub.ExchangeApiKey(request, timeout=timeout_s).token)
 
 
 def pages(method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:  # noqa: ANN401 -- any list method

@@ -28,6 +28,7 @@ _COMMANDS = {
     "decisions": "cli.commands.decisions:decisions",
     "connections": "cli.commands.connections:connections",
     "webhooks": "cli.commands.webhooks:webhooks",
+    "tenants": "cli.commands.tenants:tenants",
     "principals": "cli.commands.principals:principals",
     "groups": "cli.commands.groups:groups",
     "roles": "cli.commands.roles:roles",

@@ -26,6 +26,7 @@ _BY_PARAMETER = {
     "approval": "approvals",
     "run_or_approval": "approvals",
     "connection": "connections",
+    "webhook": "webhooks",
     "model": "models",
     "schedule": "schedules",
     "principal": "principals",
@@ -48,6 +49,7 @@ _BY_GROUP = {
     "principals": "principals",
     "roles": "roles",
     "schedules": "schedules",
+    "tenants": "tenants",
 }
 """What a parameter called `name` names, in the commands of a group; not where one is being given."""
 _NAMES_ANEW = {"create", "push", "apply"}
@@ -80,10 +82,13 @@ class _Asked:
     """
 
     def __init__(self, home: Home, tenant: str) -> None:
+        from cli.client import access_token
+
         self._home = home
         self._tenant = tenant
         self._url = home.gateway()["url"]
         self._until = time.monotonic() + _LONGEST_S
+        self._token = access_token(home, tenant, _LONGEST_S)
 
     def names(self, collection: str, incomplete: str) -> Iterator[str]:
         """The names as a command takes them."""
@@ -113,7 +118,7 @@ class _Asked:
         answer = httpx.get(
             f"{self._url}{path}",
             params={"page_size": str(_MOST), **query},
-            headers={"authorization": f"Bearer {self._home.token_file.read_text().strip()}"},
+            headers={"authorization": f"Bearer {self._token}"},
             verify=ssl.create_default_context(cafile=str(self._home.ca)),
             timeout=left_s,
         )

@@ -1,4 +1,4 @@
-"""The commands that every kind of resource in a tenant has: apply, list, get, delete.
+"""The commands that every kind of resource has: apply, create, list, get, delete.
 
 What is particular to a kind, its columns and further commands, is in `cli.commands`.
 """
@@ -6,11 +6,14 @@ What is particular to a kind, its columns and further commands, is in `cli.comma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
 import click
+from google.api import field_behavior_pb2
 
 from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, pages
@@ -19,7 +22,9 @@ from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
 
-__all__ = ["Kind", "add_apply", "add_create", "add_looking", "say_created"]
+__all__ = ["Kind", "add_apply", "add_create", "add_looking"]
+
+_FIXED = {field_behavior_pb2.IDENTIFIER, field_behavior_pb2.OUTPUT_ONLY}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,6 @@ class Kind:
         singular: as requests name it, `principal`.
         collection: as its names have it, `principals`.
         group: the command's group, `principals`.
-        fields: what `apply` compares.
         headings: the columns of `list`.
         row: the columns' values of one.
         complete: fills in what a file may leave out, given the tenant; or brings it into the platform's order.
@@ -45,10 +49,28 @@ class Kind:
     singular: str
     collection: str
     group: str
-    fields: Sequence[str]
     headings: Sequence[str]
     row: Callable[[Any], Sequence[object]]
     complete: Callable[[Any, str], None] = lambda _resource, _owner: None
+
+    @property
+    def is_in_tenant(self) -> bool:
+        """Whether it belongs to a tenant; a tenant itself belongs to the platform."""
+        return "parent" in self.request("List").DESCRIPTOR.fields_by_name
+
+    @property
+    def fields(self) -> list[str]:
+        """What `apply` compares: all that the contract lets a caller say of one."""
+        described = self.pb.DESCRIPTOR.message_types_by_name[self.message].fields
+        return [field.name for field in described if field.name != "etag" and not _FIXED & _behavior(field)]
+
+    def tenant_option(self, command: Any) -> Any:  # noqa: ANN401 -- a function that becomes a command
+        """`--tenant`, where there is anything to choose; passes a tenant's id as `tenant`, empty for the platform."""
+        return tenant_option(command) if self.is_in_tenant else update_wrapper(partial(command, tenant=""), command)
+
+    def connect(self, home: Home, owner: str) -> AbstractContextManager[Any]:
+        """Its stub, for calls in the tenant that it belongs to."""
+        return connect(home, self.stub, owner)
 
     def request(self, verb: str, **fields: object) -> Any:  # noqa: ANN401 -- any generated request
         """A request: `Get`, `Create`, …; `ListPrincipals` is the plural's."""
@@ -60,12 +82,30 @@ class Kind:
 
     def creation(self, owner: str, entry_id: str, resource: Any) -> dict[str, object]:  # noqa: ANN401
         """The fields of a request to create one."""
-        return {"parent": f"tenants/{owner}", f"{self.singular}_id": entry_id, self.singular: resource}
+        return {**self.parent(owner), f"{self.singular}_id": entry_id, self.singular: resource}
+
+    def parent(self, owner: str) -> dict[str, object]:
+        """The field of a request that says where they are; none where they are in no tenant."""
+        return {"parent": f"tenants/{owner}"} if self.is_in_tenant else {}
 
     def split(self, tenant: str, name: str) -> tuple[str, str, str]:
-        """The tenant, the id and the full name of one, from its short or full name."""
+        """The tenant, the id and the full name of one, from its short or full name.
+
+        Raises:
+            click.UsageError: it is the full name of something else.
+        """
+        if not self.is_in_tenant:
+            entry_id = name.removeprefix(f"{self.collection}/")
+            if "/" in entry_id:
+                raise click.UsageError(f"`{name}` names none of the {self.collection}; give an id")
+            return tenant, entry_id, f"{self.collection}/{entry_id}"
         owner, entry_id = split_name(tenant, self.collection, name)
         return owner, entry_id, full_name(owner, self.collection, entry_id)
+
+
+def _behavior(field: Any) -> set[int]:  # noqa: ANN401 -- upb's descriptors have another type than their stub
+    """What the contract says of a field: who sets it, and when."""
+    return set(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
 
 
 def _taught(text: str, example: str) -> Callable[[Any], Any]:
@@ -78,19 +118,26 @@ def _taught(text: str, example: str) -> Callable[[Any], Any]:
     return teach
 
 
-def add_looking(group: click.Group, kind: Kind, example: str) -> None:
-    """Add `list`, `get` and `delete`."""
+def add_looking(group: click.Group, kind: Kind, example: str, *, ending: str = "") -> None:
+    """Add `list`, `get` and `delete`.
+
+    Args:
+        group: where.
+        kind: of what.
+        example: the name in the examples.
+        ending: what else `delete` is to tell of itself.
+    """
 
     @group.command("list")
-    @tenant_option
+    @kind.tenant_option
     @home_option
     @output_option
     @_taught(f"List the {kind.group}.", f"{kind.group} list")
     def list_all(home: Home, tenant: str, output: str) -> None:
-        with connect(home, kind.stub, tenant) as stub:
+        with kind.connect(home, tenant) as stub:
             method = getattr(stub, f"List{kind.message}s")
             field = next(iter(kind.pb.DESCRIPTOR.message_types_by_name[f"List{kind.message}sResponse"].fields)).name
-            found = list(pages(method, kind.request("List", parent=f"tenants/{tenant}"), field))
+            found = list(pages(method, kind.request("List", **kind.parent(tenant)), field))
         if output == "json":
             print_json([as_json(each) for each in found])
         else:
@@ -98,26 +145,26 @@ def add_looking(group: click.Group, kind: Kind, example: str) -> None:
 
     @group.command()
     @click.argument("name")
-    @tenant_option
+    @kind.tenant_option
     @home_option
     @output_option
     @_taught(f"Show one of the {kind.group}.", f"{kind.group} get {example}")
     def get(name: str, home: Home, tenant: str, output: str) -> None:
         owner, _, full = kind.split(tenant, name)
-        with connect(home, kind.stub, owner) as stub:
+        with kind.connect(home, owner) as stub:
             found = kind.call(stub, "Get", name=full)
         lines = [f"{heading}: {value}" for heading, value in zip(kind.headings, kind.row(found), strict=True)]
         print_one(found, output, "\n".join(lines))
 
     @group.command()
     @click.argument("name")
-    @tenant_option
+    @kind.tenant_option
     @home_option
     @output_option
-    @_taught(f"Delete one of the {kind.group}.", f"{kind.group} delete {example}")
+    @_taught(f"Delete one of the {kind.group}.{ending}", f"{kind.group} delete {example}")
     def delete(name: str, home: Home, tenant: str, output: str) -> None:
         owner, _, full = kind.split(tenant, name)
-        with connect(home, kind.stub, owner) as stub:
+        with kind.connect(home, owner) as stub:
             kind.call(stub, "Delete", name=full)
         if output == "json":
             print_json({"name": full})
@@ -130,7 +177,7 @@ def add_apply(group: click.Group, kind: Kind, example: str) -> None:
 
     @group.command()
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    @tenant_option
+    @kind.tenant_option
     @home_option
     @output_option
     @_taught(
@@ -144,7 +191,7 @@ def add_apply(group: click.Group, kind: Kind, example: str) -> None:
         wanted = document.fill(getattr(kind.pb, kind.message)(), without="name")
         wanted.name = full
         kind.complete(wanted, owner)
-        with connect(home, kind.stub, owner) as stub:
+        with kind.connect(home, owner) as stub:
             found, what = bring(
                 wanted,
                 kind.fields,
@@ -164,7 +211,6 @@ def add_create(
     example: str,
     options: Sequence[Callable[[Any], Any]],
     make: Callable[..., Any],
-    say: Callable[[Any, str], None] | None = None,
 ) -> None:
     """Add `create NAME` with options of its own.
 
@@ -175,22 +221,16 @@ def add_create(
         example: what follows `tiation` in the example.
         options: click's decorators, in the order of the help.
         make: makes the resource's fields from the tenant and the options' values.
-        say: prints what was made, given it and `--output`; None for a line.
     """
 
     def create(name: str, home: Home, tenant: str, output: str, **values: Any) -> None:  # noqa: ANN401 -- any option
         owner, entry_id, _ = kind.split(tenant, name)
         resource = getattr(kind.pb, kind.message)(**make(owner, **values))
-        with connect(home, kind.stub, owner) as stub:
+        with kind.connect(home, owner) as stub:
             made = kind.call(stub, "Create", **kind.creation(owner, entry_id, resource))
-        (say or say_created)(made, output)
+        say_applied(made, "created", output)
 
     command = _taught(text, example)(create)
-    for option in (output_option, home_option, tenant_option, *reversed(options), click.argument("name")):
+    for option in (output_option, home_option, kind.tenant_option, *reversed(options), click.argument("name")):
         command = option(command)
     group.command("create")(command)
-
-
-def say_created(resource: Any, output: str) -> None:  # noqa: ANN401 -- any resource's message
-    """Print that a resource was created."""
-    say_applied(resource, "created", output)

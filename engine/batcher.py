@@ -96,8 +96,8 @@ class Batcher(Generic[Item, Result]):
         self._running: list[_Waiting[Item, Result]] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._ended = False
         self._begun = 0
+        self._given_up = False
         self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
         self._thread.start()
 
@@ -153,11 +153,15 @@ class Batcher(Generic[Item, Result]):
                 self._changed.notify()
 
     def _refuse_late(self) -> None:
-        if self._ended or (self._closed and not self._begun):
+        if self._is_over():
             raise _closing()
 
+    def _is_over(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._closed and (self._given_up or not self._begun)
+
     def close(self) -> None:
-        """Finish what somebody waits for or has begun, then end the thread. Blocks for some seconds at most.
+        """Finish what somebody waits for and what is begun, then end the thread. Blocks until then, but not for long.
 
         What still waits then is refused; a run that is still under way is left to whoever can end it.
         """
@@ -168,11 +172,12 @@ class Batcher(Generic[Item, Result]):
         self._thread.join(_LOOK_S)
         while self._thread.is_alive() and self._is_awaited() and time.monotonic() < ends:
             self._thread.join(_LOOK_S)
-        with self._changed:
-            self._ended = True
-            left, self._queue = self._queue, deque()
-            self._changed.notify()
-        _settle(left, (), _closing())
+        if self._thread.is_alive():
+            with self._changed:
+                self._given_up = True
+                left, self._queue = self._queue, deque()
+                self._changed.notify()
+            _settle(left, (), _closing())
 
     def _serve(self) -> None:
         while batch := self._next():
@@ -219,7 +224,7 @@ class Batcher(Generic[Item, Result]):
                 self._drop_cancelled()
                 if self._queue:
                     break
-                if self._ended or (self._closed and not self._begun):
+                if self._is_over():
                     return []
                 self._changed.wait()
             first = self._queue.popleft()
@@ -237,7 +242,7 @@ class Batcher(Generic[Item, Result]):
             return batch
 
     def _is_awaited(self) -> bool:
-        """Whether a caller is still there of the run under way, of what waits, or of what is begun."""
+        """Whether a caller is still there of the run under way, of what waits or of what is begun."""
         with self._changed:
             return self._begun > 0 or any(not waiting.future.done() for waiting in (*self._running, *self._queue))
 

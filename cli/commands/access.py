@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import click
 from tiation.security.v1 import access_pb2 as pb
 from tiation.security.v1 import access_pb2_grpc
@@ -19,20 +22,25 @@ def access() -> None:
     """Ask who may do what, and why."""
 
 
-def _query(tenant: str, principal: str, permission: str, resource: str) -> pb.AccessQuery:
-    """The question; a resource may be short, `agents/triage`."""
-    place = resource if not resource or resource.startswith("tenants") else f"tenants/{tenant}/{resource}"
-    return pb.AccessQuery(principal=full_name(tenant, "principals", principal), permission=permission, resource=place)
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Take PRINCIPAL, PERMISSION and RESOURCE, which may be short (`agents/triage`); pass them on as `query`."""
+
+    @wraps(command)
+    def ask(principal: str, permission: str, resource: str, home: Home, tenant: str, output: str) -> None:
+        place = resource if not resource or resource.startswith("tenants") else f"tenants/{tenant}/{resource}"
+        who = full_name(tenant, "principals", principal)
+        command(pb.AccessQuery(principal=who, permission=permission, resource=place), home, tenant, output)
+
+    taken: Callable[..., None] = ask
+    asked = (click.argument("principal"), click.argument("permission"), click.argument("resource", default=""))
+    for option in (output_option, home_option, tenant_option, *reversed(asked)):
+        taken = option(taken)
+    return taken
 
 
 @access.command()
-@click.argument("principal")
-@click.argument("permission")
-@click.argument("resource", default="")
-@tenant_option
-@home_option
-@output_option
-def explain(principal: str, permission: str, resource: str, home: Home, tenant: str, output: str) -> None:
+@_asking
+def explain(query: pb.AccessQuery, home: Home, tenant: str, output: str) -> None:
     """Say whether PRINCIPAL has PERMISSION on RESOURCE, by what, or what comes nearest.
 
     Without RESOURCE it is the tenant as a whole.
@@ -41,7 +49,6 @@ def explain(principal: str, permission: str, resource: str, home: Home, tenant: 
     Example:
       tiation access explain ada orchestrator.runs.create agents/support-triage
     """  # noqa: D301 -- \b is click's
-    query = _query(tenant, principal, permission, resource)
     with connect(home, access_pb2_grpc.AccessServiceStub, tenant) as stub:
         request = pb.ExplainAccessRequest(parent=f"tenants/{tenant}", query=query)
         found = stub.ExplainAccess(request, timeout=TIMEOUT_S)
@@ -56,13 +63,8 @@ def explain(principal: str, permission: str, resource: str, home: Home, tenant: 
 
 
 @access.command()
-@click.argument("principal")
-@click.argument("permission")
-@click.argument("resource", default="")
-@tenant_option
-@home_option
-@output_option
-def check(principal: str, permission: str, resource: str, home: Home, tenant: str, output: str) -> None:
+@_asking
+def check(query: pb.AccessQuery, home: Home, tenant: str, output: str) -> None:
     """Say whether PRINCIPAL has PERMISSION on RESOURCE; exits 1 when it does not.
 
     Without RESOURCE it is the tenant as a whole.
@@ -71,7 +73,6 @@ def check(principal: str, permission: str, resource: str, home: Home, tenant: st
     Example:
       tiation access check ada orchestrator.runs.create agents/support-triage
     """  # noqa: D301 -- \b is click's
-    query = _query(tenant, principal, permission, resource)
     with connect(home, access_pb2_grpc.AccessServiceStub, tenant) as stub:
         found = stub.CheckAccess(pb.CheckAccessRequest(parent=f"tenants/{tenant}", query=query), timeout=TIMEOUT_S)
     if output == "json":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 from cli.client import FileError
 from cli.home import Home, HomeInUseError, NotRunningError
 from cli.options import home_option, output_option
+from cli.secret_file import new_secret_file
 
 if TYPE_CHECKING:
     from cli.backup.archive import Summary
@@ -124,14 +124,8 @@ def _make_key(path: Path) -> str:
 
     identity = pyrage.x25519.Identity.generate()
     public = str(identity.to_public())
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise FileError(
-            f"{path}: is there already; a key is never overwritten, choose another name", file=path
-        ) from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"# opens backups for {public}\n{identity}\n")
+    with new_secret_file(path) as write:
+        write(f"# opens backups for {public}\n{identity}\n")
     return public
 
 

@@ -31,7 +31,6 @@ def _complete(binding: pb.Binding, owner: str) -> None:
 
 KIND = Kind(
     pb, binding_pb2_grpc.BindingServiceStub, "Binding", "binding", "bindings", "bindings",
-    ("principal", "group", "role", "resource", "effect", "start_time", "expire_time", "condition", "labels"),
     ("binding", "effect", "who", "role", "resource", "until", "conditions"), _row, _complete,
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ def _sort(group: pb.Group, _owner: str) -> None:
 
 KIND = Kind(
     pb, group_pb2_grpc.GroupServiceStub, "Group", "group", "groups", "groups",
-    ("display_name", "members", "labels"), ("group", "called", "members"), _row, _sort,
+    ("group", "called", "members"), _row, _sort,
 )  # fmt: skip
 
 

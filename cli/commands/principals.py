@@ -24,7 +24,7 @@ def _row(principal: pb.Principal) -> tuple[object, ...]:
 
 KIND = Kind(
     pb, principal_pb2_grpc.PrincipalServiceStub, "Principal", "principal", "principals", "principals",
-    ("kind", "display_name", "disabled", "limits", "labels"), ("principal", "called", "kind", "state"), _row,
+    ("principal", "called", "kind", "state"), _row,
 )  # fmt: skip
 
 

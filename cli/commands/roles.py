@@ -20,7 +20,7 @@ def _row(role: pb.Role) -> tuple[object, ...]:
 
 KIND = Kind(
     pb, role_pb2_grpc.RoleServiceStub, "Role", "role", "roles", "roles",
-    ("title", "description", "permissions", "labels"), ("role", "title", "permissions"), _row,
+    ("role", "title", "permissions"), _row,
 )  # fmt: skip
 
 

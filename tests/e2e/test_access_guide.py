@@ -32,13 +32,16 @@ def follow(here: Installed, folder: Path, script: str) -> subprocess.CompletedPr
 
 def test_every_command_of_the_guide_does_what_it_says(home_of_all: Installed, tmp_path: Path):
     pieces = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
-    assert len(pieces) == 10
+    assert len(pieces) == 11
     said = []
     for piece in pieces:
         ran = follow(home_of_all, tmp_path, piece)
         assert ran.returncode == 0, f"{piece}\n{ran.stdout}{ran.stderr}"
         said.append(ran.stdout)
     assert (tmp_path / "ada.key").read_text().startswith("tia_default_ada-laptop_")
+    assert (tmp_path / "ada.key").stat().st_mode & 0o077 == 0
+    assert "tia_default_" not in "".join(said)
+    assert any(re.search(r"^tenants/acme +Acme Inc\.$", text, re.MULTILINE) for text in said)
     explained = next(text for text in said if "by revision" in text).splitlines()
     assert explained[0].startswith("allowed by tenants/default/bindings/ada-runs")
     assert explained[2].startswith("denied by tenants/default/bindings/freeze")
@@ -48,13 +51,15 @@ def test_every_command_of_the_guide_does_what_it_says(home_of_all: Installed, tm
     assert "2100-01-31T00:00:00Z" in listed
     again = follow(home_of_all, tmp_path, "tiation bindings apply on-call.yaml; tiation principals apply importer.yaml")
     assert again.stdout.count("unchanged") == 2, again.stdout + again.stderr
+    gone = follow(home_of_all, tmp_path, "tiation tenants apply acme.yaml")
+    assert "RESOURCE_NAME_USED" in gone.stderr
 
 
 def test_a_key_gives_a_token_that_its_limits_hold_back_with_429_and_a_time(home_of_all: Installed, tmp_path: Path):
     script = """
     tiation principals create busy && tiation bindings create busy --principal busy --role viewer
     printf 'name: busy\\nlimits: {requestsPerSecond: 2, burst: 2}\\n' > busy.yaml && tiation principals apply busy.yaml
-    tiation keys create busy --principal busy > busy.key
+    tiation keys create busy --principal busy --out busy.key
     """
     ran = follow(home_of_all, tmp_path, script)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -83,6 +83,23 @@ def test_what_is_called_name_completes_to_what_its_group_has(here: Installed):
     assert completed(here.home, "tiation principals create ") == []
 
 
+def test_names_are_those_of_the_tenant_that_the_line_names(here: Installed):
+    here.command("tenants", "create", "other")
+    here.command("principals", "create", "elsewhere", "--tenant", "other")
+    assert completed(here.home, "tiation principals get --tenant other ") == ["elsewhere"]
+    assert "elsewhere" not in completed(here.home, "tiation principals get ")
+    assert completed(here.home, "tiation agents get --tenant other ") == []
+    assert completed(here.home, "tiation agents get --tenant nobody ") == []
+    assert completed(here.home, "tiation bindings create x --tenant other --role view") == ["viewer"]
+
+
+def test_tenants_complete_wherever_one_is_named(here: Installed):
+    here.command("tenants", "create", "third")
+    assert completed(here.home, "tiation tenants get th") == ["third"]
+    assert completed(here.home, "tiation tenants create ") == []
+    assert completed(here.home, "tiation agents list --tenant th") == ["third"]
+
+
 def test_no_running_platform_means_no_names_and_no_noise(tmp_path):
     began = time.monotonic()
     assert completed(tmp_path, "tiation agents get ") == []

@@ -45,7 +45,7 @@ def call(here: Installed, *command: str, expect: int = 0) -> str:
     """What a client prints; its complaint where it is expected to end badly."""
     environment = {
         **os.environ, "PATH": PATH,
-        "TIATION_HOME": str(here.home), "TIATION_URL": here.gateway["url"], "TIATION_ADDRESS": here.address,
+        "TIATION_HOME": str(here.home), "GATEWAY_URL": here.gateway["url"], "GATEWAY_ADDRESS": here.address,
     }  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert ran.returncode == expect, f"{command}\n{ran.stdout}{ran.stderr}"

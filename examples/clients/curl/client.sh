@@ -4,7 +4,7 @@
 set -euo pipefail
 
 home=${TIATION_HOME:-.tiation}
-url=${TIATION_URL:-https://127.0.0.1:8443}
+url=${GATEWAY_URL:-https://127.0.0.1:8443}
 
 call() { # METHOD PATH [curl's options]
   curl --silent --show-error --fail-with-body --cacert "$home/ca.pem" \

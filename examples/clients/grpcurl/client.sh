@@ -4,7 +4,7 @@
 set -euo pipefail
 
 home=${TIATION_HOME:-.tiation}
-address=${TIATION_ADDRESS:-127.0.0.1:8443}
+address=${GATEWAY_ADDRESS:-127.0.0.1:8443}
 
 call() { # [grpcurl's options] METHOD, the request on stdin
   grpcurl -cacert "$home/ca.pem" -H "Authorization: Bearer $(<"$home/token")" -d @ "$address" "$@"

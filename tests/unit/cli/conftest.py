@@ -21,7 +21,7 @@ from google.protobuf import any_pb2, empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
-from tiation.security.v1 import token_pb2, token_pb2_grpc
+from tiation.security.v1 import api_key_pb2, api_key_pb2_grpc, tenant_pb2, tenant_pb2_grpc, token_pb2, token_pb2_grpc
 
 from cli.home import Home
 from cli.main import main
@@ -54,11 +54,17 @@ def tiation(monkeypatch, capsys) -> Tiation:
 
 
 @dataclass
-class FrontDoor(agent_pb2_grpc.AgentServiceServicer, token_pb2_grpc.TokenServiceServicer):
+class FrontDoor(
+    agent_pb2_grpc.AgentServiceServicer,
+    api_key_pb2_grpc.ApiKeyServiceServicer,
+    tenant_pb2_grpc.TenantServiceServicer,
+    token_pb2_grpc.TokenServiceServicer,
+):
     """Answers as the platform does, as far as the command can tell."""
 
     home: Home
     agents: dict[str, agent_pb2.Agent] = field(default_factory=dict)
+    tenants: dict[str, tenant_pb2.Tenant] = field(default_factory=dict)
     asked: list[tuple[str, str, object]] = field(default_factory=list)
     meanwhile: Callable[[agent_pb2.Agent], None] = lambda agent: None
 
@@ -123,6 +129,39 @@ class FrontDoor(agent_pb2_grpc.AgentServiceServicer, token_pb2_grpc.TokenService
             agents=[self.agents[name] for name in names[at : at + 2]], next_page_token=more
         )
 
+    def CreateApiKey(self, request, context):
+        self._note(context, request)
+        name = f"{request.parent}/apiKeys/{request.api_key_id}"
+        return api_key_pb2.ApiKey(name=name, principal=request.api_key.principal, key_string="tia_secret")
+
+    def GetTenant(self, request, context):
+        self._note(context, request)
+        if request.name not in self.tenants:
+            self._missing(context, request.name)
+        return self.tenants[request.name]
+
+    def ListTenants(self, request, context):
+        self._note(context, request)
+        return tenant_pb2.ListTenantsResponse(tenants=self.tenants.values())
+
+    def CreateTenant(self, request, context):
+        self._note(context, request)
+        made = tenant_pb2.Tenant()
+        made.CopyFrom(request.tenant)
+        made.name = f"tenants/{request.tenant_id}"
+        return self.tenants.setdefault(made.name, made)
+
+    def UpdateTenant(self, request, context):
+        self._note(context, request)
+        self.tenants[request.tenant.name] = request.tenant
+        return request.tenant
+
+    def DeleteTenant(self, request, context):
+        self._note(context, request)
+        if self.tenants.pop(request.name, None) is None:
+            self._missing(context, request.name)
+        return empty_pb2.Empty()
+
 
 def refusal(code: grpc.StatusCode, message: str, reason: str, violations: dict[str, str] | None = None):
     """A refusal with its details, as the mesh answers it."""
@@ -176,6 +215,8 @@ def door(home: Home) -> Iterator[FrontDoor]:
     made = FrontDoor(home)
     server = grpc.server(ThreadPoolExecutor(4))
     agent_pb2_grpc.add_AgentServiceServicer_to_server(made, server)
+    api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(made, server)
+    tenant_pb2_grpc.add_TenantServiceServicer_to_server(made, server)
     token_pb2_grpc.add_TokenServiceServicer_to_server(made, server)
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
     server.start()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tiation.integration.v1 import connection_pb2 as pb
+from tiation.security.v1 import tenant_pb2
 
 from cli.apply import bring
 from cli.client import FileError
@@ -184,6 +185,22 @@ def test_credentials_are_sent_whenever_the_file_has_them():
     here = Connections()
     assert here.bring(pb.Connection(credentials={"password": "x"})) == "updated"
     assert here.updated == [["credentials"]]
+
+
+@pytest.mark.parametrize(
+    ("kept", "wanted", "what"),
+    [
+        ({}, {"limits": {}}, "updated"),
+        ({"limits": {}}, {}, "updated"),
+        ({"limits": {}}, {"limits": {}}, "unchanged"),
+        ({}, {}, "unchanged"),
+    ],
+)
+def test_a_field_that_is_there_and_empty_differs_from_one_that_is_absent(kept, wanted, what):
+    """A tenant whose limits are empty has none; one that says nothing has those of the settings."""
+    there, asked = tenant_pb2.Tenant(**kept), tenant_pb2.Tenant(**wanted)
+    found = bring(asked, ["limits"], get=lambda: there, create=tenant_pb2.Tenant, update=lambda paths: asked)
+    assert found[1] == what
 
 
 def test_an_unreadable_file_error_names_the_file(tmp_path):

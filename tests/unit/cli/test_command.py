@@ -29,6 +29,7 @@ GROUPS = {
     "decisions": ("push", "list"),
     "connections": ("apply", "invoke", "list", "test"),
     "webhooks": ("apply", "delete", "get", "list", "test"),
+    "tenants": ("create", "apply", "list", "get", "delete"),
     "principals": ("create", "apply", "list", "get", "delete", "disable", "enable"),
     "groups": ("create", "apply", "list", "get", "delete", "add", "remove"),
     "roles": ("create", "apply", "list", "get", "delete"),

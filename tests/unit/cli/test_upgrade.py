@@ -13,14 +13,33 @@ from pathlib import Path
 
 import pytest
 
+import mesh
 from cli.home import Home
 from cli.schemas import migration_sets
 from mesh.config import SERVICES
 from mesh.db import await_database, open_database
 from mesh.migrate import migrate
-from mesh.revisions import revisions
+from mesh.revisions import known_revisions, revisions
 from tests.fakes.installed import TIATION
 from tests.fakes.postgres import PASSWORD
+
+LATER = '''
+"""A table more."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "mesh_later"
+down_revision = "{newest}"
+
+
+def upgrade():
+    op.create_table("later", sa.Column("n", sa.Integer, primary_key=True))
+
+
+def downgrade():
+    op.drop_table("later")
+'''
 
 
 def say(_: str) -> None:
@@ -76,8 +95,10 @@ class Stopped:
         finally:
             asyncio.run(database.close())
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, packages: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **({"TIATION_DATABASE": self.database} if self.database else {})}
+        if packages is not None:
+            environment["PYTHONPATH"] = str(packages)
         return subprocess.run(
             [str(TIATION), "upgrade", *arguments, "--home", str(self.home)],
             capture_output=True, text=True, timeout=60, check=False, env=environment,
@@ -98,6 +119,16 @@ def stopped(request, tmp_path) -> Stopped:
     if request.param == "sqlite":
         return request.getfixturevalue("on_sqlite")
     return Stopped(tmp_path / "home", request.getfixturevalue("postgres").make_database("upgrades"))
+
+
+@pytest.fixture
+def later_release(tmp_path) -> Path:
+    """A folder with packages of a release in which what every service has goes one revision further."""
+    made = tmp_path / "later" / "mesh"
+    shutil.copytree(Path(mesh.__path__[0]), made, ignore=shutil.ignore_patterns("__pycache__"))
+    versions = made / "migrations" / "versions"
+    (versions / "9999_later.py").write_text(LATER.format(newest=known_revisions(versions)[-1]))
+    return made.parent
 
 
 @pytest.fixture
@@ -140,9 +171,20 @@ def test_the_next_start_brings_up_what_was_taken_down(stopped: Stopped):
     assert stopped.at("orchestrator") == newest
 
 
-def test_what_every_service_has_moves_in_each(stopped: Stopped):
-    rows = rows_of(stopped.command("--to", "mesh_0001", "--check", "--output", "json"))
-    assert {key for key, (_, to, _) in rows.items() if to == "mesh_0001"} == {(name, "mesh") for name in SERVICES}
+def test_what_every_service_has_moves_in_each(stopped: Stopped, later_release: Path):
+    now = {service: stopped.at(service) for service in SERVICES}
+    (newest,) = {revision for revision, *_ in now.values()}
+    every = {(service, "mesh") for service in SERVICES}
+    forward = rows_of(stopped.command("--output", "json", packages=later_release))
+    assert {key for key, row in forward.items() if row == (newest, "mesh_later", "gone forward")} == every
+    assert {what for key, (_, _, what) in forward.items() if key not in every} == {"stays"}
+    for service in SERVICES:
+        assert stopped.at(service) == ["mesh_later", *now[service][1:]]
+        stopped.sql(service, "INSERT INTO later VALUES (1)")
+    back = rows_of(stopped.command("--to", newest, "--output", "json", packages=later_release))
+    assert {key for key, row in back.items() if row == ("mesh_later", newest, "gone back")} == every
+    assert {service: stopped.at(service) for service in SERVICES} == now
+    assert stopped.command("--to", "mesh_later", packages=later_release).returncode == 0  # nothing of it was left
 
 
 def test_sqlite_databases_are_copied_aside_before_and_only_those_that_move(on_sqlite: Stopped):

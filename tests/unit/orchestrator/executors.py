@@ -70,10 +70,15 @@ async def run_of(database, name=RUN):
     return await database.read(lambda transaction: ROWS.get(transaction, name))
 
 
-async def events_of(database, name=RUN):
+async def journal_of(database, name=RUN):
+    """A run's events with their times; none may be missing."""
     events = await database.read(lambda transaction: ROWS.events(transaction, name, 0, 10_000))
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    return [event.what for event in events]
+    return events
+
+
+async def events_of(database, name=RUN):
+    return [event.what for event in await journal_of(database, name)]
 
 
 async def until(check, seconds=8.0):
@@ -84,12 +89,18 @@ async def until(check, seconds=8.0):
         return found
 
 
-async def ended(database, name=RUN, seconds=8.0):
+async def in_state(database, *states, name=RUN, seconds=8.0):
+    """Wait until a run is in one of the states; returns it."""
+
     async def check():
         run = await run_of(database, name)
-        return run if run.state in ENDED else None
+        return run if run.state in states else None
 
     return await until(check, seconds)
+
+
+async def ended(database, name=RUN, seconds=8.0):
+    return await in_state(database, *ENDED, name=name, seconds=seconds)
 
 
 async def held(calls, count):

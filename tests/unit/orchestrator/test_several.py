@@ -9,53 +9,36 @@ from datetime import UTC, datetime
 import pytest
 
 from mesh.page_key import page_key
-from orchestrator.executor import Executor, Limits
-from orchestrator.flow import parse_flow
 from orchestrator.notices import Notices
-from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.fakes.orchestrator_journal import RUN, a_run
+from tests.fakes.orchestrator_journal import RUN
+from tests.unit.orchestrator.executors import ROWS, THINK, add, executor, held, in_state, until, working
 
 pytestmark = pytest.mark.parametrize("place", ["postgresql"], indirect=True)
-ROWS = RunStore()
-THINK = "document: {dsl: 1.0.0, name: a}\ndo: [{t: {call: infer, with: {model: m, inputs: {x: [1]}}}}]"
-
-
-async def until(holds, seconds=8.0):
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_cancellation_through_another_orchestrator_ends_a_call_that_waits(database, second_database, sandbox):
     calls = FakeCalls(holding=asyncio.Event())
-    flow = parse_flow(THINK)[0]
-
-    async def flow_of(_):
-        return flow
-
-    executor = Executor(database, ROWS, flow_of, lambda _: calls, sandbox, Notices(), Limits(8, 60.0, 1000))
-    database.listen("cancellations", executor.hear_cancellation)
-    await second_database.write(lambda transaction: ROWS.add(transaction, a_run(), "", "d"))
-    await executor.start()
-    await until(lambda: calls.asked)
-    began = time.monotonic()
-    await second_database.write(lambda transaction: ROWS.request_cancel(transaction, RUN, datetime.now(UTC)))
-    while (await second_database.read(lambda transaction: ROWS.get(transaction, RUN))).state != "CANCELLED":
-        await asyncio.sleep(0.005)
-        assert time.monotonic() - began < 10
-    assert time.monotonic() - began < 2  # by itself it would ask after twenty seconds
-    await executor.stop()
+    own = executor(database, sandbox, THINK, calls, lease_s=60.0)
+    database.listen("cancellations", own.hear_cancellation)
+    await add(second_database)
+    async with working(own):
+        await until(lambda: held(calls, 1))
+        began = time.monotonic()
+        await second_database.write(lambda transaction: ROWS.request_cancel(transaction, RUN, datetime.now(UTC)))
+        await in_state(second_database, "CANCELLED")
+        assert time.monotonic() - began < 2  # by itself it would ask after twenty seconds
 
 
 async def test_whoever_streams_through_another_orchestrator_is_woken_by_each_event(database, second_database):
     notices = Notices()
     second_database.listen("runs", notices.hear)
     with notices.listen(RUN) as grown, notices.listen(RUN + "x") as other:
-        await until(grown.is_set)  # it may have missed something before it listened
+        async with asyncio.timeout(8):
+            await grown.wait()  # it may have missed something before it listened
         grown.clear()
         other.clear()
-        await database.write(lambda transaction: ROWS.add(transaction, a_run(), "", "d"))
+        await add(database)
         async with asyncio.timeout(2):
             await grown.wait()
         assert not other.is_set()

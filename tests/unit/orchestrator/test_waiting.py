@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -21,59 +22,18 @@ from orchestrator.errors import (
     NotAnApproverError,
     OutcomeInvalidError,
 )
-from orchestrator.executor import Executor, Limits
-from orchestrator.flow import parse_flow
-from orchestrator.notices import Notices
 from orchestrator.runs import ENDED, NewEvent
-from orchestrator.store import RunStore
 from tests.fakes.orchestrator_calls import FakeCalls
-from tests.fakes.orchestrator_journal import RUN, a_run
+from tests.fakes.orchestrator_journal import RUN
+from tests.unit.orchestrator import executors
+from tests.unit.orchestrator.executors import ROWS, add, events_of, in_state, journal_of, working
 
-ROWS = RunStore()
 TENANT = "tenants/default"
 REQUESTER = f"{TENANT}/principals/p"
 BOSS = f"{TENANT}/principals/boss"
 FIRST = Page(50, None)
 ASK = "do: [{ask: {call: approve, with: {title: Pay, description: now, data: {n: 1}}}}]"
-
-
-def executor(database, sandbox, body, calls=None, *, lease_s=60.0):
-    flow = parse_flow("document: {dsl: 1.0.0, name: a}\n" + body)[0]
-
-    async def flow_of(_):
-        return flow
-
-    limits = Limits(8, lease_s, 1000)
-    return Executor(database, ROWS, flow_of, lambda run: calls or FakeCalls(), sandbox, Notices(), limits)
-
-
-@asynccontextmanager
-async def working(*executors):
-    for each in executors:
-        await each.start()
-    try:
-        yield
-    finally:
-        for each in executors:
-            await each.stop()
-
-
-async def add(database, name=RUN):
-    await database.write(lambda transaction: ROWS.add(transaction, a_run(name=name), "", "d"))
-
-
-async def in_state(database, *states, name=RUN, seconds=10.0):
-    """Wait until a run is in one of the states."""
-    async with asyncio.timeout(seconds):
-        while True:
-            run = await database.read(lambda transaction: ROWS.get(transaction, name))
-            if run.state in states:
-                return run
-            await asyncio.sleep(0.01)
-
-
-async def events_of(database, name=RUN):
-    return await database.read(lambda transaction: ROWS.events(transaction, name, 0, 10_000))
+executor = partial(executors.executor, lease_s=60.0)  # a run that waits must not depend on its lease's end
 
 
 def moment(events, kind):
@@ -88,7 +48,7 @@ async def test_a_wait_is_put_aside_and_ends_on_time(database, sandbox):
         await in_state(database, "WAITING")
         assert not own._works  # nothing is held
         await in_state(database, "SUCCEEDED")
-    events = await events_of(database)
+    events = await journal_of(database)
     assert [event.what.kind for event in events] == [
         "RUN_CREATED", "RUN_STARTED", "STEP_WAITING", "RUN_WAITING", "RUN_STARTED",
         "STEP_SUCCEEDED", "STEP_SUCCEEDED", "RUN_SUCCEEDED",
@@ -111,7 +71,7 @@ do:
         await add(database)
         own.wake()
         await in_state(database, "SUCCEEDED")
-    events = await events_of(database)
+    events = await journal_of(database)
     until = [datetime.fromisoformat(e.what.value["until"]) for e in events if e.what.kind == "STEP_WAITING"]
     ended = [event.time for event in events if event.what.kind == "STEP_SUCCEEDED" and event.what.step.endswith("/s")]
     assert len(until) == len(ended) == 2
@@ -128,7 +88,7 @@ async def test_another_executor_wakes_what_a_dead_one_put_aside(database, second
         await in_state(database, "WAITING")
     async with working(executor(second_database, sandbox, body)):
         assert (await in_state(database, "SUCCEEDED")).output == {"x": 1}
-    events = await events_of(database)
+    events = await journal_of(database)
     due = datetime.fromisoformat(next(e.what.value["until"] for e in events if e.what.kind == "STEP_WAITING"))
     assert moment(events, "RUN_SUCCEEDED") - due < timedelta(seconds=1)
 
@@ -165,7 +125,7 @@ async def test_a_wait_of_a_moment_is_not_worth_putting_aside(database, sandbox):
         await add(database)
         own.wake()
         await in_state(database, "SUCCEEDED")
-    assert "RUN_WAITING" not in [event.what.kind for event in await events_of(database)]
+    assert "RUN_WAITING" not in [event.kind for event in await events_of(database)]
 
 
 async def test_an_executor_that_drains_hands_back_what_waits_in_memory(database, sandbox):
@@ -242,7 +202,7 @@ async def test_an_answer_wakes_the_run_and_is_journalled_with_who_gave_it(databa
             "outcome": "approve", "by": BOSS, "comment": "fine", "data": {"limit": 5},
         }  # fmt: skip
         assert await office.listed() == []
-    [received] = [event.what for event in await events_of(database) if event.what.kind == "INPUT_RECEIVED"]
+    [received] = [event for event in await events_of(database) if event.kind == "INPUT_RECEIVED"]
     assert (received.step, received.value["by"], received.value["outcome"]) == ("/do/0/ask", BOSS, "approve")
 
 
@@ -254,7 +214,7 @@ async def test_one_answer_counts_and_the_next_is_told_who_was_faster(database, s
         assert sum(isinstance(each, ApprovalAnsweredError) for each in tries) == 4
         assert "by tenants/default/principals/boss already" in str(next(t for t in tries if isinstance(t, Exception)))
         await in_state(database, "SUCCEEDED")
-    kinds = [event.what.kind for event in await events_of(database)]
+    kinds = [event.kind for event in await events_of(database)]
     assert kinds.count("INPUT_RECEIVED") == 1
 
 
@@ -370,9 +330,7 @@ do:
 
 async def test_hundreds_of_runs_that_wait_for_days_hold_nothing_and_cost_nothing(database, sandbox):
     own = executor(database, sandbox, "do: [{w: {wait: P30D}}]")
-    names = [f"{RUN}-{number}" for number in range(300)]
-    for name in names:
-        await add(database, name)
+    names = await add(database, 300)
     async with working(own):
         for name in names:
             await in_state(database, "WAITING", name=name, seconds=60)
