@@ -135,6 +135,29 @@ def _probabilities(table: Tensor, scores: Literal["probabilities", "logits"]) ->
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
+def _tried(graph: Graph, given: ImageInput, output: str) -> Tensor:
+    """What a bright image and a noisy one come to, a row each or as many as the graph's fixed first axis wants.
+
+    Raises:
+        ManifestError: so many at once would fill the memory.
+        ModelFileError: it takes too long.
+    """
+    random = np.random.default_rng(7)
+    bright, noisy = (
+        random.integers(low, 256, given.wanted.width * given.wanted.height * given.channels, np.uint8).tobytes()
+        for low in (200, 0)
+    )
+    spec = graph.inputs[0]
+    copies = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 1
+    if copies * len(noisy) > MAX_ELEMENTS:
+        raise ManifestError(
+            f"size: {copies} images of {given.wanted.width} by {given.wanted.height} pixels at once are more than the "
+            f"{MAX_ELEMENTS} values that are taken; export the graph with a free first axis"
+        )
+    rows = [np.asarray(graph.try_once({spec.name: given.tensor([one] * copies)})[output]) for one in (bright, noisy)]
+    return np.concatenate(rows)
+
+
 def _work_out_scores(
     manifest: ImageClassificationManifest, graph: Graph, given: ImageInput
 ) -> tuple[str, Literal["probabilities", "logits"], tuple[str, ...], list[str]]:
@@ -152,20 +175,7 @@ def _work_out_scores(
             f"an output with a row an image and a column a class is needed, and the graph gives {known}; "
             f"add this line to model.yaml, with the one that holds the classes: `{wanted}`"
         )
-    random = np.random.default_rng(7)
-    bright, noisy = (
-        random.integers(low, 256, given.wanted.width * given.wanted.height * given.channels, np.uint8).tobytes()
-        for low in (200, 0)
-    )
-    spec = graph.inputs[0]
-    copies = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 1
-    if copies * len(noisy) > MAX_ELEMENTS:
-        raise ManifestError(
-            f"size: {copies} images of {given.wanted.width} by {given.wanted.height} pixels at once are more than the "
-            f"{MAX_ELEMENTS} values that are taken; export the graph with a free first axis"
-        )
-    rows = [np.asarray(graph.try_once({spec.name: given.tensor([one] * copies)})[output]) for one in (bright, noisy)]
-    tried = np.concatenate(rows)
+    tried = _tried(graph, given, output)
     inferred = [] if manifest.output else [f"output: {output}"]
     scores = manifest.scores
     if scores is None:

@@ -208,3 +208,14 @@ async def test_a_run_whose_caller_has_gone_is_not_waited_for_when_the_batcher_cl
     await asyncio.wait_for(asyncio.to_thread(made.close), 5)
     assert gate.batches == []
     gate.open.set()
+
+
+async def test_a_request_in_pieces_that_does_not_come_to_its_end_is_waited_for_so_long_and_no_longer(monkeypatch):
+    monkeypatch.setattr("engine.batcher._CLOSE_S", 0.3)
+    gate = Gate()
+    gate.open.set()
+    made = batcher(gate.run)
+    with made.begun():
+        await asyncio.wait_for(asyncio.to_thread(made.close), 5)
+        with pytest.raises(ModelNotReadyError):
+            await made.submit(0, rows=1)
