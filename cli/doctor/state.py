@@ -58,7 +58,7 @@ def _rights(home: Home) -> Finding:
     """Whether nobody else may read what is secret."""
     open_to_others = [
         path.relative_to(home.path).as_posix() or "."
-        for path in (home.path, *home.path.rglob("*"))
+        for path in (home.path, *_files(home))
         if not path.is_symlink() and path.stat().st_mode & 0o077 and (path == home.path or _is_secret(home, path))
     ]
     if open_to_others:

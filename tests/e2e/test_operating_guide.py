@@ -38,6 +38,7 @@ def test_every_command_of_the_guide_does_what_it_says(home_of_all: Installed, tm
     assert "gone back" in said
     assert "to go forward" in said
     assert "gone forward" in said
+    assert "put back from restored/before-upgrade-" in said
     assert len(list((tmp_path / "restored").glob("before-upgrade-*"))) == 2
     follow(home_of_all, tmp_path, f"{now}\ncomplete -p tiation")
     follow(home_of_all, tmp_path, f"{for_good}\nbash --rcfile ~/.bashrc -ic 'complete -p tiation'")

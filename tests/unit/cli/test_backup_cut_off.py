@@ -119,15 +119,15 @@ def test_what_a_backup_that_was_killed_left_is_removed_by_the_next(home: Path, b
 
 
 def test_copies_in_the_clear_lie_in_the_home_for_its_owner_alone(home: Path, beside: Path):
-    seen = []
+    inside, outside = set(), set()
 
     def told(_: str) -> None:
-        seen.extend((path.name, path.stat().st_mode & 0o777) for path in home.glob(".scratch-*"))
-        seen.extend((path.name, path.stat().st_mode & 0o777) for path in beside.iterdir())
+        inside.update((path.name[:9], path.stat().st_mode & 0o777) for path in home.glob(".*"))
+        outside.update((path.suffix, path.stat().st_mode & 0o777) for path in beside.iterdir())
 
     backup(home, beside / "nightly.age", told)
-    assert {mode for name, mode in seen if name.startswith(".scratch-")} == {0o700}
-    assert {name.endswith(".unfinished") for name, _ in seen if not name.startswith(".scratch-")} == {True}
+    assert inside == {(".scratch-", 0o700)}
+    assert outside == {(".unfinished", 0o600)}
 
 
 def test_a_database_that_stays_locked_is_named_after_a_while(home: Path, beside: Path, monkeypatch):

@@ -214,3 +214,12 @@ def test_copies_from_before_an_upgrade_are_shown(home: Home):
     (home.path / "before-upgrade-x").mkdir()
     found = by_what(look_at_home(home, Settings()))["leftovers"]
     assert (found.state, Path(found.detail).name) == (UNSURE, "copies from before an upgrade: before-upgrade-x")
+
+
+def test_what_a_backup_copies_just_now_is_not_looked_at(home: Home):
+    (home.path / ".scratch-x").mkdir()
+    (home.path / ".scratch-x" / "copy.db").write_bytes(b"SQLite format 3\x00" + b"half")
+    (home.path / ".scratch-x" / "copy.db").chmod(0o644)
+    found = by_what(look_at_home(home, Settings()))
+    assert "database" not in found
+    assert ".scratch-x" not in found["who may read"].detail

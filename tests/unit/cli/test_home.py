@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cli import holding
 from cli.commands import platform
 from cli.holding import UP, Holder
 from cli.home import Home, HomeInUseError, HomeUnusableError, KeyMissingError, NotRunningError
@@ -141,11 +142,20 @@ def test_down_signals_nobody_who_does_not_hold_the_home(tiation, home, holder, m
         other.kill()
 
 
-def test_a_lock_that_was_taken_away_is_not_taken_for_the_home_s(home):
-    first = home.hold()
-    home.lock_file.unlink()
-    os.close(home.hold())
-    os.close(first)
+def test_a_lock_that_was_taken_away_before_it_could_be_taken_is_not_taken_for_the_home_s(home, monkeypatch):
+    locked = holding._locked
+
+    def late(descriptor: int, kind: int) -> bool:
+        monkeypatch.setattr(holding, "_locked", locked)
+        home.lock_file.unlink()
+        return locked(descriptor, kind)
+
+    monkeypatch.setattr(holding, "_locked", late)
+    held = home.hold()
+    try:
+        assert home.holder() == Holder(os.getpid(), UP)
+    finally:
+        os.close(held)
 
 
 def test_a_home_that_a_restore_has_not_filled_is_refused(tiation, home):
