@@ -61,7 +61,7 @@ async def build(mesh: Mesh) -> Service:
     if operator_key is None:
         raise ValueError(f"{home / OPERATOR_KEY} holds no API key; remove it to get a new one")
     rows, policy = EntryStore(), PolicyStore()
-    await mesh.database.write(lambda transaction: seed(transaction, rows, policy, operator_key, pepper))
+    await mesh.database.write(lambda transaction: seed(transaction, rows, policy, operator_key, pepper, signing.jwks))
     feed = PolicyFeed(mesh.database, rows, policy, lambda: signing.jwks)
     book = PermissionBook(permissions())
     directory = Directory(mesh.database, rows, policy, Feed(feed.changed, feed.policy), book)

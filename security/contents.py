@@ -33,7 +33,7 @@ def read_all(transaction: Transaction, rows: EntryStore, policy: PolicyRows, jwk
 
 
 def read_changes(transaction: Transaction, rows: EntryStore, policy: PolicyRows, base: int) -> Delta | None:
-    """What has changed since a revision; None where that is not known any more."""
+    """What has changed since a revision; None where that is not known, or all must be read anew."""
     changes = policy.changes(transaction, base)
     if changes is None:
         return None
@@ -43,6 +43,8 @@ def read_changes(transaction: Transaction, rows: EntryStore, policy: PolicyRows,
         if change.kind == REVOCATION:
             revoked[change.name] = policy.revocation(transaction, change.name)
             continue
+        if change.kind not in _KINDS:
+            return None  # the keys of access tokens are other ones
         entry = rows.get(transaction, _KINDS[change.kind], change.name)
         if entry is None or _is_disabled(entry):
             removed.append(change.name)

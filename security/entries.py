@@ -51,6 +51,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     expire_time: datetime | None = None
 
 
+class TokenKeys(msgspec.Struct, frozen=True):
+    """The public keys of access tokens that the policy was last given with, by their hash; nobody is shown it."""
+
+    digest: str = ""
+
+
 class Role(msgspec.Struct, frozen=True):
     """A named set of permissions."""
 

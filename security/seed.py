@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from mesh.db import Transaction
@@ -12,7 +13,7 @@ from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from security.api_keys import OPERATOR_KEY_ID, KeyText, Pepper
 from security.changes import REVOCATION, Change
-from security.entries import ApiKey, Binding, Principal, Role, Tenant
+from security.entries import ApiKey, Binding, Principal, Role, Tenant, TokenKeys
 from security.ports import PolicyRows
 
 __all__ = ["seed"]
@@ -55,9 +56,15 @@ _ROLES = {
 }
 
 
-def seed(transaction: Transaction, rows: EntryStore, policy: PolicyRows, operator_key: KeyText, pepper: Pepper) -> None:
-    """Add whatever of it is missing; bring roles and the operator's key up to date."""
-    wanted: list[tuple[str, Tenant | Principal | ApiKey | Role | Binding]] = [
+def seed(
+    transaction: Transaction, rows: EntryStore, policy: PolicyRows, operator_key: KeyText, pepper: Pepper, jwks: str
+) -> None:
+    """Add whatever of it is missing; bring roles and keys up to date.
+
+    Other public keys than before make a revision of the policy, or no service would take them.
+    """
+    wanted: list[tuple[str, Tenant | Principal | ApiKey | Role | Binding | TokenKeys]] = [
+        (f"{_SYSTEM}/tokenKeys/current", TokenKeys(sha256(jwks.encode()).hexdigest())),
         (_SYSTEM, Tenant("The platform")),
         (f"{PLATFORM}/default", Tenant("Default")),
         *((f"{_SYSTEM}/roles/{role_id}", role) for role_id, role in _ROLES.items()),
@@ -82,7 +89,7 @@ def _put(transaction: Transaction, rows: EntryStore, name: str, body: Body) -> b
     if current is None:
         rows.add(transaction, Entry(name, str(uuid5(NAMESPACE_URL, name)), 1, now, now, body))
         return True
-    if current.body == body or not isinstance(body, Role):
+    if current.body == body or not isinstance(body, Role | TokenKeys):
         return False
     entry = Entry(name, current.uid, current.revision + 1, current.create_time, now, body, current.labels)
     return rows.replace(transaction, entry, current.revision)

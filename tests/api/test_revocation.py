@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
-from tiation.security.v1 import api_key_pb2, principal_pb2, tenant_pb2
+from tiation.security.v1 import api_key_pb2, principal_pb2, tenant_pb2, tenant_pb2_grpc
 
 from security.bootstrap import signing_key
 from tests.fakes.answers import reason_of, refused, within
@@ -162,6 +162,18 @@ async def test_another_operators_key_ends_the_tokens_of_the_old_one(tmp_path):
             await refused(
                 here.tenants.GetTenant(GET, metadata=[before]), grpc.StatusCode.UNAUTHENTICATED, "TOKEN_REVOKED"
             )
+
+
+async def test_tokens_of_a_new_signing_key_are_taken_and_those_of_a_lost_one_are_not(tmp_path):
+    async with platform(tmp_path) as made:
+        before = await made.token()
+        await made.stop("security")
+        (made.home / "security" / "token.pem").unlink()
+        await made.start("security")
+        async with made.channel("security") as channel:
+            stub = tenant_pb2_grpc.TenantServiceStub(channel)
+            await stub.GetTenant(GET, metadata=[await made.token()])
+            await refused(stub.GetTenant(GET, metadata=[before]), grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
 
 
 async def test_a_stream_ends_with_what_allowed_it_and_its_last_message_says_so(tmp_path, monkeypatch):
