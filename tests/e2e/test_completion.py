@@ -52,7 +52,7 @@ def completed(home: Path, line: str) -> list[str]:
     ("line", "offered"),
     [
         ("tiation doc", ["doctor"]),
-        ("tiation upgrade --", ["--check", "--to", "--home", "--output", "--help"]),
+        ("tiation upgrade --", ["--check", "--to", "--undo", "--home", "--output", "--help"]),
         ("tiation agents get ", ["support-triage"]),
         ("tiation agents get sup", ["support-triage"]),
         ("tiation agents get x", []),

@@ -137,6 +137,30 @@ def test_a_restore_that_is_killed_anywhere_is_not_there_or_says_that_it_is_unfin
     assert told["unfinished"] > 10
 
 
+STOPPED = """
+import os, signal, sys
+from cli.main import main
+at = sys.argv.pop()
+
+def watch(event, arguments):
+    if event == "os.rename" and str(arguments[0]).endswith(at) and os.path.exists(arguments[0]):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(watch)
+main()
+"""
+
+
+@pytest.mark.parametrize(("at", "code"), [("home/security", 143), (".restoring", 0)])
+def test_a_restore_that_is_stopped_takes_everything_out_or_is_at_its_end(file, tmp_path, at, code):
+    key, home = tmp_path / "backup.key", tmp_path / "home"
+    key.write_text(str(IDENTITY))
+    arguments = ["restore", str(file), "-i", str(key), "--home", str(home), at]
+    ran = subprocess.run([sys.executable, "-c", STOPPED, *arguments], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (code, "Interrupted\n" if code else "")
+    assert is_whole(home) if not code else not home.exists()
+
+
 def test_the_home_is_held_while_it_is_restored(tiation, file, tmp_path, monkeypatch):
     home, said = Home(tmp_path / "home"), []
 
