@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli.gateway import process
@@ -117,3 +121,16 @@ def test_a_second_envoy_on_a_port_that_is_taken_ends(home_of_all: Installed, tmp
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 1
     assert "Address already in use" in ended.stderr
+
+
+def test_envoys_workers_share_the_port_evenly(home_of_all: Installed):
+    transport = httpx.HTTPTransport(uds=str(home_of_all.home / "gateway" / "admin.sock"))
+    host, _, port = home_of_all.address.rpartition(":")
+    with ExitStack() as opened, httpx.Client(transport=transport, base_url="http://admin") as admin:
+        for _ in range(60):
+            opened.enter_context(socket.create_connection((host, int(port))))
+            time.sleep(0.01)  # both wait by now: left alone, the one that was last at work would often be the next
+        stats = admin.get("/stats", params={"filter": r"^listener\..*\.worker_\d+\.downstream_cx_active$"}).text
+    active = [int(count) for count in re.findall(r"worker_\d+\.downstream_cx_active: (\d+)", stats)]
+    assert len(active) == 2
+    assert max(active) - min(active) <= 2, stats
