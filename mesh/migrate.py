@@ -38,6 +38,8 @@ def migrate(engine: Engine, versions: Path, *, version_table: str = "alembic_ver
     where = address_of(engine.url) if engine.dialect.name == "postgresql" else engine.url.database
     try:
         with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":  # bringing in Alembic takes seconds on a busy machine
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             if _revision_of(connection, version_table) != _newest(versions):
                 _to_newest(connection, versions, version_table, str(where))
     except DatabaseError as error:

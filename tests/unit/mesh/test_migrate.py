@@ -1,9 +1,11 @@
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from mesh import migrate as module
 from mesh.config import SERVICES
 from mesh.db import DatabaseUnreadableError, open_database
 from mesh.migrate import _newest, migrate
@@ -49,6 +51,19 @@ async def test_a_schema_is_made_once_and_stays(state, versions):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+async def test_a_machine_that_takes_seconds_to_bring_in_alembic_migrates_all_the_same(state, versions, monkeypatch):
+    slowly = module._to_newest
+
+    def late(*arguments):
+        time.sleep(3.5)  # longer than a transaction may stand idle otherwise
+        slowly(*arguments)
+
+    monkeypatch.setattr(module, "_to_newest", late)
+    migrate(state().engine, versions)
+    with state().engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
+
+
 async def test_a_file_that_is_no_database_is_named_with_what_to_do(state, versions, tmp_path):
     (tmp_path / "test.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(DatabaseUnreadableError, match=r"test\.db cannot be read .* restore it from a backup"):
