@@ -50,7 +50,7 @@ async def test_a_schema_is_made_once_and_stays(state, versions):
         assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
 
 
-@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 async def test_a_machine_that_takes_seconds_to_bring_in_alembic_migrates_all_the_same(state, versions, monkeypatch):
     slowly = module._to_newest
 
@@ -64,6 +64,7 @@ async def test_a_machine_that_takes_seconds_to_bring_in_alembic_migrates_all_the
         assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 0
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_a_file_that_is_no_database_is_named_with_what_to_do(state, versions, tmp_path):
     (tmp_path / "test.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(DatabaseUnreadableError, match=r"test\.db cannot be read .* restore it from a backup"):
