@@ -39,6 +39,8 @@ class _Line:
     state: str = _RUNNING
     times: int = 1
     began: float = 0.0
+    first_ns: int = 0
+    waited: bool = False
     took_s: float | None = None
     said: str = ""
     below: list[_Line] = field(default_factory=list)
@@ -93,18 +95,26 @@ class Drawing:
         match event.type:
             case _Type.STEP_STARTED:
                 line.state, line.began, line.took_s, line.said = _RUNNING, self._clock(), None, ""
+                line.first_ns, line.waited = event.event_time.ToNanoseconds(), False
             case _Type.STEP_WAITING:
-                line.state = _WAITING
+                line.state, line.waited = _WAITING, True
                 line.said = ("again at " if mark else "until ") + _moment(event)
             case _Type.INPUT_REQUESTED:
-                line.state, line.said = _ASKING, _asked(event)
+                line.state, line.said, line.waited = _ASKING, _asked(event), True
             case _Type.INPUT_RECEIVED:
                 line.state, line.said = _RUNNING, ""
             case _Type.STEP_SUCCEEDED | _Type.STEP_FAILED:
                 failed = event.type == _Type.STEP_FAILED
                 line.state = _FAILED if failed else _DONE
                 line.said = event.error.title if failed else ""
-                line.took_s = event.duration_ms / 1000 if event.duration_ms and not line.below else self._since(line)
+                line.took_s = self._took(line, event)
+
+    def _took(self, line: _Line, event: run_pb2.RunEvent) -> float:
+        """Over waits and steps inside, from begin to end by the journal; else what the step says itself."""
+        journalled_ns = event.event_time.ToNanoseconds() - line.first_ns
+        if (line.waited or line.below) and journalled_ns > 0:
+            return journalled_ns / 1e9
+        return event.duration_ms / 1000 if event.duration_ms and not line.below else self._since(line)
 
     def _since(self, line: _Line) -> float:
         return float(self._clock() - line.began)
@@ -115,7 +125,9 @@ class Drawing:
         for depth, (path, name) in enumerate(names_in(pointer)):
             line = self._lines.get(path)
             if line is None:
-                line = self._lines[path] = _Line(name, depth, began=self._clock())
+                line = self._lines[path] = _Line(
+                    name, depth, began=self._clock(), first_ns=event.event_time.ToNanoseconds()
+                )
                 (above.below if above is not None else self._top).append(line)
             elif path != pointer and event.type == _Type.STEP_STARTED and line.state != _RUNNING:
                 line.state, line.said, line.took_s = _RUNNING, "", None

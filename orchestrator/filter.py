@@ -16,6 +16,7 @@ from mesh.errors import InvalidError
 __all__ = ["All", "Any", "Compare", "Not", "Order", "Term", "parse_filter", "parse_order"]
 
 _TEXTS = ("state", "requester", "revision", "schedule", "source_run")
+_NAMES = ("requester", "schedule", "source_run")
 _NUMBERS = ("priority", "attempt")
 _TIMES = ("create_time", "update_time", "start_time", "end_time")
 _ORDERED = ("name", "create_time", "update_time", "end_time", "priority")
@@ -181,6 +182,8 @@ class _Parser:
             raise self._wrong("expected * after `:`; `labels.KEY:*` holds for whatever has the label")
         if field == "state" and text not in self._states:
             raise self._wrong(f"expected one of {', '.join(self._states)}")
+        if field in _NAMES and text and "/" not in text:
+            raise self._wrong(f"expected a full name for `{field}`, as runs show it: tenants/…/{text}")
         if field in _NUMBERS:
             if not re.fullmatch(r"[0-9]{1,9}", text):
                 raise self._wrong(f"expected a number from 0 for `{field}`")

@@ -52,12 +52,14 @@ def drawing(watch):
     return Drawing("tenants/default/agents/a/runs/r", watch)
 
 
-def event(kind, step="", *, occurrence=1, result=None, error="", ms=0.0):
+def event(kind, step="", *, occurrence=1, result=None, error="", ms=0.0, at=0):
     made = run_pb2.RunEvent(type=TYPES.Value(kind), step=step, occurrence=occurrence, duration_ms=ms)
     if result is not None:
         json_format.ParseDict(result, made.result)
     if error:
         made.error.title = error
+    if at:
+        made.event_time.FromSeconds(at)
     return made
 
 
@@ -91,6 +93,16 @@ def test_what_runs_turns_and_what_ended_says_how_long_it_took(drawing, watch):
     assert shown(drawing)[1][0] != running[0]  # the spinner goes on
     drawing.add(event("STEP_SUCCEEDED", "/do/0/a", ms=2610))
     assert shown(drawing)[1] == "✓ a 2.6 s"
+
+
+def test_what_waited_took_as_long_as_its_journal_says_whoever_joins_later(drawing):
+    drawing.add(event("STEP_STARTED", "/do/0/f/fork/branches/0/w", at=100))
+    drawing.add(
+        event("STEP_WAITING", "/do/0/f/fork/branches/0/w", result={"until": "2026-01-01T12:00:00+00:00"}, at=100)
+    )
+    drawing.add(event("STEP_SUCCEEDED", "/do/0/f/fork/branches/0/w", ms=0.04, at=103))
+    drawing.add(event("STEP_SUCCEEDED", "/do/0/f", ms=3000, at=104))
+    assert shown(drawing)[1:] == ["✓ f 4.0 s", "✓ w 3.0 s"]
 
 
 def test_a_step_that_was_come_to_again_is_one_line_that_counts(drawing):

@@ -48,6 +48,7 @@ def test_a_filter_means(text, tree):
     [
         ("stat = FAILED", "character 1", "expected one of state"),
         ("state = LOST", "character 9", "QUEUED, FAILED"),
+        ('schedule = "nightly"', "character 12", "a full name"),
         ("state > FAILED", "character 7", "= !="),
         ("state =", "the end", "expected a value"),
         ("state = FAILED AND", "the end", "expected one of"),
@@ -95,7 +96,13 @@ def written(tree):
 
 compares = st.one_of(
     st.builds(Compare, st.just("labels"), keys, st.sampled_from(["=", "!="]), values),
-    st.builds(Compare, st.just("requester"), st.just(""), st.sampled_from(["=", "!="]), values),
+    st.builds(
+        Compare,
+        st.just("requester"),
+        st.just(""),
+        st.sampled_from(["=", "!="]),
+        values.map("tenants/default/principals/{}".format),
+    ),
     st.builds(Compare, st.just("priority"), st.just(""), st.sampled_from(["=", "<", ">="]), st.integers(0, 99)),
 )
 trees = st.recursive(
