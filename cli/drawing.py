@@ -140,7 +140,7 @@ class Drawing:
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(overflow="fold")  # the one that gives way where the terminal is narrow
         for line in _flat(self._top):
             table.add_row(self._head(line), self._time(line), Text(line.said, style="dim"))
         yield Text(f"{self._name}  {self._state}", style="bold")
