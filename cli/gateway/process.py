@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from pathlib import Path
 
 from mesh.config import Settings
 from mesh.errors import Code, TiationError
 
-__all__ = ["EnvoyMissingError", "EnvoyStaysError", "arguments", "drain", "find_envoy", "is_live", "quit_"]
+__all__ = ["EnvoyMissingError", "EnvoyStaysError", "arguments", "drain", "find_envoy", "is_deaf", "is_live", "quit_"]
 
 CLONE = Path(__file__).parents[2]
 _QUIT_TRIES = 200
@@ -59,10 +60,17 @@ def arguments(program: Path, configuration: Path) -> list[str]:
 
 
 async def is_live(home: Path) -> bool:
-    """Whether the proxy runs and every service behind it is healthy in its eyes."""
+    """Whether the proxy runs, listens, and every service behind it is healthy in its eyes."""
     status, body = await _ask(home, "GET", "/clusters")
     flags = [line.rsplit("::", 1)[1] for line in body.splitlines() if "::health_flags::" in line]
-    return status == 200 and bool(flags) and all(flag == "healthy" for flag in flags)
+    healthy = status == 200 and bool(flags) and all(flag == "healthy" for flag in flags)
+    return healthy and all(await _listening(home))
+
+
+async def is_deaf(home: Path) -> bool:
+    """Whether the proxy runs without its port: Envoy goes on when another program was faster to listen there."""
+    started, listeners = await _listening(home)
+    return started and not listeners
 
 
 async def quit_(home: Path) -> None:
@@ -81,6 +89,13 @@ async def quit_(home: Path) -> None:
 async def drain(home: Path) -> None:
     """Ask it to take no new connections and to finish what it has."""
     await _ask(home, "POST", "/drain_listeners?graceful")
+
+
+async def _listening(home: Path) -> tuple[bool, int]:
+    """Whether it has begun to take connections, and how many listeners it has."""
+    _, body = await _ask(home, "GET", "/stats?filter=^listener_manager%5C.")
+    found = dict(re.findall(r"^listener_manager\.(\w+): (\d+)", body, re.MULTILINE))
+    return found.get("workers_started") == "1", int(found.get("total_listeners_active", 0))
 
 
 async def _ask(home: Path, method: str, path: str) -> tuple[int, str]:

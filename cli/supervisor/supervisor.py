@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from tiation.security.v1 import token_pb2, token_pb2_grpc
@@ -188,18 +188,26 @@ class Supervisor:
         child, began, said = self._children.get(name), time.monotonic(), False
         while not await self._serves(name):
             if child is not None and child.failures >= _ATTEMPTS:
-                raise StartError(
-                    f"{name} does not start; its last words, of {self._home.log(name)}, were:\n{child.last_words()}",
-                    service=name,
-                )
+                await self._give_up(name, f"its last words, of {self._home.log(name)}, were:\n{child.last_words()}")
+            see = f"see {self._home.log(name)}" if child is not None else "see its own log: gateway.managed is false"
+            if name == "envoy" and await process.is_deaf(self._home.path):
+                await self._give_up(name, see)
             if time.monotonic() > deadline:
-                see = self._home.log(name) if child is not None else "what its own log says: gateway.managed is false"
-                raise StartError(f"{name} was not ready in {_START_S:.0f} s; see {see}", service=name)
+                raise StartError(f"{name} was not ready in {_START_S:.0f} s; {see}", service=name)
             if not said and time.monotonic() - began > 0.7:
                 self._say(f"  waiting for {name} …")
                 said = True
             await asyncio.sleep(0.05)
         self._say(f"  {name} is serving")
+
+    async def _give_up(self, name: str, see: str) -> NoReturn:
+        """Say why a process does not come up: of the front proxy, that another program has its port."""
+        if name == "envoy":
+            child, gateway = self._children.get(name), self._settings.gateway
+            if child is not None:
+                await child.stop(1.0)  # it might have the port itself by now
+            check_free(gateway.host, gateway.port)
+        raise StartError(f"{name} does not start; {see}", service=name)
 
     async def _serves(self, name: str) -> bool:
         if name == "envoy":
