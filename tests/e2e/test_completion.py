@@ -83,6 +83,12 @@ def test_what_is_called_name_completes_to_what_its_group_has(here: Installed):
     assert completed(here.home, "tiation principals create ") == []
 
 
+def test_webhooks_complete(here: Installed, tmp_path):
+    (tmp_path / "orders.yaml").write_text("name: orders\nagent: support-triage\nsignature: {scheme: STANDARD}\n")
+    here.command("webhooks", "apply", str(tmp_path / "orders.yaml"))
+    assert completed(here.home, "tiation webhooks get ") == ["orders"]
+
+
 def test_names_are_those_of_the_tenant_that_the_line_names(here: Installed):
     here.command("tenants", "create", "other")
     here.command("principals", "create", "elsewhere", "--tenant", "other")
