@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
+import psutil
 
 from tests.fakes.ports import free_ports
 
@@ -89,10 +89,14 @@ class Installed:
         return int(self.gateway["services"][service]["pid"])
 
     def kill(self, service: str) -> int:
-        """SIGKILL a service; returns the process that died."""
+        """SIGKILL a service; returns the process that died, once it answers nobody any more."""
         while not (pid := self.pid(service)):  # it is just being started again
             time.sleep(0.01)
-        os.kill(pid, signal.SIGKILL)
+        process = psutil.Process(pid)
+        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            while process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.001)
         return pid
 
     def wait_serving(self, timeout_s: float = 30.0) -> None:
