@@ -129,7 +129,7 @@ class Exports:
             with path.open("x", newline="", encoding="utf-8") as file:
                 path.chmod(0o600)
                 return _fill(file, series, rows, span.granularity.value)
-        except BaseException:  # the database may have gone away: then it is written anew
+        except BaseException:  # whatever ended it, half a file must not stay: it may be written anew
             path.unlink(missing_ok=True)
             raise
 

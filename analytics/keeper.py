@@ -72,7 +72,7 @@ class Keeper:
             await self._database.write(
                 lambda transaction: self._rollups.keep(transaction, pending, before, after), durable=False
             )
-        except BaseException:  # of a cancelled write nobody knows whether it was kept
+        except BaseException:  # cancelled ones count too: of those nobody knows whether they were kept
             self._figures.failures.inc()
             raise
         self._rollups.committed()

@@ -56,7 +56,7 @@ def take(file: Path, purpose: str, patience_s: float) -> int | None:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, said, 0)
                 return descriptor
-        except BaseException:
+        except BaseException:  # Ctrl-C in here would otherwise keep the lock for as long as the process lives
             os.close(descriptor)
             raise
         os.close(descriptor)

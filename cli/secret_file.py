@@ -29,6 +29,6 @@ def new_secret_file(path: Path) -> Iterator[Callable[[str], object]]:
         try:
             yield file.write
             file.flush()
-        except BaseException:
+        except BaseException:  # a Ctrl-C leaves no empty file that the next attempt would be refused for
             path.unlink()
             raise

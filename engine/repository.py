@@ -251,7 +251,7 @@ class Repository:
         try:
             await asyncio.to_thread(move_into_place, staged, target)
             entry = await self._record(loaded.model, loaded.version, current, body, labels)
-        except BaseException:
+        except BaseException:  # a cancelled push, too, leaves neither files nor memory behind
             await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
             await asyncio.to_thread(loaded.servable.close)
             raise

@@ -73,7 +73,7 @@ class RunWatch:
             self._see_to(run)
         try:
             return compute(run.options)
-        except Exception:
+        except Exception:  # the runtime raises kinds of its own for a run that was ended
             if run.error is not None:
                 raise run.error from None
             raise

@@ -143,7 +143,7 @@ def staging(path: Path) -> Iterator[Staging]:
             restore.begin()
             yield restore
             restore.end()
-        except BaseException:  # Ctrl-C leaves nothing half-done either
+        except BaseException:  # Ctrl-C and a signal to end leave nothing half-done either
             restore.undo()
             if unlocked:
                 home.lock_file.unlink(missing_ok=True)
