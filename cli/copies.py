@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.backup.contents import COPIES, is_database
-from cli.backup.copying import copy_database, no_room_at
+from cli.backup.copying import copy_database, no_room_at, sync
 from cli.backup.scratch import scratch
 from cli.home import Home
 from mesh.config import SERVICES
@@ -42,9 +41,9 @@ def copy_aside(home: Home, services: Sequence[str]) -> Path:
             name = f"{service}/{service}.db"
             (made / service).mkdir(mode=0o700)
             copy_database(home.path, home.path / name, made / name, name)
-            _sync(made / name)
+            sync(made / name)
         made.rename(folder)
-    _sync(home.path)
+    sync(home.path)
     return folder
 
 
@@ -70,14 +69,14 @@ def put_back(home: Home, copies: Path) -> list[str]:
         for service in services:
             shutil.copyfile(copies / service / f"{service}.db", folder / f"{service}.db")
             (folder / f"{service}.db").chmod(0o600)
-            _sync(folder / f"{service}.db")
+            sync(folder / f"{service}.db")
         for service in services:
             target = home.path / service / f"{service}.db"
             for ending in _SIDECARS:
                 target.with_name(f"{target.name}{ending}").unlink(missing_ok=True)
-            _sync(target.parent)
+            sync(target.parent)
             (folder / target.name).rename(target)
-            _sync(target.parent)
+            sync(target.parent)
     return services
 
 
@@ -91,12 +90,3 @@ def _check(copy: Path) -> None:
             said = str(error)
     if said != "ok":
         raise CopiesUnusableError(f"{copy} is damaged ({said}); nothing was put back", file=copy)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from integration.errors import DeliveryInvalidError
+from integration.strict import exact_numbers
 
 __all__ = ["request_value"]
 
-_EXACT = 2**53
 _MAX_DEPTH = 30
 """As deep as a run's input may be."""
 _MAX_FIELDS = 1000
@@ -43,7 +43,8 @@ def _body(kind: str, body: bytes) -> Any:  # noqa: ANN401 -- any JSON
     is_json = kind.endswith(("/json", "+json"))
     if is_json or not kind:
         try:
-            return _exact(msgspec.json.decode(body), 0)
+            too_deep = DeliveryInvalidError(f"the body is nested deeper than {_MAX_DEPTH} levels")
+            return exact_numbers(msgspec.json.decode(body), _MAX_DEPTH, too_deep)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if is_json:
                 raise DeliveryInvalidError(f"the body says {kind} and is none: {error}") from None
@@ -57,15 +58,3 @@ def _body(kind: str, body: bytes) -> Any:  # noqa: ANN401 -- any JSON
         return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=_MAX_FIELDS))
     except ValueError as error:
         raise DeliveryInvalidError(f"the body says {kind} and is none: {error}") from None
-
-
-def _exact(value: Any, depth: int) -> Any:  # noqa: ANN401 -- any JSON
-    if depth > _MAX_DEPTH:
-        raise DeliveryInvalidError(f"the body is nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _exact(each, depth + 1) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_exact(each, depth + 1) for each in value]
-    return value

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from integration.errors import OperationInvalidError
-from mesh.errors import FieldViolation
+from mesh.errors import FieldViolation, TiationError
 
-__all__ = ["Strict", "invalid", "read_strictly", "whole_numbers"]
+__all__ = ["Strict", "exact_numbers", "invalid", "read_strictly", "whole_numbers"]
 
 _AT = re.compile(r"^(.*?)(?: - at `\$(.*)`)?$", re.DOTALL)
 _EXACT = 2**53
@@ -117,3 +117,22 @@ def _is_settings(kind: Any) -> bool:  # noqa: ANN401 -- any type
 
 def _tag(kind: Any) -> str | None:  # noqa: ANN401 -- any type
     return kind.__struct_config__.tag if _is_settings(kind) else None
+
+
+def exact_numbers(value: Any, deepest: int, too_deep: TiationError) -> Any:  # noqa: ANN401 -- any JSON
+    """JSON whose whole numbers beyond 2**53, which later would be rounded, are texts.
+
+    Args:
+        value: the JSON.
+        deepest: how many levels of lists and objects it may have inside.
+        too_deep: raised where it has more.
+    """
+    if deepest < 0:
+        raise too_deep
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
+        return str(value)
+    if isinstance(value, dict):
+        return {key: exact_numbers(each, deepest - 1, too_deep) for key, each in value.items()}
+    if isinstance(value, list):
+        return [exact_numbers(each, deepest - 1, too_deep) for each in value]
+    return value

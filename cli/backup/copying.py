@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["ArchiveError", "CopyError", "NoRoomError", "copy_database", "no_room_at"]
+__all__ = ["ArchiveError", "CopyError", "NoRoomError", "copy_database", "no_room_at", "sync"]
 
 _SPARE_BYTES = 1024 * 1024
 """What a copy takes besides the database itself: a journal, the index of one."""
@@ -121,3 +122,12 @@ def _damaged(name: str, said: str) -> ArchiveError:
 
 def _no_room(place: Path) -> NoRoomError:
     return NoRoomError(f"no room is left in {place}; free some, then try again", folder=place)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cli.backup.copying import sync
 from cli.backup.elsewhere import SETTINGS
 from cli.backup.scratch import SCRATCH, sweep
 from cli.holding import RESTORE
@@ -84,13 +85,13 @@ class Staging:
             "folders": [str(path) for path in below if (self.folder / path).is_dir() and not (home / path).is_dir()],
         }
         write_private(self._home.restoring / _PLAN, json.dumps(plan))
-        _sync(self._home.restoring)
-        _sync(home)
+        sync(self._home.restoring)
+        sync(home)
         for path in sorted(self.folder.iterdir()):
             _move(path, home / path.name)
         for name in plan["folders"]:
-            _sync(home / name)
-        _sync(home)
+            sync(home / name)
+        sync(home)
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPPING}
 
@@ -98,7 +99,7 @@ class Staging:
         """The home is whole: by one rename it says so."""
         done = self._home.path / _DONE
         self._home.restoring.rename(done)
-        _sync(self._home.path)
+        sync(self._home.path)
         shutil.rmtree(done, ignore_errors=True)
 
     def undo(self) -> None:
@@ -111,7 +112,7 @@ class Staging:
             for name in reversed(plan["folders"]):
                 with suppress(OSError):  # somebody has put something into it
                     (home / name).rmdir()
-            _sync(home)
+            sync(home)
         shutil.rmtree(done, ignore_errors=True)
         with suppress(FileNotFoundError):
             self._home.restoring.rename(done)
@@ -166,7 +167,7 @@ def _move(source: Path, target: Path) -> None:
     if source.is_dir() and target.is_dir():
         for each in sorted(source.iterdir()):
             _move(each, target / each.name)
-        _sync(target)
+        sync(target)
         return
     try:
         source.rename(target)
@@ -190,12 +191,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(data, out)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,10 +14,10 @@ import msgspec
 from integration.adapters.http_client import HttpAnswer
 from integration.errors import AnswerInvalidError
 from integration.pacing import heeded_s
+from integration.strict import exact_numbers
 
 __all__ = ["body_of", "charset_of", "meaning_of", "retry_after", "summary"]
 
-_EXACT = 2**53
 _EPOCH = 1_000_000_000
 _RESETS = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
 _PASSING = frozenset({408, 425})
@@ -38,7 +38,8 @@ def body_of(answer: HttpAnswer) -> Any:  # noqa: ANN401 -- any JSON
         return None
     if kind.endswith(("/json", "+json")) or not kind:
         try:
-            return _exact(msgspec.json.decode(answer.body), 0)
+            too_deep = AnswerInvalidError(f"the answer is nested deeper than {_MAX_DEPTH} levels")
+            return exact_numbers(msgspec.json.decode(answer.body), _MAX_DEPTH, too_deep)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if kind:
                 raise AnswerInvalidError(f"the answer says {kind} and is none: {error}") from None
@@ -100,15 +101,3 @@ def _number(value: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _exact(value: Any, depth: int) -> Any:  # noqa: ANN401 -- any JSON
-    if depth > _MAX_DEPTH:
-        raise AnswerInvalidError(f"the answer is nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _exact(each, depth + 1) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_exact(each, depth + 1) for each in value]
-    return value
