@@ -19,6 +19,7 @@ from mesh.errors import Code, TiationError
 from mesh.json_value import fault_of_json
 
 __all__ = [
+    "BREAKS",
     "TIMEOUT_S",
     "FileError",
     "Refusal",
@@ -37,6 +38,8 @@ TIMEOUT_S = 60.0
 _PERSIST_S = 20.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
+BREAKS = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+"""How a stream ends whose process was killed, as seen through the front proxy: the next one takes its place."""
 _TOKEN_REUSE_S = 60.0
 _READMITTED_S = 5.0
 _UNSENT = "no healthy upstream"

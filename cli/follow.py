@@ -16,7 +16,7 @@ import click
 import grpc
 from tiation.orchestrator.v1 import run_pb2
 
-from cli.client import TIMEOUT_S
+from cli.client import BREAKS, TIMEOUT_S
 from cli.drawing import Drawing
 from cli.output import as_json
 from mesh.json_value import value_to_json
@@ -25,11 +25,6 @@ __all__ = ["follow"]
 
 _MOST_FAILURES = 30
 _PAUSE_S = 0.5
-_PASSING = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.INTERNAL,  # so a stream ends whose process was killed, as seen through the front proxy
-    grpc.StatusCode.UNKNOWN,
-}
 
 _Show = Callable[[run_pb2.RunEvent], None]
 
@@ -94,7 +89,7 @@ def _events(stub: Any, name: str) -> Iterator[run_pb2.RunEvent]:  # noqa: ANN401
             failures += 1
             failed: Any = error
             renewed = failed.code() is grpc.StatusCode.UNAUTHENTICATED and failures == 1  # with a fresh token
-            if not renewed and (failed.code() not in _PASSING or failures > _MOST_FAILURES):
+            if not renewed and (failed.code() not in BREAKS or failures > _MOST_FAILURES):
                 raise
             time.sleep(_PAUSE_S if failures > 1 else 0)
 

@@ -23,7 +23,7 @@ from rich.live import Live
 from tiation.analytics.v1 import metric_pb2 as pb
 from tiation.analytics.v1 import metric_pb2_grpc
 
-from cli.client import TIMEOUT_S, connect, explain, refusal_of
+from cli.client import BREAKS, TIMEOUT_S, connect, explain, refusal_of
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.top import GROUPINGS, WINDOWS, View, as_document, frame
@@ -35,12 +35,7 @@ _AGAIN_S = 1.0
 _GONE = "\x04"
 """What is read when the terminal has been closed, and what Ctrl-D sends: nobody looks any more."""
 _PIPED_WIDTH = 160
-_PASSING = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.INTERNAL,  # so a stream ends whose service was killed, as seen through the front proxy
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.UNAUTHENTICATED,
-}
+_PASSING = BREAKS | {grpc.StatusCode.UNAUTHENTICATED}
 """How a stream may break that had begun: the next one takes its place."""
 
 
