@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from contextlib import suppress
 
 from tiation.analytics.v1 import metric_pb2_grpc
@@ -25,11 +24,7 @@ from analytics.servicers.metrics import AnalyticsServicer
 from analytics.store import RollupStore
 from mesh.service import Mesh, Service
 
-__all__ = ["GC_THRESHOLDS", "build"]
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""A batch makes tens of thousands of short-lived objects and no cycles: looking for cycles as often as Python does by
-default takes a third of the time that counting takes."""
+__all__ = ["build"]
 
 
 async def build(mesh: Mesh) -> Service:
@@ -58,7 +53,6 @@ async def build(mesh: Mesh) -> Service:
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
-        gc.set_threshold(*GC_THRESHOLDS)
         tasks.extend(asyncio.create_task(work) for work in (ingest.run(), retention.run()))
 
     async def drain() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
@@ -18,7 +17,7 @@ from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
-from engine.sessions import SessionSettings, check_device
+from engine.sessions import SessionSettings, check_device, cores
 from engine.shared_repository import SharedRepository
 from engine.sharing import Follower, Sharing
 from mesh.entry_store import EntryStore
@@ -32,13 +31,13 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
-    sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s)
+    sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s, settings.twins)
     await asyncio.to_thread(check_device, sessions)
     catalogue = ModelCatalogue(mesh.database, EntryStore())
     images = ImagePool(
         max_pixels=settings.max_image_pixels,
         max_bytes=settings.max_image_bytes,
-        size=1 + max(1, len(os.sched_getaffinity(0)) // 2),  # the other half of the cores is the models'
+        size=1 + max(1, cores() // 2),  # the other half of the cores is the models'
     )
     limits = BatchLimits(settings.max_batch, settings.max_queue)
     repository = SharedRepository(

@@ -1,7 +1,8 @@
-"""The batcher: one run in flight, everything that waits and fits together goes into the next. No delay, no transport.
+"""The batcher: everything that waits and fits together goes into the next run. No delay, no transport.
 
 Measured against a fixed delay it is better at every load: an idle model answers at once, a busy one fills its batches
-by itself.
+by itself. One run is in flight, or two where runs are slow and the model allows it: while one of them waits for a core
+that something else took, the other goes on.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from itertools import chain
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
 
-__all__ = ["BatchObserver", "Batcher", "Ran"]
+__all__ = ["BatchObserver", "Batcher", "Item", "Ran", "Result", "Run"]
 
 _CLOSE_S = 10.0
 """How long what waits may take once the batcher is closed."""
 _LOOK_S = 0.05
 """How often it is looked then whether anybody still waits."""
+_SLOW_S = 0.005
+"""From so long a run on, one beside it is worth the second thread."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Run: TypeAlias = Callable[[Sequence[Item]], Sequence[Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class BatchObserver(Protocol):
     """Hears how batches went."""
 
     def batch(self, ran: Ran, waited_s: float) -> None:
-        """A run is over, whose oldest request had waited for so long; called on the batcher's thread."""
+        """A run is over, whose oldest request had waited for so long; called on the thread that ran it."""
 
     def answered(self, ran: Ran, waited_s: float) -> None:
         """A request that waited for so long was in a run; called in its task, before it has its answer."""
@@ -69,37 +75,43 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs requests together on one thread of its own.
+    """Runs requests together on a thread or two of its own.
 
     Args:
         run: computes the results of a batch, in order; it gets at least one item and blocks.
-        name: of the model, for its thread.
+        name: of the model, for its threads.
         max_rows: the most rows in a batch; a request with more runs alone.
         max_waiting: how many requests may wait.
         observer: hears how batches went.
+        open_beside: gives what computes a batch while another is computed, with its share of the cores; None where
+            that cannot be. It blocks, and is called once: when requests wait for slow runs.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
+        run: Run[Item, Result],
         *,
         name: str,
         max_rows: int,
         max_waiting: int,
         observer: BatchObserver | None = None,
+        open_beside: Callable[[], Run[Item, Result] | None] | None = None,
     ) -> None:
         self._run = run
+        self._open_beside = open_beside
+        self._run_beside: Run[Item, Result] | None = None
+        self._name = name
         self._max_rows = max_rows
         self._max_waiting = max_waiting
         self._observer = observer
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._running: list[_Waiting[Item, Result]] = []
+        self._running: dict[threading.Thread, list[_Waiting[Item, Result]]] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._begun = 0
         self._given_up = False
-        self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._serve)
 
     @property
     def waiting(self) -> int:
@@ -150,7 +162,7 @@ class Batcher(Generic[Item, Result]):
         finally:
             with self._changed:
                 self._begun -= 1
-                self._changed.notify()
+                self._changed.notify_all()
 
     def _refuse_late(self) -> None:
         if self._is_over():
@@ -161,31 +173,47 @@ class Batcher(Generic[Item, Result]):
         return self._closed and (self._given_up or not self._begun)
 
     def close(self) -> None:
-        """Finish what somebody waits for and what is begun, then end the thread. Blocks until then, but not for long.
+        """Finish what somebody waits for and what is begun, then end the threads. Blocks until then, but not for long.
 
         What still waits then is refused; a run that is still under way is left to whoever can end it.
         """
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         ends = time.monotonic() + _CLOSE_S
-        self._thread.join(_LOOK_S)
-        while self._thread.is_alive() and self._is_awaited() and time.monotonic() < ends:
-            self._thread.join(_LOOK_S)
-        if self._thread.is_alive():
+        while self._lives(_LOOK_S) and self._is_awaited() and time.monotonic() < ends:
+            pass
+        if self._lives(0):
             with self._changed:
                 self._given_up = True
                 left, self._queue = self._queue, deque()
-                self._changed.notify()
+                self._changed.notify_all()
             _settle(left, (), _closing())
+
+    def _lives(self, within_s: float) -> bool:
+        """Whether a thread is still at work after so long."""
+        for thread in self._threads:
+            thread.join(within_s)
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _start(self, serve: Callable[[], None]) -> None:
+        thread = threading.Thread(target=serve, name=f"batch-{self._name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve_beside(self, open_beside: Callable[[], Run[Item, Result] | None]) -> None:
+        self._run_beside = open_beside()
+        if self._run_beside is not None:
+            self._serve()
 
     def _serve(self) -> None:
         while batch := self._next():
+            run = self._way()
             began = time.perf_counter()
             results: Sequence[Result] = ()
             error: Exception | None = None
             try:
-                results = self._run([waiting.item for waiting in batch])
+                results = run([waiting.item for waiting in batch])
                 if len(results) != len(batch):
                     error = InferenceFailedError("the model gave another number of answers than it was asked")
             except EngineError as raised:
@@ -201,6 +229,16 @@ class Batcher(Generic[Item, Result]):
                 self._one_by_one(batch)
             else:
                 _settle(batch, results, error)
+            if self._open_beside is not None and ran.ended - ran.began >= _SLOW_S and self._queue:
+                self._start(partial(self._serve_beside, self._open_beside))
+                self._open_beside = None
+
+    def _way(self) -> Run[Item, Result]:
+        """How this thread's batch is computed: with all cores where nothing else is to be done."""
+        with self._changed:
+            if self._run_beside is not None and (self._queue or len(self._running) > 1):
+                return self._run_beside
+        return self._run
 
     def _one_by_one(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         """Run the members of a failed batch alone, so that one cannot fail the others."""
@@ -218,8 +256,9 @@ class Batcher(Generic[Item, Result]):
             _settle([waiting], results, error)
 
     def _next(self) -> list[_Waiting[Item, Result]]:
-        """What goes into the next run: the oldest request and all that fit with it; empty at the end."""
+        """What goes into this thread's next run: the oldest request and all that fit with it; empty at the end."""
         with self._changed:
+            self._running.pop(threading.current_thread(), None)
             while True:
                 self._drop_cancelled()
                 if self._queue:
@@ -238,13 +277,14 @@ class Batcher(Generic[Item, Result]):
                 else:
                     kept.append(waiting)
             self._queue = kept
-            self._running = batch
+            self._running[threading.current_thread()] = batch
             return batch
 
     def _is_awaited(self) -> bool:
-        """Whether a caller is still there of the run under way, of what waits or of what is begun."""
+        """Whether a caller is still there of the runs under way, of what waits or of what is begun."""
         with self._changed:
-            return self._begun > 0 or any(not waiting.future.done() for waiting in (*self._running, *self._queue))
+            asked = chain(*self._running.values(), self._queue)
+            return self._begun > 0 or any(not waiting.future.done() for waiting in asked)
 
     def _drop_cancelled(self) -> None:
         """Forget requests whose callers went away."""

@@ -32,7 +32,7 @@ from engine.run_watch import RunWatch
 from engine.runtime import onnxruntime
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["Session", "SessionSettings", "check_device", "open_session", "release_memory"]
+__all__ = ["Session", "SessionSettings", "check_device", "cores", "open_session", "release_memory"]
 
 _DATATYPES: Mapping[str, str] = {
     "tensor(bool)": "BOOL",
@@ -80,14 +80,16 @@ class SessionSettings:
 
     Attributes:
         device: `cpu` or `cuda`.
-        intra_op_threads: threads for one run; 0 means one per core that this process may use. One session over all
-            cores was as fast as one session a core with 32 callers and twice as fast with one (bench/engine.py).
+        intra_op_threads: threads for one run that has the machine to itself; 0 means one per core that this process
+            may use.
         max_run_s: the longest that one run may take.
+        twins: whether a model may have a second session; see `engine.twin`.
     """
 
     device: str = "cpu"
     intra_op_threads: int = 0
     max_run_s: float = 60.0
+    twins: bool = True
 
 
 class Session:
@@ -211,6 +213,11 @@ def check_device(settings: SessionSettings) -> None:
     _check_used(provider, session, settings.device)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def release_memory() -> None:
     """Hand memory that closed sessions left with the allocator back to the system."""
     gc.collect()
@@ -246,7 +253,7 @@ def _provider(device: str) -> str:
 def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
     """Session options; spinning threads would take the cores from the rest of the process."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = settings.intra_op_threads or cores()
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4

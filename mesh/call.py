@@ -24,6 +24,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 current_call: ContextVar[Call | None] = ContextVar("call", default=None)
 """The call that the current task serves."""
+_CATEGORIES = {number: name for name, number in options_pb2.Record.Category.items()}
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class Call:
             policy_revision=self.policy_revision,
             code=self.code,
             reason=self.reason,
-            category=options_pb2.Record.Category.Name(self.method.category),
+            category=_CATEGORIES[self.method.category],
             trace_id=self.trace_id,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,

@@ -99,6 +99,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     system_models: str = ""
     device: Literal["cpu", "cuda"] = "cpu"
     intra_op_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    twins: bool = True
     max_batch: Annotated[int, Meta(ge=1, le=4096)] = 32
     max_queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     max_run_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0

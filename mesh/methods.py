@@ -22,7 +22,8 @@ from mesh.foreign import FOREIGN, ForeignMethod
 
 __all__ = ["DEFAULT_TIMEOUT_S", "Method", "ResourceField", "methods_of", "resource_patterns"]
 
-Category = options_pb2.Record.Category
+_NONE = options_pb2.Record.Category.NONE
+_WRITE = options_pb2.Record.Category.WRITE
 
 DEFAULT_TIMEOUT_S = 60.0
 """The longest that a method with one answer to one request may take unless its contract says otherwise."""
@@ -108,12 +109,12 @@ class Method:
     @property
     def recorded(self) -> bool:
         """Whether calls leave a record."""
-        return self.category != Category.NONE
+        return self.category != _NONE
 
     @property
     def is_write(self) -> bool:
         """Whether a call may change something on a user's word alone."""
-        return self.category == Category.WRITE
+        return self.category == _WRITE
 
 
 def methods_of(services: Iterable[str]) -> dict[str, Method]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Tensors
 from engine.sessions import Session, SessionSettings, open_session, release_memory
 from engine.tensor import DATATYPES, Tensor, TensorSpec
+from engine.twin import Twin
 
 __all__ = ["MAX_ELEMENTS", "Graph", "parted", "sample"]
 
@@ -56,8 +58,14 @@ class Graph:
         _check_lengths(path.name, self._session.inputs)
         self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
         self._max_rows = limits.max_rows
+        self._twin = Twin(path, settings, _run)
         self._batcher: Batcher[Tensors, dict[str, Tensor]] = Batcher(
-            self._run, name=name, max_rows=limits.max_rows, max_waiting=limits.max_waiting, observer=observer
+            partial(_run, self._session),
+            name=name,
+            max_rows=limits.max_rows,
+            max_waiting=limits.max_waiting,
+            observer=observer,
+            open_beside=self._twin.open,
         )
 
     @property
@@ -128,13 +136,16 @@ class Graph:
         """Give its memory back."""
         self._batcher.close()
         self._session.close()
+        self._twin.close()
         release_memory()
 
-    def _run(self, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:
-        if len(requests) == 1:
-            return [self._session.run(requests[0])]
-        joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
-        return parted(self._session.run(joined), [_rows(request) for request in requests])
+
+def _run(session: Session, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:
+    """One batch."""
+    if len(requests) == 1:
+        return [session.run(requests[0])]
+    joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+    return parted(session.run(joined), [_rows(request) for request in requests])
 
 
 def _rows(tensors: Tensors) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from engine.manifest import ClassificationManifest, EmbeddingManifest
 from engine.pieces import in_turn
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.graph import parted
-from engine.sessions import SessionSettings, open_session, release_memory
+from engine.sessions import Session, SessionSettings, open_session, release_memory
 from engine.tensor import Tensor, TensorSpec
+from engine.twin import Twin
 
 __all__ = ["Classifier", "Embedder"]
 
@@ -79,8 +81,14 @@ class Embedder:
         self._limits = limits
         width = self._session.outputs[0].shape[-1]
         self.outputs = (TensorSpec("embedding", "FP32", (-1, width)),)
+        self._twin = Twin(path, settings, self._run)
         self._batcher: Batcher[_Tokens, NDArray[np.float32]] = Batcher(
-            self._run, name=manifest.name, max_rows=limits.max_rows, max_waiting=limits.max_waiting, observer=observer
+            partial(self._run, self._session),
+            name=manifest.name,
+            max_rows=limits.max_rows,
+            max_waiting=limits.max_waiting,
+            observer=observer,
+            open_beside=self._twin.open,
         )
 
     async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:  # noqa: ARG002 -- the port's
@@ -115,6 +123,7 @@ class Embedder:
         """Give its memory back."""
         self._batcher.close()
         self._session.close()
+        self._twin.close()
         release_memory()
 
     def _check(self, tokens: _Tokens) -> None:
@@ -163,7 +172,7 @@ class Embedder:
             mask[row, : len(each.ids)] = 1
         return _Tokens(ids, mask)
 
-    def _run(self, requests: Sequence[_Tokens]) -> list[NDArray[np.float32]]:
+    def _run(self, session: Session, requests: Sequence[_Tokens]) -> list[NDArray[np.float32]]:
         """One batch, padded to its longest request."""
         width = max(request.ids.shape[1] for request in requests)
         rows = [len(request.ids) for request in requests]
@@ -176,8 +185,8 @@ class Embedder:
         feeds: dict[str, Tensor] = {"input_ids": ids, "attention_mask": mask}
         if self._typed:
             feeds["token_type_ids"] = np.zeros_like(ids)
-        output = self._session.outputs[0].name
-        vectors = self._pooled(self._session.run(feeds, [output])[output], mask)
+        output = session.outputs[0].name
+        vectors = self._pooled(session.run(feeds, [output])[output], mask)
         return [part["v"] for part in parted({"v": vectors}, rows)]
 
     def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:

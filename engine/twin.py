@@ -1,0 +1,74 @@
+"""A second session of a model: two runs at once, each with its part of the cores.
+
+A run on several cores waits at every step for the slowest of them. Under load something else takes one of them all the
+time, and the others idle meanwhile; with two runs they have something to do. Measured by `bench/engine.py` on two cores
+with 8 and 32 clients. It costs the model's memory a second time, and so is opened only once requests wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Generic
+
+import structlog
+
+from engine.batcher import Item, Result, Run
+from engine.errors import EngineError
+from engine.sessions import Session, SessionSettings, cores, open_session
+
+__all__ = ["Twin"]
+
+_MAX_BYTES = 512 * 1024 * 1024
+"""A model with larger files is not worth its memory twice."""
+
+
+class Twin(Generic[Item, Result]):
+    """The second session of a model, if it gets one.
+
+    Args:
+        path: the ONNX file; what lies beside it counts as its size.
+        settings: how its first session is opened.
+        run: computes a batch with a session.
+    """
+
+    def __init__(
+        self, path: Path, settings: SessionSettings, run: Callable[[Session, Sequence[Item]], Sequence[Result]]
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._run = run
+        self._changed = threading.Lock()
+        self._session: Session | None = None
+        self._closed = False
+
+    def open(self) -> Run[Item, Result] | None:
+        """Open it, with half of the cores, and say how it runs; None for a large model, or on one core. Blocks."""
+        threads = self._settings.intra_op_threads or cores()
+        try:
+            if not self._settings.twins or self._settings.device != "cpu" or threads < 2 or self._size() > _MAX_BYTES:
+                return None
+            session = open_session(self._path, replace(self._settings, intra_op_threads=threads // 2))
+        except (EngineError, OSError) as error:  # the first one goes on alone
+            structlog.get_logger("engine.twin").warning("no second session", file=self._path.name, error=str(error))
+            return None
+        with self._changed:
+            if not self._closed:
+                self._session = session
+                return partial(self._run, session)
+        session.close()
+        return None
+
+    def close(self) -> None:
+        """End its runs and give its memory back."""
+        with self._changed:
+            self._closed = True
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _size(self) -> int:
+        return sum(file.stat().st_size for file in self._path.parent.iterdir() if file.is_file())
