@@ -28,6 +28,8 @@ _LOOK_S = 0.05
 """How often it is looked then whether anybody still waits."""
 _SLOW_S = 0.005
 """From so long a run on, one beside it is worth the second thread."""
+_SLOW_RUNS = 3
+"""So many in a row."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -109,6 +111,7 @@ class Batcher(Generic[Item, Result]):
         self._changed = threading.Condition()
         self._closed = False
         self._begun = 0
+        self._slow_runs = 0
         self._given_up = False
         self._threads: list[threading.Thread] = []
         self._start(self._serve)
@@ -229,9 +232,14 @@ class Batcher(Generic[Item, Result]):
                 self._one_by_one(batch)
             else:
                 _settle(batch, results, error)
-            if self._open_beside is not None and ran.ended - ran.began >= _SLOW_S and self._queue:
+            if self._open_beside is not None and self._is_slow(ran):
                 self._start(partial(self._serve_beside, self._open_beside))
                 self._open_beside = None
+
+    def _is_slow(self, ran: Ran) -> bool:
+        """Whether requests wait for runs that are slow by themselves, and not by what the machine had to do once."""
+        self._slow_runs = self._slow_runs + 1 if ran.ended - ran.began >= _SLOW_S and self._queue else 0
+        return self._slow_runs >= _SLOW_RUNS
 
     def _way(self) -> Run[Item, Result]:
         """How this thread's batch is computed: with all cores where nothing else is to be done."""

@@ -255,7 +255,7 @@ async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():
     lanes = Lanes()
     made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
     lanes.open.set()
-    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(12))) == [2 * n for n in range(12)]
+    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(20))) == [2 * n for n in range(20)]
     await until(lambda: lanes.asked == 1)
     await asyncio.sleep(0.1)  # both are idle
     lanes.open.clear()
@@ -289,7 +289,7 @@ async def test_what_cannot_be_computed_beside_is_computed_in_turn():
     lanes = Lanes()
     lanes.open.set()
     made = batcher(lanes.run, max_waiting=100, open_beside=lambda: None)
-    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(12))) == [2 * n for n in range(12)]
+    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(20))) == [2 * n for n in range(20)]
     assert lanes.beside == []
     await asyncio.to_thread(made.close)
 
@@ -298,7 +298,7 @@ async def test_closing_finishes_both_runs_and_what_waits_behind_them():
     lanes = Lanes()
     lanes.open.set()
     made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-    await asyncio.gather(*(made.submit(number, rows=1) for number in range(12)))
+    await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))
     await until(lambda: lanes.asked == 1)
     lanes.open.clear()
     tasks = [asyncio.create_task(made.submit(number, rows=2)) for number in range(6)]
