@@ -23,9 +23,8 @@ BACK_IMPORTS = 6.0
 TWICE = 2.0
 NOISE = 1.5
 """What a machine with other work on it may add; `bench/faults.py` measures against twice alone."""
-ORCHESTRATOR = 5.0
-"""Twice is not reached yet where the orchestrator dies: 2.4 and 2.6 were seen on two cores that had other work besides.
-Its own start and the runs that it takes up again share the processors with everybody's calls."""
+KILLS = 3
+"""So often at most is one killed, while the others' p99 is not under twice: the machine may be shared."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Campaign:
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory) -> Iterator[Campaign]:
-    """Every process killed once under load; once more where the others' p99 rose: the machine may be shared."""
+    """Every process killed under load."""
     home = tmp_path_factory.mktemp("faults") / "home"
     with installed(home):
         pass
@@ -56,9 +55,11 @@ def campaign(tmp_path_factory) -> Iterator[Campaign]:
             time.sleep(1)  # the first calls open connections
             for service in KILLED:
                 reference_s = import_s()
-                faults[service] = [kill_under_load(here, load, service, reference_s)]
-                if faults[service][0].ratio >= TWICE:
+                faults[service] = []
+                for _ in range(KILLS):
                     faults[service].append(kill_under_load(here, load, service, reference_s))
+                    if faults[service][-1].ratio < TWICE:
+                        break
         here.wait_serving()
         yield Campaign(here, start_reference_s, faults, load.answers, load.runs, load.roles)
 
@@ -101,7 +102,7 @@ def test_the_others_p99_stays_under_twice_while_one_is_dead(campaign: Campaign, 
     faults = campaign.faults[service]
     assert all(len(fault.after) > 50 for fault in faults)
     shown = [(f"{fault.p99_before * 1000:.0f} ms", f"{fault.p99_after * 1000:.0f} ms") for fault in faults]
-    assert min(fault.ratio for fault in faults) < (ORCHESTRATOR if service == "orchestrator" else TWICE * NOISE), shown
+    assert min(fault.ratio for fault in faults) < TWICE * NOISE, shown
 
 
 @pytest.mark.parametrize("service", KILLED)
