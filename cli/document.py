@@ -1,10 +1,11 @@
-"""A YAML or JSON file that the command was given: its values, and where in it something is wrong.
+"""What the command was given as YAML or JSON, files above all: the values, and where something is wrong.
 
 Which file becomes which resource is each command's own matter.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 import yaml
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import FieldDescriptor
@@ -21,7 +23,7 @@ from cli.client import FileError
 from mesh.json_value import fault_of_json
 from mesh.strict_yaml import StrictYamlError, compose_yaml, plain
 
-__all__ = ["Document", "open_document", "read_text"]
+__all__ = ["Document", "json_option", "open_document", "read_text"]
 
 M = TypeVar("M", bound=Message)
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -116,6 +118,26 @@ def open_document(file: Path) -> Document:
         raise FileError(f"{file}: neither YAML nor JSON: {error}", file=file) from None
     except RecursionError:
         raise FileError(f"{file}: neither YAML nor JSON: nested too deeply", file=file) from None
+
+
+def json_option(text: str, option: str) -> Any:  # noqa: ANN401 -- any JSON
+    """The JSON that an option gives; `@FILE` reads it from a file.
+
+    Raises:
+        click.UsageError: it is none, or a number in it would not survive.
+        FileError: the file cannot be read.
+    """
+    if text.startswith("@"):
+        text = read_text(Path(text[1:]))
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise click.UsageError(f"{option} is nested too deeply") from None
+    except ValueError as error:
+        raise click.UsageError(f"{option} is no JSON: {error}") from None
+    if fault := fault_of_json(value, exact=True):
+        raise click.UsageError(f"{option} {fault}")
+    return value
 
 
 def read_text(file: Path) -> str:

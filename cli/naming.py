@@ -23,6 +23,7 @@ _BY_PARAMETER = {
     "agent": "agents",
     "run": "runs",
     "asking": "runs",
+    "decision": "decisions",
     "approval": "approvals",
     "run_or_approval": "approvals",
     "connection": "connections",

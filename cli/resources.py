@@ -167,7 +167,7 @@ def add_looking(group: click.Group, kind: Kind, example: str, *, ending: str = "
         with kind.connect(home, owner) as stub:
             kind.call(stub, "Delete", name=full)
         if output == "json":
-            print_json({"name": full})
+            print_json({"deleted": full})
         else:
             click.echo(f"{full} deleted")
 

@@ -5,11 +5,12 @@ Where snapshots come from and what keys do is `cli.commands.top`'s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 from tiation.analytics.v1 import metric_pb2 as pb
@@ -24,6 +25,10 @@ METRICS = (
     "runs-failed",
 )  # fmt: skip
 _LONGEST_NAME = 48
+_LEAST_NAME = 24
+"""A name is cut to this before a column goes."""
+_DISPENSABLE = ("cost", "tokens out", "tokens in", "p50", "p99", "runs", "failed", "rate/s", "queued")
+"""The columns that go where the terminal is narrow, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def frame(
         parts.append(Text(f"{view.tenant}: waiting for figures …"))
     else:
         document = as_document(view, snapshot)
-        parts += [_heading(view, document), _table(view, document)]
+        parts += [_heading(view, document), _Table(view, document)]
         if snapshot.omitted_series:
             parts.append(Text(f"and {snapshot.omitted_series} more", style="dim"))
     if said:
@@ -117,27 +122,56 @@ def _heading(view: View, document: dict[str, Any]) -> Text:
     )
 
 
-def _table(view: View, document: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="bold", expand=False)
-    table.add_column(view.by, no_wrap=True, overflow="ellipsis", max_width=_LONGEST_NAME)
-    headings = ["calls", "rate/s", "errors", "p50", "p95", "p99", "tokens in", "tokens out", "cost", "runs", "failed"]
+class _Table:
+    """The rows of a snapshot, without the columns that a narrow terminal has no room for."""
+
+    def __init__(self, view: View, document: dict[str, Any]) -> None:
+        self._by = view.by
+        self._names = [_short(view.by, row[view.by]) for row in document["rows"]]
+        self._failed = [bool(row["errors"]) for row in document["rows"]]
+        self._columns = _columns(view, document["rows"])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw them as wide as they may be."""
+        columns = dict(self._columns)
+        least = min(_LEAST_NAME, max(map(len, (self._by, *self._names))))
+        for heading in _DISPENSABLE:
+            if options.max_width - _width(columns) >= least:
+                break
+            columns.pop(heading, None)
+        room = max(1, min(_LONGEST_NAME, options.max_width - _width(columns)))
+        table = Table(box=None, padding=(0, 1), header_style="bold", expand=False)
+        table.add_column(self._by, no_wrap=True, overflow="ellipsis", max_width=room)
+        for heading in columns:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for number, (name, failed) in enumerate(zip(self._names, self._failed, strict=True)):
+            table.add_row(name, *(cells[number] for cells in columns.values()), style="red" if failed else "")
+        yield table
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """What is not the names': the columns, and the gap on both sides of each and of the names."""
+    return 2 + sum(max(map(len, (heading, *cells))) + 2 for heading, cells in columns.items())
+
+
+def _columns(view: View, rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """What stands beside the names: the cells of each column, by its heading."""
+    columns = {
+        "calls": [str(row["calls"]) for row in rows],
+        "rate/s": [_number(row["rate"]) for row in rows],
+        "errors": [_errors(row) for row in rows],
+        **{f"p{percent}": [_milliseconds(row[f"p{percent}_ms"]) for row in rows] for percent in (50, 95, 99)},
+        "tokens in": [_count(row["tokens_in"]) for row in rows],
+        "tokens out": [_count(row["tokens_out"]) for row in rows],
+        "cost": [_number(row["cost"]) for row in rows],
+        "runs": [str(row["runs"]) for row in rows],
+        "failed": [str(row["runs_failed"]) for row in rows],
+    }
     if view.by == "agent":
-        headings += ["queued", "running"]
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in document["rows"]:
-        live = row.get("live_runs", {})
-        cells = [
-            str(row["calls"]), _number(row["rate"]), _errors(row),
-            *(_milliseconds(row[f"p{percent}_ms"]) for percent in (50, 95, 99)),
-            _count(row["tokens_in"]), _count(row["tokens_out"]), _number(row["cost"]), str(row["runs"]),
-            str(row["runs_failed"]),
-        ]  # fmt: skip
-        if view.by == "agent":
-            waiting = sum(live.values()) - live.get("RUNNING", 0)
-            cells += [str(waiting), str(live.get("RUNNING", 0))]
-        table.add_row(_short(view.by, row[view.by]), *cells, style="red" if row["errors"] else "")
-    return table
+        live = [row.get("live_runs", {}) for row in rows]
+        columns["queued"] = [str(sum(states.values()) - states.get("RUNNING", 0)) for states in live]
+        columns["running"] = [str(states.get("RUNNING", 0)) for states in live]
+    return columns
 
 
 def _row(values: pb.Values, seconds: float) -> dict[str, Any]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
-from typing import Any
 
 import click
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
 from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, pages, persist
-from cli.document import open_document, read_text
+from cli.document import json_option, open_document, read_text
 from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
-from mesh.json_value import fault_of_json, json_to_value
+from mesh.json_value import json_to_value
 
 __all__ = ["agents", "run"]
 
@@ -263,7 +262,7 @@ def run(
         --input '{"id": "1", "message": "Refund me", "tier": "free"}'
     """  # noqa: D301 -- \b is click's
     owner, agent_id = split_name(tenant, "agents", agent)
-    wanted = run_pb2.Run(input=json_to_value(_json(given), "--input"))
+    wanted = run_pb2.Run(input=json_to_value(json_option(given, "--input"), "--input"))
     if priority is not None:
         wanted.priority = priority
     request = run_pb2.CreateRunRequest(
@@ -279,17 +278,3 @@ def run(
         click.echo(made.name)
     if follow and made.state != run_pb2.Run.SUCCEEDED:
         raise click.exceptions.Exit(1)
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
-    if text.startswith("@"):
-        text = read_text(Path(text[1:]))
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise click.UsageError("--input is nested too deeply") from None
-    except ValueError as error:
-        raise click.UsageError(f"--input is no JSON: {error}") from None
-    if fault := fault_of_json(value, exact=True):
-        raise click.UsageError(f"--input {fault}")
-    return value

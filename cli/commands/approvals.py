@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import click
 from tiation.orchestrator.v1 import approval_pb2, approval_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect, pages, parse
+from cli.document import json_option
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -118,7 +118,7 @@ def answer(
     name = "" if run else full_name(tenant, "approvals", run_or_approval)
     request = approval_pb2.SubmitInputRequest(outcome=outcome or other, comment=comment)
     if given:
-        parse(_json(given), request.data, "--data")
+        parse(json_option(given, "--data"), request.data, "--data")
     with connect(home, approval_pb2_grpc.ApprovalServiceStub, (run or name).split("/")[1]) as stub:
         if name:
             found = stub.GetApproval(approval_pb2.GetApprovalRequest(name=name), timeout=TIMEOUT_S)
@@ -134,10 +134,3 @@ def _run(tenant: str, text: str) -> str:
     if match is None or (match["tenant"] is None and match["agent"] == "tenants"):
         return ""
     return f"tenants/{match['tenant'] or tenant}/agents/{match['agent']}/runs/{match['run']}"
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--data is no JSON: {error}") from None

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 from tiation.integration.v1 import connection_pb2 as pb
 from tiation.integration.v1 import connection_pb2_grpc
 
 from cli.apply import bring, say_applied
-from cli.client import TIMEOUT_S, connect, pages, parse
-from cli.document import open_document, read_text
+from cli.client import TIMEOUT_S, connect, parse
+from cli.document import json_option, open_document, read_text
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
-from cli.output import as_json, print_json, print_one, print_table
+from cli.output import as_json, print_json, print_one
 from cli.places import check_names, placed
+from cli.resources import Kind, add_looking
 
 __all__ = ["connections"]
+
+
+def _row(connection: pb.Connection) -> tuple[object, ...]:
+    return connection.name, connection.connector, ", ".join(each.operation_id for each in connection.operations)
+
+
+KIND = Kind(
+    pb, connection_pb2_grpc.ConnectionServiceStub, "Connection", "connection", "connections", "connections",
+    ("connection", "connector", "operations"), _row,
+)  # fmt: skip
 
 
 @click.group()
 def connections() -> None:
     """Bring connections and test them."""
+
+
+add_looking(connections, KIND, "crm")
 
 
 @connections.command()
@@ -72,27 +84,6 @@ def apply(file: Path, credentials: tuple[str, ...], home: Home, tenant: str, out
     say_applied(found, what, output)
 
 
-@connections.command("list")
-@tenant_option
-@home_option
-@output_option
-def list_connections(home: Home, tenant: str, output: str) -> None:
-    """List the connections.
-
-    \b
-    Example:
-      tiation connections list
-    """  # noqa: D301 -- \b is click's
-    request = pb.ListConnectionsRequest(parent=f"tenants/{tenant}")
-    with connect(home, connection_pb2_grpc.ConnectionServiceStub, tenant) as stub:
-        found = list(pages(stub.ListConnections, request, "connections"))
-    if output == "json":
-        print_json([as_json(connection) for connection in found])
-        return
-    rows = [(c.name, c.connector, ", ".join(o.operation_id for o in c.operations)) for c in found]
-    print_table(("connection", "connector", "operations"), rows)
-
-
 @connections.command()
 @click.argument("connection")
 @tenant_option
@@ -134,17 +125,10 @@ def invoke(connection: str, operation: str, given: str, key: str, home: Home, te
     owner, connection_id = split_name(tenant, "connections", connection)
     name = full_name(owner, "connections", connection_id)
     request = pb.InvokeRequest(name=name, operation_id=operation, effect_key=key)
-    parse(_json(given), request.input, "--input")
+    parse(json_option(given, "--input"), request.input, "--input")
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:
         answer = stub.Invoke(request, timeout=TIMEOUT_S)
     print_json(as_json(answer) if output == "json" else as_json(answer)["output"])
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 -- any JSON
-    try:
-        return json.loads(read_text(Path(text[1:])) if text.startswith("@") else text)
-    except ValueError as error:
-        raise click.UsageError(f"--input is no JSON: {error}") from None
 
 
 def _credential(text: str) -> tuple[str, str]:

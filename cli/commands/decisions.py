@@ -9,18 +9,25 @@ from tiation.engine.v1 import decision_pb2 as pb
 from tiation.engine.v1 import decision_pb2_grpc
 
 from cli.apply import bring, say_applied
-from cli.client import TIMEOUT_S, connect, pages
-from cli.document import read_text
+from cli.client import TIMEOUT_S, connect, parse
+from cli.document import json_option, read_text
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
-from cli.output import as_json, print_json, print_table
+from cli.output import as_json, print_json
+from cli.resources import Kind, add_looking
 
 __all__ = ["decisions"]
 
 
+KIND = Kind(
+    pb, decision_pb2_grpc.DecisionServiceStub, "Decision", "decision", "decisions", "decisions",
+    ("decision", "version"), lambda decision: (decision.name, decision.version),
+)  # fmt: skip
+
+
 @click.group()
 def decisions() -> None:
-    """Bring decisions."""
+    """Bring decisions, and ask them."""
 
 
 @decisions.command()
@@ -52,21 +59,27 @@ def push(file: Path, name: str, home: Home, tenant: str, output: str) -> None:
     say_applied(found, what, output)
 
 
-@decisions.command("list")
+@decisions.command()
+@click.argument("decision")
+@click.option("--input", "given", required=True, metavar="JSON", help="The facts; @FILE reads a file.")
+@click.option("--version", type=click.IntRange(0), default=0, help="Which version.  [default: the newest]")
+@click.option("--trace", is_flag=True, help="Say what every node of the graph did, too.")
 @tenant_option
 @home_option
 @output_option
-def list_decisions(home: Home, tenant: str, output: str) -> None:
-    """List the decisions.
+def decide(decision: str, given: str, version: int, home: Home, tenant: str, *, trace: bool, output: str) -> None:
+    """Ask a DECISION, and print what it answers, which is JSON; with --output json also which version answered.
 
     \b
     Example:
-      tiation decisions list
+      tiation decisions decide support-routing --input '{"intent": "billing", "score": 0.9, "tier": "free"}'
     """  # noqa: D301 -- \b is click's
-    request = pb.ListDecisionsRequest(parent=f"tenants/{tenant}")
-    with connect(home, decision_pb2_grpc.DecisionServiceStub, tenant) as stub:
-        found = list(pages(stub.ListDecisions, request, "decisions"))
-    if output == "json":
-        print_json([as_json(decision) for decision in found])
-        return
-    print_table(("decision", "version"), [(decision.name, decision.version) for decision in found])
+    owner, _, name = KIND.split(tenant, decision)
+    request = pb.DecideRequest(name=name, version=version, trace=trace)
+    parse(json_option(given, "--input"), request.input, "--input")
+    with KIND.connect(home, owner) as stub:
+        answer = as_json(stub.Decide(request, timeout=TIMEOUT_S))
+    print_json(answer if output == "json" or trace else answer["result"])
+
+
+add_looking(decisions, KIND, "support-routing")

@@ -10,21 +10,30 @@ import click
 from tiation.engine.v1 import model_pb2 as pb
 from tiation.engine.v1 import model_pb2_grpc, prediction_pb2, prediction_pb2_grpc
 
-from cli.client import TIMEOUT_S, FileError, connect, pages
+from cli.client import TIMEOUT_S, FileError, connect
 from cli.document import open_document
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
+from cli.resources import Kind, add_looking
 
 __all__ = ["models"]
 
 _PIECE_BYTES = 512 * 1024
 _PUSH_TIMEOUT_S = 600.0
+_SHOWN = 6
+"""Numbers of a vector in a table."""
+
+
+KIND = Kind(
+    pb, model_pb2_grpc.ModelServiceStub, "Model", "model", "models", "models",
+    ("model", "newest", "serving"), lambda model: (model.name, model.latest_version, model.serving_version or "-"),
+)  # fmt: skip
 
 
 @click.group()
 def models() -> None:
-    """Bring models."""
+    """Bring models, and ask them. Those that ship with the platform are those of `--tenant system`."""
 
 
 @models.command()
@@ -79,43 +88,37 @@ def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> 
                     bar.update(len(data))
 
 
-@models.command("list")
-@tenant_option
-@home_option
-@output_option
-def list_models(home: Home, tenant: str, output: str) -> None:
-    """List the models; `--tenant system` lists those that ship with the platform.
-
-    \b
-    Example:
-      tiation models list
-    """  # noqa: D301 -- \b is click's
-    request = pb.ListModelsRequest(parent=f"tenants/{tenant}")
-    with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
-        found = list(pages(stub.ListModels, request, "models"))
-    if output == "json":
-        print_json([as_json(model) for model in found])
-        return
-    print_table(("model", "newest", "serving"), [(m.name, m.latest_version, m.serving_version or "-") for m in found])
+add_looking(models, KIND, "support-intents", ending=" Every version of it, and its files.")
 
 
 @models.command()
 @click.argument("model")
+@click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
-def get(model: str, home: Home, tenant: str, output: str) -> None:
-    """Show one model.
+def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: str, output: str) -> None:
+    """Ask MODEL for the vectors of texts; a table shows their first numbers, --output json all of them.
 
     \b
     Example:
-      tiation models get tenants/system/models/all-minilm-l6-v2
+      tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
     """  # noqa: D301 -- \b is click's
-    owner, model_id = split_name(tenant, "models", model)
-    request = pb.GetModelRequest(name=full_name(owner, "models", model_id))
-    with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
-        found = stub.GetModel(request, timeout=TIMEOUT_S)
-    print_one(found, output, f"{found.name}  newest version {found.latest_version}, serving {found.serving_version}")
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.EmbedRequest(name=name, version=version, texts=texts)
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Embed(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    print_table(
+        ("text", "width", "vector"),
+        [
+            (text, len(vector.values), " ".join(f"{value:.4f}" for value in vector.values[:_SHOWN]) + " …")
+            for text, vector in zip(texts, answer.embeddings, strict=True)
+        ],
+    )
 
 
 @models.command()

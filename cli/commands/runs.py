@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect, pages, parse
+from cli.document import json_option
+from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -99,6 +99,27 @@ def get(run: str, home: Home, tenant: str, output: str) -> None:
 @tenant_option
 @home_option
 @output_option
+def follow(run: str, home: Home, tenant: str, output: str) -> None:
+    """Draw a run's steps as they go on, from its first one to its end; exits 1 unless it succeeds.
+
+    \b
+    Example:
+      tiation runs follow support-triage/20260101-120000-0123456789
+    """  # noqa: D301 -- \b is click's
+    request = run_pb2.GetRunRequest(name=_name(tenant, run))
+    with connect(home, run_pb2_grpc.RunServiceStub, tenant) as stub:
+        ended = follow_run(stub, stub.GetRun(request, timeout=TIMEOUT_S), output)
+    if output == "json":
+        print_json(as_json(ended))
+    if ended.state != run_pb2.Run.SUCCEEDED:
+        raise click.exceptions.Exit(1)
+
+
+@runs.command()
+@click.argument("run")
+@tenant_option
+@home_option
+@output_option
 def cancel(run: str, home: Home, tenant: str, output: str) -> None:
     """Ask a run to end.
 
@@ -135,10 +156,7 @@ def fork(
     if revision:
         request.revision = f"{name.rsplit('/runs/', 1)[0]}/revisions/{revision}"
     if given is not None:
-        try:
-            parse(json.loads(given), request.input, "--input")
-        except ValueError as error:
-            raise click.UsageError(f"--input is no JSON: {error}") from None
+        parse(json_option(given, "--input"), request.input, "--input")
     with connect(home, run_pb2_grpc.RunServiceStub, tenant) as stub:
         made = stub.ForkRun(request, timeout=TIMEOUT_S)
     print_one(made, output, f"{made.name} forked after event {made.source_sequence}")
