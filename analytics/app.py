@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from tiation.analytics.v1 import metric_pb2_grpc
 
 from analytics.adapters.parquet import DuckdbParquet
@@ -50,19 +47,9 @@ async def build(mesh: Mesh) -> Service:
     ingest = Ingest(RecordFeed(mesh.channels), mesh.database, rows, keeper, figures, live.counted)
     retention = Retention(mesh.database, rows, rollups, kept_d)
     exports = Exports(mesh.database, rows, DuckdbParquet(), mesh.state / "exports")
-    tasks: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        tasks.extend(asyncio.create_task(work) for work in (ingest.run(), retention.run()))
 
     async def drain() -> None:
         live.close()
-
-    async def stop() -> None:
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     return Service(
         servicers=(
@@ -71,7 +58,6 @@ async def build(mesh: Mesh) -> Service:
                 AnalyticsServicer(queries, live, exports, mesh.pages),
             ),
         ),
-        start=start,
+        background=(ingest.run, retention.run),
         drain=drain,
-        stop=stop,
     )

@@ -48,15 +48,7 @@ async def build(mesh: Mesh) -> Service:
         Sharing(mesh.database, mesh.process),
     )
     follower = Follower(mesh.database, repository.catch_up)
-
-    async def start() -> None:
-        await repository.start()
-        follower.start()
-
-    async def stop() -> None:
-        await follower.stop()
-        await repository.stop()
-
+    background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine
     decisions = Decisions(mesh.database, EntryStore())
     return Service(
         servicers=(
@@ -71,6 +63,7 @@ async def build(mesh: Mesh) -> Service:
                 DecisionServicer(decisions, mesh.pages, mesh.sandbox),
             ),
         ),
-        start=start,
-        stop=stop,
+        start=repository.start,
+        background=background,
+        stop=repository.stop,
     )

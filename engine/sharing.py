@@ -13,7 +13,6 @@ import structlog
 
 from engine.models import ModelVersion
 from mesh.db import Database
-from mesh.errors import TiationError
 
 __all__ = ["Coalesced", "Follower", "Sharing"]
 
@@ -51,14 +50,16 @@ class Coalesced:
         self._work = work
         self._lock = asyncio.Lock()
         self._begun = 0
+        self._done = 0
 
     async def __call__(self) -> None:
-        """Have it done."""
+        """Have it done; where whoever does it fails or goes away, the next one does it."""
         asked = self._begun
         async with self._lock:
-            if self._begun == asked:
+            if self._done <= asked:
                 self._begun += 1
                 await self._work()
+                self._done = self._begun
 
 
 class Follower:
@@ -72,27 +73,15 @@ class Follower:
     def __init__(self, database: Database, catch_up: Callable[[], Awaitable[None]]) -> None:
         self._catch_up = catch_up
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("engine.follower")
-        self._shared = not database.is_sqlite
         database.listen("entries", self._hear)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        if self._shared:
-            self._task = asyncio.get_running_loop().create_task(self._follow())
-
-    async def stop(self) -> None:
-        """Follow no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     def _hear(self, word: str | None) -> None:
         if word is None or word.startswith(f"{ModelVersion.__name__} "):
             self._changed.set()
 
-    async def _follow(self) -> None:
+    async def run(self) -> None:
+        """Follow for ever."""
         while True:
             try:
                 async with asyncio.timeout(_LOOK_S):
@@ -102,5 +91,5 @@ class Follower:
             self._changed.clear()
             try:
                 await self._catch_up()
-            except TiationError as error:  # the database is away: it is tried again
-                self._log.warning("other engines not followed", error=error.message)
+            except Exception as error:  # noqa: BLE001 -- the database, a disk: what was not seen now is seen at the next look
+                self._log.warning("other engines not followed", error=str(error))

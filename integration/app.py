@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -67,13 +66,7 @@ async def build(mesh: Mesh) -> Service:
     receiver = Receiver(vault, mesh.sandbox, deliveries)
     forgetting = _Forgetting(mesh.database, rows, accepted, settings.effects_kept_s)
 
-    async def start() -> None:
-        await deliveries.start()
-        await forgetting.start()
-
     async def stop() -> None:
-        await deliveries.stop()
-        await forgetting.stop()
         await effects.close()
         await sql.close()
         await http.close()
@@ -90,7 +83,7 @@ async def build(mesh: Mesh) -> Service:
                 WebhookServicer(catalogue, mesh.pages, WebhookRules(mesh.sandbox), vault, receiver),
             ),
         ),
-        start=start,
+        background=(deliveries.run, forgetting.run),
         stop=stop,
     )
 
@@ -103,20 +96,9 @@ class _Forgetting:
         self._rows = rows
         self._deliveries = deliveries
         self._kept_s = kept_s
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Forget for ever."""
         while True:
             before = time.time() - self._kept_s
             try:

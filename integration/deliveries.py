@@ -114,7 +114,6 @@ class Deliveries:
         self._now = now
         self._max_waiting = max_waiting
         self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("integration.deliveries")
 
     async def known(self, key: str) -> str | None:
@@ -139,18 +138,8 @@ class Deliveries:
         self._woken.set()
         return run
 
-    async def start(self) -> None:
-        """Begin to start runs, with those that an earlier life has left."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """End; what waits is started by the next life."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _work(self) -> None:
+    async def run(self) -> None:
+        """Start runs for ever, with those first that an earlier life has left; the next one goes on with the rest."""
         while True:
             self._woken.clear()
             try:

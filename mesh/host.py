@@ -177,6 +177,8 @@ class Host:
         self._own(svid.renew_forever(_renewal(channels)))
         await holder.started()
         await built.start()
+        for work in built.background:
+            self._own(work())
         await server.serving()
         self._log.info("service serving", address=endpoint.address, pid=os.getpid())
 

@@ -68,7 +68,7 @@ class Mesh:
 
 
 async def _nothing() -> None:
-    """Do nothing: the default for services without background work."""
+    """Do nothing: the default for services that have nothing to begin or to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,17 @@ class Service:
 
     Attributes:
         servicers: pairs of a generated registration function and the servicer it registers.
-        start: begins background work once the server listens.
+        start: called once the server listens.
+        background: work that never ends, begun after `start` and cancelled before `drain`. If it ends by itself all the
+            same, the process ends with it.
         drain: ends open streams when the service is about to stop, before calls under way are waited for.
-        stop: ends background work, after the last call was answered.
+        stop: called after the last call was answered.
         reflected: further services, by full name, that reflection shows.
     """
 
     servicers: Sequence[tuple[Registration, Any]]
     start: Callable[[], Awaitable[None]] = _nothing
+    background: Sequence[Callable[[], Awaitable[None]]] = ()
     drain: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
     reflected: Sequence[str] = ()

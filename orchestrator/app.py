@@ -71,10 +71,6 @@ async def build(mesh: Mesh) -> Service:
     )
     gauges = RunGauges(mesh.database, runs, mesh.registry)
 
-    async def start() -> None:
-        for part in (executor, scheduler, gauges):
-            await part.start()
-
     def heard(run: str | None) -> None:
         if run is not None:
             executor.hear(run)
@@ -86,12 +82,7 @@ async def build(mesh: Mesh) -> Service:
 
     async def drain() -> None:
         notices.close()
-        await scheduler.stop()
         await executor.drain()
-
-    async def stop() -> None:
-        await gauges.stop()
-        await executor.stop()
 
     return Service(
         servicers=(
@@ -113,7 +104,8 @@ async def build(mesh: Mesh) -> Service:
                 ApprovalServicer(Answering(mesh.database, runs, heard), mesh.policy, mesh.pages),
             ),
         ),
-        start=start,
+        start=executor.start,
+        background=(scheduler.run, gauges.run),
         drain=drain,
-        stop=stop,
+        stop=executor.stop,
     )

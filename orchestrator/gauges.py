@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -49,19 +48,7 @@ class RunGauges:
             ("agent",),
             registry=registry,
         )
-        self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("orchestrator.gauges")
-
-    async def start(self) -> None:
-        """Begin to read."""
-        self._task = asyncio.get_running_loop().create_task(self._read_forever())
-
-    async def stop(self) -> None:
-        """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def read(self) -> None:
         """Read once."""
@@ -78,7 +65,8 @@ class RunGauges:
             self._queued.labels(agent).set(count)
             self._oldest.labels(agent).set(max(0.0, time.time() - rank / 1000))
 
-    async def _read_forever(self) -> None:
+    async def run(self) -> None:
+        """Read for ever."""
         while True:
             try:
                 await self.read()

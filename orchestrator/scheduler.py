@@ -75,25 +75,14 @@ class Scheduler:
         self._begin = begin
         self._wake = asyncio.Event()
         self._said: dict[tuple[str, str], datetime] = {}
-        self._loop: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("orchestrator.scheduler")
-
-    async def start(self) -> None:
-        """Begin to look for schedules that are due."""
-        self._loop = asyncio.get_running_loop().create_task(self._run_forever())
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self._loop is not None:
-            self._loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._loop
 
     def wake(self) -> None:
         """Look again: a schedule has changed."""
         self._wake.set()
 
-    async def _run_forever(self) -> None:
+    async def run(self) -> None:
+        """Deal with schedules whenever they are due, for ever."""
         while True:
             self._wake.clear()
             try:

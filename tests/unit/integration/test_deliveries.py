@@ -13,6 +13,7 @@ from integration.store import DeliveryStore
 from mesh.errors import Code
 from mesh.identity import Requester
 from mesh.status import RemoteError
+from tests.fakes.background import running
 
 HOOK = "tenants/default/webhooks/hook"
 REQUESTER = Requester("default", "tenants/default/principals/p", HOOK, role="operator", uid="01a2")
@@ -56,12 +57,11 @@ async def test_a_delivery_is_accepted_once_and_started_once(database):
     assert await deliveries.known("uid/1") is None
     names = await asyncio.gather(*(deliveries.accept(delivery()) for _ in range(20)))
     assert set(names) == {delivery().run} == {await deliveries.known("uid/1")}
-    await deliveries.start()
-    await started(runs, 1)
-    assert runs.asked == [delivery()]
-    await deliveries.accept(delivery(2))
-    await started(runs, 2)
-    await deliveries.stop()
+    async with running(deliveries.run):
+        await started(runs, 1)
+        assert runs.asked == [delivery()]
+        await deliveries.accept(delivery(2))
+        await started(runs, 2)
     assert runs.names() == ["r1", "r2"]
 
 
@@ -71,15 +71,13 @@ async def test_what_was_accepted_in_an_earlier_life_is_started_in_the_next(datab
         await Deliveries(database, rows, FakeRuns()).accept(delivery(number))
     runs = FakeRuns()
     both = [Deliveries(database, rows, runs), Deliveries(database, rows, runs)]
-    await asyncio.gather(*(each.start() for each in both))
-    await started(runs, 40)
-    await asyncio.gather(*(each.stop() for each in both))
+    async with running(*(each.run for each in both)):
+        await started(runs, 40)
     assert set(runs.names()) == {f"r{number}" for number in range(40)}
     later = FakeRuns()
     third = Deliveries(database, rows, later)
-    await third.start()
-    await asyncio.sleep(0.2)
-    await third.stop()
+    async with running(third.run):
+        await asyncio.sleep(0.2)
     assert later.asked == []
 
 
@@ -102,14 +100,13 @@ async def test_what_may_pass_is_tried_again_and_what_cannot_is_given_up(database
     runs = FakeRuns([answer])
     deliveries = Deliveries(database, DeliveryStore(), runs)
     await deliveries.accept(delivery())
-    await deliveries.start()
-    if again:
-        await started(runs, 2)
-        assert [each.attempts for each in runs.asked] == [0, 1]
-    else:
-        await asyncio.sleep(1)
-        assert len(runs.asked) == 1
-    await deliveries.stop()
+    async with running(deliveries.run):
+        if again:
+            await started(runs, 2)
+            assert [each.attempts for each in runs.asked] == [0, 1]
+        else:
+            await asyncio.sleep(1)
+            assert len(runs.asked) == 1
     assert await deliveries.known("uid/1") == delivery().run
 
 
@@ -117,12 +114,11 @@ async def test_one_that_waits_keeps_nobody_else_waiting(database):
     runs = FakeRuns([refusal(Code.UNAVAILABLE)] * 3)
     deliveries = Deliveries(database, DeliveryStore(), runs)
     await deliveries.accept(delivery(1))
-    await deliveries.start()
-    await started(runs, 1)
-    runs.answers.clear()
-    await deliveries.accept(delivery(2))
-    await started(runs, 3)
-    await deliveries.stop()
+    async with running(deliveries.run):
+        await started(runs, 1)
+        runs.answers.clear()
+        await deliveries.accept(delivery(2))
+        await started(runs, 3)
     assert runs.names() == ["r1", "r2", "r1"]
 
 
@@ -141,9 +137,8 @@ async def test_repeats_are_known_until_they_are_forgotten_and_what_waits_never_i
     deliveries = Deliveries(database, rows, runs)
     await deliveries.accept(delivery(1, received=1.0))
     await deliveries.accept(delivery(2, received=3.0))
-    await deliveries.start()
-    await started(runs, 2)
-    await deliveries.stop()
+    async with running(deliveries.run):
+        await started(runs, 2)
     await deliveries.accept(delivery(3, received=1.0))
     await database.write(lambda transaction: rows.forget(transaction, before=2.0))
     known = [await deliveries.known(f"uid/{number}") for number in (1, 2, 3)]

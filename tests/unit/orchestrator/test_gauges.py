@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client import CollectorRegistry, generate_latest
 
 from orchestrator.gauges import RunGauges
+from tests.fakes.background import running
 from tests.unit.orchestrator.workplace import AGENT, Workplace
 
 FLOW = "do: [{s: {set: {x: 1}}}]"
@@ -34,10 +35,9 @@ async def test_figures_follow_the_runs(both):
             return place.rows.claim(transaction, "me", at, at + timedelta(seconds=5), 10, (), 1)
 
         await place.database.write(claim)
-    await gauges.start()
-    async with asyncio.timeout(5):
-        while value("tiation_runs_dead_lettered") != 2:
-            await asyncio.sleep(0.02)
-    await gauges.stop()
+    async with running(gauges.run):
+        async with asyncio.timeout(5):
+            while value("tiation_runs_dead_lettered") != 2:
+                await asyncio.sleep(0.02)
     assert value("tiation_runs_queued") is None
     assert b"tiation_runs_dead_lettered" in generate_latest(registry)

@@ -16,6 +16,7 @@ from mesh.errors import Code, InvalidError, TiationError
 from orchestrator.errors import ScheduleForbiddenError
 from orchestrator.runs import NewEvent
 from orchestrator.schedules import Schedule
+from tests.fakes.background import running
 from tests.unit.orchestrator.workplace import AGENT, ASKER, Workplace
 
 FLOW = "do: [{s: {set: {x: 1}}}]"
@@ -76,9 +77,8 @@ async def test_a_run_is_started_at_its_time_and_not_before(place):
 async def test_the_loop_fires_by_itself_and_close_to_the_time(place):
     place.scheduler._now = place.schedules._now = lambda: datetime.now(UTC)
     await place.schedule(interval=1, overlap_policy="ALLOW")
-    await place.scheduler.start()
-    await asyncio.sleep(3.3)
-    await place.scheduler.stop()
+    async with running(place.scheduler.run):
+        await asyncio.sleep(3.3)
     runs = await place.runs()
     assert len(runs) in (3, 4)
     late = [(run.create_time - run.scheduled_time).total_seconds() for run in runs]
