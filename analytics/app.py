@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from tiation.analytics.v1 import metric_pb2_grpc
 
 from analytics.adapters.parquet import DuckdbParquet
@@ -21,7 +23,12 @@ from analytics.servicers.metrics import AnalyticsServicer
 from analytics.store import RollupStore
 from mesh.service import Mesh, Service
 
-__all__ = ["build"]
+__all__ = ["GC_THRESHOLDS", "build"]
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""A batch makes tens of thousands of short-lived objects and no cycles: looking for cycles as often as Python does by
+default takes a third of the time that counting takes. Other services keep the default: a call that is refused leaves a
+cycle (its error's traceback) with the whole request in it."""
 
 
 async def build(mesh: Mesh) -> Service:
@@ -48,6 +55,9 @@ async def build(mesh: Mesh) -> Service:
     retention = Retention(mesh.database, rows, rollups, kept_d)
     exports = Exports(mesh.database, rows, DuckdbParquet(), mesh.state / "exports")
 
+    async def start() -> None:
+        gc.set_threshold(*GC_THRESHOLDS)
+
     async def drain() -> None:
         live.close()
 
@@ -58,6 +68,7 @@ async def build(mesh: Mesh) -> Service:
                 AnalyticsServicer(queries, live, exports, mesh.pages),
             ),
         ),
+        start=start,
         background=(ingest.run, retention.run),
         drain=drain,
     )

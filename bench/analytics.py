@@ -26,6 +26,7 @@ from tiation.mesh.v1 import call_record_pb2
 import analytics
 import mesh
 from analytics.adapters.records import fact_of
+from analytics.app import GC_THRESHOLDS
 from analytics.buckets import Granularity, Span
 from analytics.facts import Price, Prices
 from analytics.filters import parse_filter
@@ -36,7 +37,6 @@ from analytics.store import RollupStore
 from analytics.tally import Pending
 from bench.measure import quantile, write_results
 from mesh.db import Database, open_database
-from mesh.host import GC_THRESHOLDS
 from mesh.migrate import migrate
 
 DAY_S = 1_790_000_000 // 86400 * 86400

@@ -125,7 +125,7 @@ def json_option(text: str, option: str) -> Any:  # noqa: ANN401 -- any JSON
 
     Raises:
         click.UsageError: it is none, or a number in it would not survive.
-        FileError: the file cannot be read.
+        FileError, OSError: the file cannot be read.
     """
     if text.startswith("@"):
         text = read_text(Path(text[1:]))

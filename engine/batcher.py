@@ -149,6 +149,7 @@ class Batcher(Generic[Item, Result]):
         finally:
             if self._observer is not None and waiting.ran is not None:
                 self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
+            del waiting  # which would hold its item in a cycle with the error that ends it
 
     @contextmanager
     def begun(self) -> Iterator[None]:
@@ -201,8 +202,8 @@ class Batcher(Generic[Item, Result]):
 
     def _start(self, serve: Callable[[], None]) -> None:
         thread = threading.Thread(target=serve, name=f"batch-{self._name}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # only now can it be waited for
 
     def _serve_beside(self, open_beside: Callable[[], Run[Item, Result] | None]) -> None:
         self._run_beside = open_beside()
@@ -232,9 +233,10 @@ class Batcher(Generic[Item, Result]):
                 self._one_by_one(batch)
             else:
                 _settle(batch, results, error)
-            if self._open_beside is not None and self._is_slow(ran):
-                self._start(partial(self._serve_beside, self._open_beside))
-                self._open_beside = None
+            if self._open_beside is not None and not self._closed and self._is_slow(ran):
+                open_beside, self._open_beside = self._open_beside, None
+                with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
+                    self._start(partial(self._serve_beside, open_beside))
 
     def _is_slow(self, ran: Ran) -> bool:
         """Whether requests wait for runs that are slow by themselves, and not by what the machine had to do once."""

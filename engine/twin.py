@@ -17,7 +17,6 @@ from typing import Generic
 import structlog
 
 from engine.batcher import Item, Result, Run
-from engine.errors import EngineError
 from engine.sessions import Session, SessionSettings, cores, open_session
 
 __all__ = ["Twin"]
@@ -52,7 +51,7 @@ class Twin(Generic[Item, Result]):
             if not self._settings.twins or self._settings.device != "cpu" or threads < 2 or self._size() > _MAX_BYTES:
                 return None
             session = open_session(self._path, replace(self._settings, intra_op_threads=threads // 2))
-        except (EngineError, OSError) as error:  # the first one goes on alone
+        except Exception as error:  # noqa: BLE001 -- whatever it is, memory for instance: the first one goes on alone
             structlog.get_logger("engine.twin").warning("no second session", file=self._path.name, error=str(error))
             return None
         with self._changed:

@@ -47,16 +47,13 @@ from mesh.svid import SvidSource
 from mesh.telemetry import new_registry, serve_metrics, set_up_logs
 from mesh.tracing import Tracer
 
-__all__ = ["GC_THRESHOLDS", "Build", "Host", "run"]
+__all__ = ["Build", "Host", "run"]
 
 Build = Callable[[Mesh], Awaitable[Service]]
 
 _SWITCH_S = 0.0005
 """How long a thread may keep the others from running: the loop waits for database threads at every call, and Python's
 own five milliseconds would be most of such a call's time under load."""
-GC_THRESHOLDS = (50_000, 20, 50)
-"""Calls and batches make tens of thousands of short-lived objects and hardly a cycle: looking for cycles as often as
-Python does by default takes a third of the time that analytics counts in, and a twentieth of what a call takes."""
 
 
 def run(service: str, build: Build, home: Path, replica: int = 1) -> None:
@@ -64,9 +61,7 @@ def run(service: str, build: Build, home: Path, replica: int = 1) -> None:
     settings = load_settings(home)
     set_up_logs(service, settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    gc.enable()
+    gc.freeze()  # what has been read in stays
     try:
         uvloop.run(_run(Host(service, build, home, settings, replica)))
     except TiationError as error:

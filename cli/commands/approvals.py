@@ -91,7 +91,7 @@ def get(approval: str, home: Home, tenant: str, output: str) -> None:
 @click.option("--reject", "outcome", flag_value="reject", help="Answer `reject`.")
 @click.option("--outcome", "other", default="", metavar="TEXT", help="Answer something else that the question allows.")
 @click.option("--comment", default="", help="What to say about it.")
-@click.option("--data", "given", default="", metavar="JSON", help="What to send along.")
+@click.option("--data", "given", default="", metavar="JSON", help="What to send along; @FILE reads a file.")
 @tenant_option
 @home_option
 @output_option

@@ -230,10 +230,14 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
     from importlib import import_module
 
     draw_nothing()
-    gc.disable()  # what is read in now stays, and to look for cycles in it takes a tenth of the start; `run` goes on
-    from mesh.config import load_settings
-    from mesh.host import run
+    gc.disable()  # what is read in now stays, and to look for cycles in it takes a tenth of the start
+    try:
+        from mesh.config import load_settings
+        from mesh.host import run
 
+        build = import_module(f"{service}.app").build
+    finally:
+        gc.enable()
     home.check_whole()
     missing = [name for name in SERVICES if name not in load_settings(home.path).services]
     if missing:
@@ -242,4 +246,4 @@ def serve(service: str, home: Home, replica: int, output: str) -> None:  # noqa:
             f"service and sees to that; to run one alone, set services.{missing[0]}.address to a host:port, and the "
             f"others' too, in {home.path / 'tiation.yaml'}"
         )
-    run(service, import_module(f"{service}.app").build, home.path, replica)
+    run(service, build, home.path, replica)

@@ -138,7 +138,9 @@ def cancel(run: str, home: Home, tenant: str, output: str) -> None:
 @click.option("--after", "after_sequence", type=click.IntRange(0), default=0, help="The last event to copy.")
 @click.option("--step", default="", metavar="POINTER", help="The first step to do again, as in /do/2/store.")
 @click.option("--revision", default="", help="Another revision of the agent, as in r3.")
-@click.option("--input", "given", metavar="JSON", help="Another input; only where no step is copied.")
+@click.option(
+    "--input", "given", metavar="JSON", help="Another input, or @FILE; only where no step is copied."
+)
 @tenant_option
 @home_option
 @output_option

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -286,11 +288,49 @@ async def test_quick_runs_and_those_that_nobody_waits_for_stay_on_one_thread():
 
 
 async def test_what_cannot_be_computed_beside_is_computed_in_turn():
+    lanes, asked = Lanes(), []
+    lanes.open.set()
+    made = batcher(lanes.run, max_waiting=100, open_beside=lambda: asked.append("asked"))
+    for _ in range(2):
+        numbers = range(20)
+        assert await asyncio.gather(*(made.submit(number, rows=1) for number in numbers)) == [2 * n for n in numbers]
+    assert asked == ["asked"]  # and not again
+    await asyncio.to_thread(made.close)
+
+
+async def test_without_another_thread_the_first_one_goes_on(monkeypatch):
     lanes = Lanes()
     lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lambda: None)
-    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(20))) == [2 * n for n in range(20)]
-    assert lanes.beside == []
+    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", refuse)
+        assert len(await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))) == 20
+    assert (lanes.asked, lanes.beside) == (0, [])
+    await asyncio.to_thread(made.close)
+
+
+async def test_a_request_that_fails_is_not_held_by_its_error():
+    def fail(_):
+        raise InputRefusedError("no")
+
+    made = batcher(fail)
+    gc.disable()
+    try:
+        item = Gate()
+        held = weakref.ref(item)
+        with pytest.raises(InputRefusedError):
+            await made.submit(item, rows=1)
+        with pytest.raises(InputRefusedError):
+            await made.submit(Gate(), rows=1)  # the thread lets go of the batch before
+        del item
+        await asyncio.sleep(0)
+        assert held() is None
+    finally:
+        gc.enable()
     await asyncio.to_thread(made.close)
 
 
@@ -314,10 +354,12 @@ async def test_closing_finishes_both_runs_and_what_waits_behind_them():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["wait", "cancel", "fail"])), min_size=1, max_size=30))
-def test_two_lanes_answer_each_request_once(requests):
-    """Whatever is cancelled or fails, everybody else gets the answer to what they asked, exactly once."""
+def test_whatever_happens_on_two_threads_everybody_gets_their_own_answer(requests):
+    """Whatever is cancelled or fails, everybody else gets the answer to what they asked."""
+    threads = set()
 
     def run(items):
+        threads.add(threading.get_ident())
         time.sleep(0.006)
         if any(how == "fail" for _, how in items):
             raise InputRefusedError("no")
@@ -325,6 +367,8 @@ def test_two_lanes_answer_each_request_once(requests):
 
     async def scenario() -> None:
         made = batcher(run, max_waiting=100, open_beside=lambda: run)
+        await asyncio.gather(*(made.submit((number, "wait"), rows=1) for number in range(20)))
+        assert len(threads) == 2
         tasks = [
             asyncio.create_task(made.submit((number, how), rows=rows)) for number, (rows, how) in enumerate(requests)
         ]
