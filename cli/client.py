@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 from tiation.security.v1 import token_pb2, token_pb2_grpc
 
@@ -154,6 +155,8 @@ def parse(given: Any, message: M, source: str) -> M:  # noqa: ANN401 -- any JSON
     """
     if fault := fault_of_json(given, exact=True):
         raise FileError(f"{source} {fault}")
+    if isinstance(message, Struct) and not isinstance(given, dict):
+        raise FileError(f'{source} must be a JSON object, like {{"name": "value"}}')
     try:
         return json_format.ParseDict(given, message)
     except json_format.ParseError as error:

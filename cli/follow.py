@@ -40,9 +40,13 @@ def follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: A
         made: the run.
         output: `table` or `json`.
     """
-    with _shown(made.name, output) as show:
-        for event in _events(stub, made.name):
-            show(event)
+    try:
+        with _shown(made.name, output) as show:
+            for event in _events(stub, made.name):
+                show(event)
+    except KeyboardInterrupt:
+        click.echo(f"It goes on; `tiation runs follow {made.name}` shows it again.", err=True)
+        raise
     ended: run_pb2.Run = stub.GetRun(run_pb2.GetRunRequest(name=made.name), timeout=TIMEOUT_S)
     return ended
 

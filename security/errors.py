@@ -60,7 +60,10 @@ class ApiKeyInvalidError(SecurityError):
     reason = "API_KEY_INVALID"
 
     def __init__(self) -> None:
-        super().__init__("the API key is not valid for this tenant; create one with ApiKeyService.CreateApiKey")
+        super().__init__(
+            "the API key is not valid for this tenant, or there is no such tenant; `tiation tenants list` shows those "
+            "that there are, `tiation keys create` makes a key"
+        )
 
 
 class RequestInvalidError(SecurityError):

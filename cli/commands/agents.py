@@ -271,6 +271,8 @@ def run(
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = persist(lambda: stub.CreateRun(request, timeout=TIMEOUT_S))
         if follow:
+            if output == "table":
+                click.echo(made.name)
             made = follow_run(stub, made, output)
     if output == "json":
         print_json(as_json(made))

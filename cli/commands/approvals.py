@@ -87,8 +87,8 @@ def get(approval: str, home: Home, tenant: str, output: str) -> None:
 
 @approvals.command()
 @click.argument("run_or_approval", metavar="RUN|APPROVAL")
-@click.option("--approve", "outcome", flag_value="approve", help="Answer `approve`.")
-@click.option("--reject", "outcome", flag_value="reject", help="Answer `reject`.")
+@click.option("--approve", is_flag=True, help="Answer `approve`.")
+@click.option("--reject", is_flag=True, help="Answer `reject`.")
 @click.option("--outcome", "other", default="", metavar="TEXT", help="Answer something else that the question allows.")
 @click.option("--comment", default="", help="What to say about it.")
 @click.option("--data", "given", default="", metavar="JSON", help="What to send along; @FILE reads a file.")
@@ -97,13 +97,15 @@ def get(approval: str, home: Home, tenant: str, output: str) -> None:
 @output_option
 def answer(
     run_or_approval: str,
-    outcome: str | None,
     other: str,
     comment: str,
     given: str,
     home: Home,
     tenant: str,
     output: str,
+    *,
+    approve: bool,
+    reject: bool,
 ) -> None:
     """Answer an approval, or the only one that a run waits for.
 
@@ -112,11 +114,12 @@ def answer(
       tiation approvals answer 3f1c0a9b7d2e4f5a6b7c --approve --comment "checked"
       tiation approvals answer support-triage/20260101-120000-1a2b3c4d5e --reject
     """  # noqa: D301 -- \b is click's
-    if bool(outcome) == bool(other):
+    outcomes = ["approve"] * approve + ["reject"] * reject + [other] * bool(other)
+    if len(outcomes) != 1:
         raise click.UsageError("give one of --approve, --reject and --outcome")
     run = _run(tenant, run_or_approval)
     name = "" if run else full_name(tenant, "approvals", run_or_approval)
-    request = approval_pb2.SubmitInputRequest(outcome=outcome or other, comment=comment)
+    request = approval_pb2.SubmitInputRequest(outcome=outcomes[0], comment=comment)
     if given:
         parse(json_option(given, "--data"), request.data, "--data")
     with connect(home, approval_pb2_grpc.ApprovalServiceStub, (run or name).split("/")[1]) as stub:

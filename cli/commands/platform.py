@@ -184,6 +184,8 @@ def logs(home: Home, service: str | None, *, follow: bool, lines: int, output: s
       tiation logs engine --follow
     """  # noqa: D301 -- \b is click's
     paths = [home.log(service)] if service else sorted((home.path / "logs").glob("*.log"))
+    if service == "supervisor" and not paths[0].exists() and home.gateway_file.exists():
+        raise NotRunningError("a platform that was started without --detach says in its own terminal what it does")
     if not paths or not any(path.exists() for path in paths):
         raise NotRunningError(f"there are no logs under {home.path}; has the platform been started?")
     places: dict[Path, int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_grpc
 
@@ -11,9 +13,12 @@ from cli.follow import follow as follow_run
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
+from mesh.json_value import value_to_json
 
 __all__ = ["runs"]
 
+_LONGEST = 80
+"""Characters of an error in a table."""
 _STATES = [name for name in run_pb2.Run.State.keys() if name != "STATE_UNSPECIFIED"]  # noqa: SIM118 -- no mapping
 
 
@@ -61,8 +66,7 @@ def list_runs(
         print_json([as_json(run) for run in found])
         return
     rows = [
-        (_short(run.name), _state(run), run.steps, run.create_time.ToJsonString()[:19], run.error.title or "-")
-        for run in found
+        (_short(run.name), _state(run), run.steps, run.create_time.ToJsonString()[:19], _said(run)) for run in found
     ]
     print_table(("run", "state", "steps", "created", "error"), rows)
 
@@ -91,6 +95,8 @@ def get(run: str, home: Home, tenant: str, output: str) -> None:
     line = f"{found.name}  {_state(found)}, {found.steps} steps, attempt {found.attempt}"
     if found.HasField("error"):
         line += f"\n\n{found.error.instance or '/'}: {found.error.title}: {found.error.detail}"
+    if found.HasField("output"):
+        line += f"\n\n{json.dumps(value_to_json(found.output, 'output'), indent=2, ensure_ascii=False)}"
     print_one(found, output, line)
 
 
@@ -138,9 +144,7 @@ def cancel(run: str, home: Home, tenant: str, output: str) -> None:
 @click.option("--after", "after_sequence", type=click.IntRange(0), default=0, help="The last event to copy.")
 @click.option("--step", default="", metavar="POINTER", help="The first step to do again, as in /do/2/store.")
 @click.option("--revision", default="", help="Another revision of the agent, as in r3.")
-@click.option(
-    "--input", "given", metavar="JSON", help="Another input, or @FILE; only where no step is copied."
-)
+@click.option("--input", "given", metavar="JSON", help="Another input, or @FILE; only where no step is copied.")
 @tenant_option
 @home_option
 @output_option
@@ -191,6 +195,14 @@ def _name(tenant: str, run: str) -> str:
         raise click.UsageError(f"`{run}` names no run; write AGENT/ID, or the full name")
     owner, agent_id = split_name(tenant, "agents", agent)
     return f"{full_name(owner, 'agents', agent_id)}/runs/{run_id}"
+
+
+def _said(run: run_pb2.Run) -> str:
+    """Why it failed, on one line."""
+    if not run.HasField("error"):
+        return "-"
+    text = " ".join(f"{run.error.title}: {run.error.detail}".split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _short(name: str) -> str:

@@ -50,7 +50,7 @@ def _could_start(home: Home, settings: Settings) -> Iterator[Finding]:
 
     gateway = settings.gateway
     if home.gateway_file.exists():
-        yield unsure("platform", "did not stop in an orderly way", "nothing: `tiation up` goes on where it was")
+        yield bad("platform", "was ended and does not run", "`tiation up`: it goes on where it was")
     try:
         check_free(gateway.host, gateway.port)
     except (PortTakenError, AddressUnusableError) as error:

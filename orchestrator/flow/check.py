@@ -15,6 +15,10 @@ __all__ = ["FlowChecker"]
 
 _PREFIX = re.compile(r"^jq program, line \d+, column \d+: ")
 _MAX_NAMES = 16
+_STRAY = (
+    "`${` here would be kept as text: an expression is the whole value, from `${` to `}`; put a text together inside "
+    'of it, as in `"${ \\"Pay \\(.id)?\\" }"`'
+)
 
 
 class FlowChecker:
@@ -48,6 +52,9 @@ class FlowChecker:
         return flow
 
     async def _compile(self, expression: Expression, names: tuple[str, ...], tenant: str) -> None:
+        if expression.stray:
+            line, column = expression.place(1, 1)
+            raise FlowInvalidError(_STRAY, line=line, column=column, pointer=expression.pointer)
         try:
             await self._sandbox.compile_jq(expression.program, names, owner=tenant)
         except JqSyntaxError as error:

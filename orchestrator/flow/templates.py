@@ -28,12 +28,14 @@ class Expression:
         node: the value that holds it.
         offset: where it begins in that value.
         pointer: JSON pointer to the value, or to what is above it.
+        stray: whether it is none: a `${` inside a text that is kept as it stands.
     """
 
     program: str
     node: yaml.ScalarNode
     offset: int
     pointer: str
+    stray: bool = False
 
     def place(self, line: int, column: int) -> tuple[int, int]:
         """Where a place of the program stands in the flow's text; lines and columns from 1."""
@@ -58,13 +60,13 @@ def template_of(node: yaml.Node, *, bare: bool = False) -> Template:
     if bare and isinstance(node, yaml.ScalarNode) and isinstance(plain(node), str):
         program = program_in(node.value)
         return Template(node.value if program is None else program)
-    if not any(expressions_in(node)):
+    if all(each.stray for each in expressions_in(node)):
         return Template("", plain(node))
     return Template(_build(node))
 
 
 def expressions_in(node: yaml.Node, pointer: str = "", *, bare: bool = False) -> Iterator[Expression]:
-    """Every expression in a value that stands at `pointer`."""
+    """Every expression in a value that stands at `pointer`, and what was meant to be one."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from expressions_in(value, f"{pointer}/{escaped(key.value)}")
@@ -77,6 +79,8 @@ def expressions_in(node: yaml.Node, pointer: str = "", *, bare: bool = False) ->
             yield Expression(program, node, node.value.index("{") + 1, pointer)
         elif bare:
             yield Expression(node.value, node, 0, pointer)
+        elif "${" in node.value:
+            yield Expression("", node, node.value.index("${"), pointer, stray=True)
 
 
 def _build(node: yaml.Node) -> str:

@@ -78,8 +78,15 @@ def test_a_run_can_be_followed_from_anywhere_and_after_its_end(here: Installed):
     followed = here.command("runs", "follow", made["name"], "--output", "json")
     assert json.loads(followed.stdout)["state"] == "SUCCEEDED"
     events = [json.loads(line)["event"] for line in followed.stderr.splitlines()]
+    assert '"ticket"' in here.command("runs", "get", made["name"]).stdout  # what came out of it
     again = here.command("runs", "follow", made["name"]).stdout
     assert len(again.splitlines()) == len(events) > 3
+
+
+def test_a_run_that_is_followed_is_named_first(here: Installed):
+    message = json.dumps({"id": "f2", "message": "I was charged twice", "tier": "free"})
+    first = here.command("run", "support-triage", "--follow", "--input", message).stdout.splitlines()[0]
+    assert first.startswith("tenants/default/agents/support-triage/runs/")
 
 
 def test_following_a_run_that_failed_says_so(here: Installed):

@@ -171,7 +171,12 @@ def test_an_answer_over_rest_and_what_is_refused(here: Installed):
 
 
 def test_wrong_use_says_what_is_right(here: Installed):
-    for arguments in (["x"], ["x", "--approve", "--reject", "--outcome", "y"], ["x", "--approve", "--data", "{"]):
+    for arguments in (
+        ["x"],
+        ["x", "--approve", "--reject"],
+        ["x", "--reject", "--outcome", "y"],
+        ["x", "--approve", "--data", "{"],
+    ):
         refused = here.command("approvals", "answer", *arguments, check=False)
         assert refused.returncode == 2, refused.stdout + refused.stderr
     missing = here.command("approvals", "answer", "none", "--approve", check=False)

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from cli.doctor.database import look_at_databases
 from cli.doctor.finding import BAD, GOOD, UNSURE, Finding
-from cli.doctor.platform import _figures
+from cli.doctor.platform import _could_start, _figures
 from cli.doctor.state import look_at_home
 from cli.gateway.sds import write_front
 from cli.home import Home
@@ -223,3 +223,10 @@ def test_what_a_backup_copies_just_now_is_not_looked_at(home: Home):
     found = by_what(look_at_home(home, Settings()))
     assert "database" not in found
     assert ".scratch-x" not in found["who may read"].detail
+
+
+def test_a_platform_that_was_ended_from_outside_is_wrong_and_one_that_was_stopped_is_not(home: Home):
+    assert "platform" not in by_what(_could_start(home, Settings()))
+    home.gateway_file.write_text("{}")  # what an orderly stop removes
+    found = by_what(_could_start(home, Settings()))["platform"]
+    assert (found.state, "tiation up" in found.remedy) == (BAD, True)

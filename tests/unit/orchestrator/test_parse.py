@@ -139,6 +139,22 @@ def test_a_mistake_in_an_expression_is_said_with_its_place_in_the_flow(stage, ca
     assert caught.value.metadata["pointer"]
 
 
+STRAY = {
+    "inside a text": ('do:\n  - a: {set: {x: "Pay ${ .id }?"}}\n', 5, 23, "/do/0/a/set/x"),
+    "without its end": ('do:\n  - a: {set: {x: ["${ .text "]}}\n', 5, 20, "/do/0/a/set/x/0"),
+    "beside one that is": ('do:\n  - a: {set: {x: "${ .a }", y: "a${"}}\n', 5, 34, "/do/0/a/set/y"),
+}
+
+
+@pytest.mark.parametrize("case", STRAY.values(), ids=STRAY.keys())
+def test_what_was_meant_to_be_an_expression_is_not_kept_as_text(stage, case):
+    body, line, column, pointer = case
+    with pytest.raises(FlowInvalidError, match="would be kept as text") as caught:
+        stage.run(FlowChecker(stage.sandbox).check(flow(body), agent_id="a", tenant="default"))
+    found = caught.value.metadata
+    assert (int(found["line"]), int(found["column"]), found["pointer"]) == (line, column, pointer)
+
+
 def test_the_documents_name_must_be_the_agents(stage):
     with pytest.raises(FlowInvalidError, match="is `a`, but the agent is `b`") as caught:
         stage.run(FlowChecker(stage.sandbox).check(flow("do:\n  - s: {set: {x: 1}}\n"), agent_id="b", tenant="t"))
