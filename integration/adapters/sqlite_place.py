@@ -6,6 +6,7 @@ A tenant's statements reach one database file inside the folder that the operato
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from integration.errors import LocationForbiddenError, SystemUnavailableError
@@ -17,6 +18,7 @@ MAX_VALUE_BYTES = 4 * 1024 * 1024
 _TENANTS = ".tenants"
 _FIRST = "default"
 _BUSY_S = 5.0
+_LOCKED_S = 0.01
 _DENIED = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA}
 _DENIED_FUNCTIONS = {"load_extension", "readfile", "writefile", "fts3_tokenizer"}
 
@@ -73,11 +75,25 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
             "allow another folder (integration.sqlite_folder)",
             database=path.name,
         ) from None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have it keep a write-ahead log. SQLite does not wait for others by itself where that is a change."""
+    ends = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > ends:
+                raise
+            time.sleep(_LOCKED_S)
+        else:
+            return
 
 
 def confine(connection: sqlite3.Connection) -> None:

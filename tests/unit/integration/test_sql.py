@@ -70,6 +70,19 @@ async def test_an_effect_happens_once_however_often_it_is_asked_for(sql):
     assert (await call(sql, ALL)).output["row_count"] == 1
 
 
+async def test_a_database_that_another_program_holds_is_waited_for(sql, folder):
+    other = sqlite3.connect(folder / "crm.db", isolation_level=None)  # which keeps no write-ahead log yet
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO t VALUES (1, 'theirs')")
+    asked = asyncio.create_task(call(sql, INSERT, {"id": 2, "v": "ours"}))
+    await asyncio.sleep(0.2)
+    assert not asked.done()
+    other.execute("COMMIT")
+    other.close()
+    assert (await asked).output == {"row_count": 1}
+    assert (await call(sql, ALL)).output["row_count"] == 2
+
+
 async def test_a_key_used_for_something_else_is_refused(sql):
     await call(sql, INSERT, {"id": 1, "v": "a"}, effect=Effect("k", "one"))
     with pytest.raises(EffectKeyReusedError):
