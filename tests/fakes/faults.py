@@ -27,7 +27,8 @@ class Fault:
     Attributes:
         service: what was killed.
         killed: when.
-        back_s: from the kill to the begin of the first call that it answered again.
+        back_s: from the kill to the begin of the first call that it answered again and after which none failed: a
+            process may answer some calls while it still starts, and be left out by the front proxy until it serves.
         before: the others' answers in the window before the kill.
         after: the others' answers in the window after it.
         reference_s: what importing three large libraries took just then: how fast the machine was.
@@ -92,9 +93,10 @@ def import_s() -> float:
 
 
 def _back(load: Load, service: str, dead: float) -> float | None:
-    """When the first call that needs the service and was answered began."""
-    answered = [each for each in list(load.answers) if each.code == "OK" and _needs(each, service)]
-    return min((each.began for each in answered if each.began >= dead), default=None)
+    """When the first call began that needs the service and was answered, and after which none failed any more."""
+    asked = [each for each in list(load.answers) if each.began >= dead and _needs(each, service)]
+    failed = max((each.began for each in asked if each.code != "OK"), default=dead)
+    return min((each.began for each in asked if each.code == "OK" and each.began >= failed), default=None)
 
 
 def _needs(answer: Answer, service: str) -> bool:
