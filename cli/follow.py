@@ -18,10 +18,10 @@ from tiation.orchestrator.v1 import run_pb2
 
 from cli.client import BREAKS, TIMEOUT_S
 from cli.drawing import Drawing
-from cli.output import as_json
+from cli.output import as_json, print_json
 from mesh.json_value import value_to_json
 
-__all__ = ["follow"]
+__all__ = ["follow_to_end"]
 
 _MOST_FAILURES = 30
 _PAUSE_S = 0.5
@@ -29,8 +29,8 @@ _PAUSE_S = 0.5
 _Show = Callable[[run_pb2.RunEvent], None]
 
 
-def follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: ANN401 -- see `connect`
-    """Show a run's events until it has ended; returns the run as it is then.
+def follow_to_end(stub: Any, made: run_pb2.Run, output: str) -> None:  # noqa: ANN401 -- see `connect`
+    """Show a run's events until it has ended, and end the command with 1 unless it succeeded.
 
     In a terminal the steps are drawn as they go on. Elsewhere each event is a line: of text on standard output, or with
     JSON asked for an object on standard error, so that standard output is the run alone.
@@ -48,7 +48,10 @@ def follow(stub: Any, made: run_pb2.Run, output: str) -> run_pb2.Run:  # noqa: A
         click.echo(f"It goes on; `tiation runs follow {made.name}` shows it again.", err=True)
         raise
     ended: run_pb2.Run = stub.GetRun(run_pb2.GetRunRequest(name=made.name), timeout=TIMEOUT_S)
-    return ended
+    if output == "json":
+        print_json(as_json(ended))
+    if ended.state != run_pb2.Run.SUCCEEDED:
+        raise click.exceptions.Exit(1)
 
 
 def _shown(name: str, output: str) -> AbstractContextManager[_Show]:

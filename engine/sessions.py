@@ -91,6 +91,11 @@ class SessionSettings:
     max_run_s: float = 60.0
     twins: bool = True
 
+    @property
+    def threads(self) -> int:
+        """Threads of one run that has the machine to itself."""
+        return self.intra_op_threads or cores()
+
 
 class Session:
     """A model in memory. `run` may be called from any thread.
@@ -253,7 +258,7 @@ def _provider(device: str) -> str:
 def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
     """Session options; spinning threads would take the cores from the rest of the process."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads or cores()
+    options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4

@@ -17,7 +17,7 @@ from typing import Generic
 import structlog
 
 from engine.batcher import Item, Result, Run
-from engine.sessions import Session, SessionSettings, cores, open_session
+from engine.sessions import Session, SessionSettings, open_session
 
 __all__ = ["Twin"]
 
@@ -46,7 +46,7 @@ class Twin(Generic[Item, Result]):
 
     def open(self) -> Run[Item, Result] | None:
         """Open it, with half of the cores, and say how it runs; None for a large model, or on one core. Blocks."""
-        threads = self._settings.intra_op_threads or cores()
+        threads = self._settings.threads
         try:
             if not self._settings.twins or self._settings.device != "cpu" or threads < 2 or self._size() > _MAX_BYTES:
                 return None

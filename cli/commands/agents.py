@@ -12,7 +12,7 @@ from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_
 from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, pages, persist
 from cli.document import json_option, open_document, read_text
-from cli.follow import follow as follow_run
+from cli.follow import follow_to_end
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -270,13 +270,9 @@ def run(
     )
     with connect(home, run_pb2_grpc.RunServiceStub, owner) as stub:
         made = persist(lambda: stub.CreateRun(request, timeout=TIMEOUT_S))
+        if output == "table":
+            click.echo(made.name)
         if follow:
-            if output == "table":
-                click.echo(made.name)
-            made = follow_run(stub, made, output)
-    if output == "json":
-        print_json(as_json(made))
-    elif not follow:
-        click.echo(made.name)
-    if follow and made.state != run_pb2.Run.SUCCEEDED:
-        raise click.exceptions.Exit(1)
+            follow_to_end(stub, made, output)
+        elif output == "json":
+            print_json(as_json(made))

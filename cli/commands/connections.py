@@ -12,7 +12,7 @@ from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, parse
 from cli.document import json_option, open_document, read_text
 from cli.home import Home
-from cli.options import full_name, home_option, output_option, split_name, tenant_option
+from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one
 from cli.places import check_names, placed
 from cli.resources import Kind, add_looking
@@ -61,11 +61,11 @@ def apply(file: Path, credentials: tuple[str, ...], home: Home, tenant: str, out
       tiation connections apply shop.yaml --credential client_secret=@secret.txt
     """  # noqa: D301 -- \b is click's
     document = open_document(file)
-    owner, connection_id = split_name(tenant, "connections", document.id_at("name", what="connection"))
+    owner, connection_id, name = KIND.split(tenant, document.id_at("name", what="connection"))
     check_names(file, pb.Connection.DESCRIPTOR, also=frozenset({"name"}))
     wanted = document.fill(pb.Connection(), without="name")
     wanted.credentials.update(_credential(each) for each in credentials)
-    wanted.name = full_name(owner, "connections", connection_id)
+    wanted.name = name
     creation = pb.CreateConnectionRequest(parent=f"tenants/{owner}", connection_id=connection_id, connection=wanted)
 
     def change(paths: list[str], *, validate_only: bool = False) -> pb.UpdateConnectionRequest:
@@ -96,8 +96,7 @@ def test(connection: str, home: Home, tenant: str, output: str) -> None:
     Example:
       tiation connections test crm
     """  # noqa: D301 -- \b is click's
-    owner, connection_id = split_name(tenant, "connections", connection)
-    name = full_name(owner, "connections", connection_id)
+    owner, _, name = KIND.split(tenant, connection)
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:
         found = stub.TestConnection(pb.TestConnectionRequest(name=name), timeout=TIMEOUT_S)
     print_one(found, output, f"{name}: {'works' if found.ok else 'does not work'}: {found.detail}")
@@ -122,8 +121,7 @@ def invoke(connection: str, operation: str, given: str, key: str, home: Home, te
     Example:
       tiation connections invoke crm listTickets
     """  # noqa: D301 -- \b is click's
-    owner, connection_id = split_name(tenant, "connections", connection)
-    name = full_name(owner, "connections", connection_id)
+    owner, _, name = KIND.split(tenant, connection)
     request = pb.InvokeRequest(name=name, operation_id=operation, effect_key=key)
     parse(json_option(given, "--input"), request.input, "--input")
     with connect(home, connection_pb2_grpc.ConnectionServiceStub, owner) as stub:

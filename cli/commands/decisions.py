@@ -12,7 +12,7 @@ from cli.apply import bring, say_applied
 from cli.client import TIMEOUT_S, connect, parse
 from cli.document import json_option, read_text
 from cli.home import Home
-from cli.options import full_name, home_option, output_option, split_name, tenant_option
+from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json
 from cli.resources import Kind, add_looking
 
@@ -43,8 +43,8 @@ def push(file: Path, name: str, home: Home, tenant: str, output: str) -> None:
     Example:
       tiation decisions push routing.json
     """  # noqa: D301 -- \b is click's
-    owner, decision_id = split_name(tenant, "decisions", name or file.stem)
-    wanted = pb.Decision(name=full_name(owner, "decisions", decision_id), graph=read_text(file))
+    owner, decision_id, full = KIND.split(tenant, name or file.stem)
+    wanted = pb.Decision(name=full, graph=read_text(file))
     creation = pb.CreateDecisionRequest(parent=f"tenants/{owner}", decision_id=decision_id, decision=wanted)
     with connect(home, decision_pb2_grpc.DecisionServiceStub, owner) as stub:
         found, what = bring(

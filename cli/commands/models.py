@@ -13,7 +13,7 @@ from tiation.engine.v1 import model_pb2_grpc, prediction_pb2, prediction_pb2_grp
 from cli.client import TIMEOUT_S, FileError, connect
 from cli.document import open_document
 from cli.home import Home
-from cli.options import full_name, home_option, output_option, split_name, tenant_option
+from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
 from cli.resources import Kind, add_looking
 
@@ -53,9 +53,7 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
     manifest = folder / "model.yaml"
     if not manifest.exists():
         raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
-    owner, model_id = split_name(
-        tenant, "models", name or str(open_document(manifest).values.get("name") or folder.name)
-    )
+    owner, model_id, _ = KIND.split(tenant, name or str(open_document(manifest).values.get("name") or folder.name))
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     header = pb.PushModelHeader(
         parent=f"tenants/{owner}",
@@ -151,9 +149,9 @@ def classify(
     Example:
       tiation models classify tenants/system/models/digits --image seven.png --top-k 3
     """  # noqa: D301 -- \b is click's
-    owner, model_id = split_name(tenant, "models", model)
+    owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.ClassifyRequest(
-        name=full_name(owner, "models", model_id),
+        name=name,
         version=version,
         texts=texts,
         images=[image.read_bytes() for image in images],

@@ -9,7 +9,7 @@ from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc, run_pb2, run_pb2_
 
 from cli.client import TIMEOUT_S, connect, pages, parse
 from cli.document import json_option
-from cli.follow import follow as follow_run
+from cli.follow import follow_to_end
 from cli.home import Home
 from cli.options import full_name, home_option, output_option, split_name, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -114,11 +114,7 @@ def follow(run: str, home: Home, tenant: str, output: str) -> None:
     """  # noqa: D301 -- \b is click's
     request = run_pb2.GetRunRequest(name=_name(tenant, run))
     with connect(home, run_pb2_grpc.RunServiceStub, tenant) as stub:
-        ended = follow_run(stub, stub.GetRun(request, timeout=TIMEOUT_S), output)
-    if output == "json":
-        print_json(as_json(ended))
-    if ended.state != run_pb2.Run.SUCCEEDED:
-        raise click.exceptions.Exit(1)
+        follow_to_end(stub, stub.GetRun(request, timeout=TIMEOUT_S), output)
 
 
 @runs.command()
