@@ -37,7 +37,7 @@ def ids(seed: int, rows: int) -> np.ndarray:
 
 def in_process(seconds: float) -> dict[int, float]:
     """Rows per second by batch size, with the settings of the engine."""
-    from engine.sessions import SessionSettings, open_session
+    from engine.runtime.sessions import SessionSettings, open_session
 
     session = open_session(MODEL, SessionSettings())
     found = {}

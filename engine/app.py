@@ -8,18 +8,18 @@ from pathlib import Path
 from inference import grpc_service_pb2_grpc
 from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc
 
-from engine.decisions import Decisions
+from engine.decisions.graphs import Decisions
 from engine.metrics import EngineMetrics
-from engine.models import ModelCatalogue
-from engine.opening import Opener
+from engine.repository.models import ModelCatalogue
+from engine.repository.opening import Opener
+from engine.repository.shared import SharedRepository
+from engine.repository.sharing import Follower, Sharing
+from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.servables import BatchLimits
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
-from engine.sessions import SessionSettings, check_device, cores
-from engine.shared_repository import SharedRepository
-from engine.sharing import Follower, Sharing
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service

@@ -1,6 +1,6 @@
 """`model.yaml`: what a model's files are and how a request runs through them.
 
-Running it lives in `engine.servables`; where the files lie lives in `engine.repository`.
+Running it lives in `engine.servables`; where the files lie lives in `engine.repository.repository`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ClassificationManifest(
     Attributes:
         name: the model's id.
         backbone: the text-embedding model it stands on; the tenant's own first, then `system`.
-        examples: labelled texts; the nearest decide. How the score is made is told in `engine.head`.
+        examples: labelled texts; the nearest decide. How the score is made is told in `engine.servables.head`.
         others: texts that belong to no label, such as small talk; a text near them gets a low score.
         floor: a score below it gets the label `fallback`.
         fallback: see `floor`.

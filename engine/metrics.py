@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from engine.batcher import Ran
+from engine.scheduler.batcher import Ran
 from mesh.tracing import Span, current_trace
 
 __all__ = ["EngineMetrics", "ModelFigures"]

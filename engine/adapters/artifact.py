@@ -1,7 +1,7 @@
 """Checks on an ONNX file before any runtime sees it: whole, an ONNX graph, nothing outside its own folder.
 
 It also reads what a runtime does not tell: the classes that a classifier's nodes name. Whether a runtime can run it is
-found out in `engine.sessions`.
+found out in `engine.runtime.sessions`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Models in memory, ready to answer: what each kind of manifest becomes.
 
-Where their files come from is `engine.repository`; who may ask is decided before a request gets here.
+Where their files come from is `engine.repository.repository`; who may ask is decided before a request gets here.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import TensorError
+from engine.scheduler.terms import PLAIN, Terms
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
 __all__ = ["BatchLimits", "Classified", "Inference", "Items", "Servable", "Tensors", "check_tensors"]
@@ -83,18 +84,18 @@ class Servable(Protocol):
     def classifies(self) -> Items | None:
         """What it gives labels to; None where it gives none."""
 
-    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Every output for these inputs.
 
         Args:
             tensors: the inputs by name.
-            owner: for whom; one owner's images cannot keep all others' waiting.
+            terms: for whom, how urgent, and until when.
 
         Raises:
             EngineError: the inputs do not fit, or the model failed.
         """
 
-    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts, images or rows, as `classifies` says.
 
         Raises:

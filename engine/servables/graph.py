@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from engine.batcher import Batcher, BatchObserver
 from engine.errors import InferenceTimeoutError, ModelFileError, TensorError
-from engine.pieces import in_turn
+from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
+from engine.scheduler.batcher import Batcher, BatchObserver
+from engine.scheduler.pieces import in_turn
+from engine.scheduler.terms import PLAIN, Terms
+from engine.scheduler.twin import Twin
 from engine.servables.base import BatchLimits, Tensors
-from engine.sessions import Session, SessionSettings, open_session, release_memory
 from engine.tensor import DATATYPES, Tensor, TensorSpec
-from engine.twin import Twin
 
 __all__ = ["MAX_ELEMENTS", "Graph", "parted", "sample"]
 
@@ -101,17 +102,17 @@ class Graph:
                 f"{self._file}: computes longer than {_TRIAL_S:g} s for a first input", file=self._file
             ) from None
 
-    async def run(self, tensors: Tensors) -> dict[str, Tensor]:
+    async def run(self, tensors: Tensors, terms: Terms = PLAIN) -> dict[str, Tensor]:
         """Every output for inputs that were checked."""
         if not self.batches:
-            return await self._batcher.submit(tensors, rows=_rows(tensors), key=object())
+            return await self._batcher.submit(tensors, rows=_rows(tensors), key=object(), terms=terms)
         rows = {len(tensor) for tensor in tensors.values()}
         if len(rows) != 1:
             raise TensorError(self.inputs[0].name, "all inputs must have the same length along axis 0")
         key = tuple((name, tensor.shape[1:]) for name, tensor in sorted(tensors.items()))
-        return await self._batcher.submit(tensors, rows=rows.pop(), key=key)
+        return await self._batcher.submit(tensors, rows=rows.pop(), key=key, terms=terms)
 
-    async def run_rows(self, rows: Tensor) -> dict[str, Tensor]:
+    async def run_rows(self, rows: Tensor, terms: Terms = PLAIN) -> dict[str, Tensor]:
         """Every output for any number of rows of the only input.
 
         A graph whose first axis has a fixed length gets as many runs as it takes, the last one filled up with zeros;
@@ -124,9 +125,9 @@ class Graph:
         size = fixed or (self._max_rows if self.batches else 1)
         pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
         if len(pieces) == 1 and (not fixed or len(rows) == fixed):
-            return await self.run({spec.name: rows})
+            return await self.run({spec.name: rows}, terms)
         with self._batcher.begun():
-            answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}))
+            answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}, terms))
         return {
             name: np.concatenate([answer[name][: len(piece)] for answer, piece in zip(answers, pieces, strict=True)])
             for name in answers[0]

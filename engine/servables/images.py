@@ -1,6 +1,6 @@
 """An image classifier: image files in, decoded in processes of their own, then an ONNX graph.
 
-How a graph wants its pixels is worked out in `engine.image_input`; decoding happens in `mesh.sandbox`.
+How a graph wants its pixels is worked out in `engine.servables.image_input`; decoding happens in `mesh.sandbox`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batcher import BatchObserver
 from engine.errors import ElementError, ManifestError, TensorError
-from engine.folders import graph_file
-from engine.image_input import ImageInput, work_out
 from engine.manifest import ImageClassificationManifest
-from engine.pieces import in_turn
+from engine.repository.folders import graph_file
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.batcher import BatchObserver
+from engine.scheduler.pieces import in_turn
+from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.graph import MAX_ELEMENTS, Graph
-from engine.sessions import SessionSettings
+from engine.servables.image_input import ImageInput, work_out
 from engine.tensor import Tensor, TensorSpec
 from mesh.sandbox import ImageInvalidError, ImagePool
 
@@ -75,18 +76,18 @@ class ImageClassifier:
             TensorSpec("probabilities", "FP32", (-1, len(self._names))),
         )
 
-    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """The most probable classes, and the probabilities of all."""
         check_tensors(self.inputs, tensors)
         files = tensors["image"]
         if len(files) > _MAX_IMAGES:
             raise TensorError("image", f"holds {len(files)} images; at most {_MAX_IMAGES} are taken at once")
-        table = await self._probabilities(list(files), "image", owner)
+        table = await self._probabilities(list(files), "image", terms)
         return Inference({"label": table.argmax(axis=1).astype(np.int64), "probabilities": table}, len(table))
 
-    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for image files."""
-        table = await self._probabilities(values, "images", owner)
+        table = await self._probabilities(values, "images", terms)
         best = table.argmax(axis=1)
         scores = table[np.arange(len(table)), best]
         return Classified([self._names[at] for at in best], scores, self._names, table)
@@ -100,15 +101,15 @@ class ImageClassifier:
         """Give its memory back."""
         self._graph.close()
 
-    async def _probabilities(self, files: Sequence[bytes], field: str, owner: str) -> NDArray[np.float32]:
+    async def _probabilities(self, files: Sequence[bytes], field: str, terms: Terms) -> NDArray[np.float32]:
         """The probabilities of each image's classes, float32 (n, classes)."""
         if not files:
             return np.zeros((0, len(self._names)), np.float32)
-        pixels = await self._decoded(files, field, owner)
-        outputs = await self._graph.run_rows(self._input.tensor(pixels))
+        pixels = await self._decoded(files, field, terms)
+        outputs = await self._graph.run_rows(self._input.tensor(pixels), terms)
         return _probabilities(outputs[self._output], self._scores)
 
-    async def _decoded(self, files: Sequence[bytes], field: str, owner: str) -> list[bytes]:
+    async def _decoded(self, files: Sequence[bytes], field: str, terms: Terms) -> list[bytes]:
         """The pixels of each image, a few decoded at once; after one that is wrong no further ones are begun."""
         pixels: list[bytes] = [b""] * len(files)
         wrong: list[ElementError] = []
@@ -117,7 +118,7 @@ class ImageClassifier:
             if wrong:
                 return
             try:
-                pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=owner)
+                pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=terms.owner)
             except ImageInvalidError as error:
                 wrong.append(ElementError(field, at, error.message))
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from engine.aside import aside
-from engine.batcher import BatchObserver
 from engine.errors import ElementError, NoLabelsError
-from engine.folders import graph_file
 from engine.manifest import OnnxManifest
+from engine.repository.folders import graph_file
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.aside import aside
+from engine.scheduler.batcher import BatchObserver
+from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
 from engine.servables.graph import Graph
-from engine.sessions import SessionSettings
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["OnnxModel"]
@@ -65,20 +66,20 @@ class OnnxModel:
         """What it gives."""
         return self._graph.outputs
 
-    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:  # noqa: ARG002 -- the port's
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Every output."""
         check_tensors(self.inputs, tensors)
         first = next(iter(tensors.values()), None)
         rows = len(first) if first is not None and first.ndim else 1
-        return Inference(await self._graph.run(tensors), rows)
+        return Inference(await self._graph.run(tensors, terms), rows)
 
-    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts or rows of numbers."""
         if not isinstance(self._reading, ClassReading):
             raise NoLabelsError(f"nobody has said where this model's labels are; {self._reading}")
         size = len(values) * len(values[0]) if self.classifies == "rows" else len(values)
         given = await aside(size, self._tensor, values)
-        return self._reading.read(await self._graph.run_rows(given))
+        return self._reading.read(await self._graph.run_rows(given, terms))
 
     @property
     def waiting(self) -> int:

@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from engine.aside import aside
-from engine.batcher import Batcher, BatchObserver
 from engine.errors import BackboneError, ElementError, ModelFileError, NoLabelsError, TensorError
-from engine.folders import graph_file
-from engine.head import Head
 from engine.manifest import ClassificationManifest, EmbeddingManifest
-from engine.pieces import in_turn
+from engine.repository.folders import graph_file
+from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
+from engine.scheduler.aside import aside
+from engine.scheduler.batcher import Batcher, BatchObserver
+from engine.scheduler.pieces import in_turn
+from engine.scheduler.terms import PLAIN, Terms
+from engine.scheduler.twin import Twin
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.graph import parted
-from engine.sessions import Session, SessionSettings, open_session, release_memory
+from engine.servables.head import Head
 from engine.tensor import Tensor, TensorSpec
-from engine.twin import Twin
 
 __all__ = ["Classifier", "Embedder"]
 
@@ -91,28 +92,28 @@ class Embedder:
             open_beside=self._twin.open,
         )
 
-    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:  # noqa: ARG002 -- the port's
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """The embeddings."""
         if "text" in tensors or not tensors or not set(tensors) <= {"input_ids", "attention_mask"}:
             check_tensors(self.inputs, tensors)
-            vectors, read = await self.embed(_texts(tensors["text"]))
+            vectors, read = await self.embed(_texts(tensors["text"]), terms)
             return Inference({"embedding": vectors}, len(vectors), read)
         check_tensors(_TOKENS, tensors)
         tokens = _Tokens(tensors["input_ids"], tensors["attention_mask"])
         self._check(tokens)
-        vectors = await self._submit(tokens)
+        vectors = await self._submit(tokens, terms)
         return Inference({"embedding": vectors}, len(vectors), tokens.count)
 
-    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:  # noqa: ARG002 -- the port's
         """Never: it makes vectors."""
         raise NoLabelsError("the model makes vectors of texts and gives no labels; ask it to embed")
 
-    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+    async def embed(self, texts: Sequence[str], terms: Terms = PLAIN) -> tuple[NDArray[np.float32], int]:
         """Vectors of texts, float32 (n, d), and how many tokens were read."""
         if not texts:
             return self._none(), 0
         tokens = await aside(sum(_TEXT_COSTS + len(text) for text in texts), self._tokens, texts)
-        return await self._submit(tokens), tokens.count
+        return await self._submit(tokens, terms), tokens.count
 
     @property
     def waiting(self) -> int:
@@ -142,7 +143,7 @@ class Embedder:
         if tokens.mask.min(initial=0) < 0 or tokens.mask.max(initial=0) > 1:
             raise TensorError("attention_mask", "holds a value that is neither 0 nor 1")
 
-    async def _submit(self, tokens: _Tokens) -> NDArray[np.float32]:
+    async def _submit(self, tokens: _Tokens, terms: Terms) -> NDArray[np.float32]:
         """Compute, in pieces of at most a batch; requests of like length share one."""
         length = tokens.ids.shape[1]
         key = next((bucket for bucket in _BUCKETS if length <= bucket), length)
@@ -150,12 +151,14 @@ class Embedder:
         if not len(tokens.ids):
             return self._none()
         if len(tokens.ids) <= size:
-            return await self._batcher.submit(tokens, rows=len(tokens.ids), key=key)
+            return await self._batcher.submit(tokens, rows=len(tokens.ids), key=key, terms=terms)
         pieces = [
             _Tokens(tokens.ids[at : at + size], tokens.mask[at : at + size]) for at in range(0, len(tokens.ids), size)
         ]
         with self._batcher.begun():
-            vectors = await in_turn(pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key))
+            vectors = await in_turn(
+                pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key, terms=terms)
+            )
         return np.concatenate(vectors)
 
     def _none(self) -> NDArray[np.float32]:
@@ -232,18 +235,18 @@ class Classifier:
         await made._standing()
         return made
 
-    async def infer(self, tensors: Tensors, *, owner: str = "") -> Inference:
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Labels and scores."""
         check_tensors(self.inputs, tensors)
-        found = await self.classify(_texts(tensors["text"]), owner=owner)
+        found = await self.classify(_texts(tensors["text"]), terms)
         encoded = np.empty(len(found.labels), object)
         encoded[:] = [label.encode() for label in found.labels]
         return Inference({"label": encoded, "score": found.scores}, len(encoded), found.tokens)
 
-    async def classify(self, values: Sequence[Any], *, owner: str = "") -> Classified:  # noqa: ARG002 -- the port's
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts."""
         embedder, head = await self._standing()
-        vectors, tokens = await embedder.embed(values)
+        vectors, tokens = await embedder.embed(values, terms)
         labels, scores, all_scores = head.classify(vectors)
         return Classified(labels, scores, head.labels, all_scores, tokens)
 

@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2
 from tiation.engine.v1 import decision_pb2 as pb
 from tiation.engine.v1 import decision_pb2_grpc
 
-from engine.decisions import Decision, Decisions
+from engine.decisions.graphs import Decision, Decisions
 from engine.errors import DecisionFailedError
 from mesh.call import Context
 from mesh.json_value import json_to_struct, value_to_json

@@ -9,9 +9,10 @@ from importlib.metadata import version as version_of
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
-from engine.aside import aside
 from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
-from engine.repository import Loaded, Repository
+from engine.repository.repository import Loaded, Repository
+from engine.scheduler.aside import aside
+from engine.scheduler.terms import Terms
 from engine.servicers.usage import note_predicted
 from engine.tensor import (
     Tensor,
@@ -124,7 +125,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             names = _asked(request, loaded.servable.outputs)
             raw = list(request.raw_input_contents)
             tensors = await aside(_size(request, raw), _inputs, request, raw, loaded.servable.inputs)
-            found = await loaded.servable.infer(tensors, owner=current_caller().tenant)
+            found = await loaded.servable.infer(tensors, Terms(current_caller().tenant))
             outputs = {name: found.outputs[name] for name in names}
             answer = await aside(_size_of(outputs), _answer, request, loaded, outputs)
         note_predicted(found.rows, found.tokens)

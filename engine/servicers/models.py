@@ -10,9 +10,9 @@ from tiation.engine.v1 import model_pb2 as pb
 from tiation.engine.v1 import model_pb2_grpc
 
 from engine.errors import ReadOnlyModelError, UploadError
-from engine.models import File, Model, ModelVersion
-from engine.repository import Repository
-from engine.upload import Upload
+from engine.repository.models import File, Model, ModelVersion
+from engine.repository.repository import Repository
+from engine.repository.upload import Upload
 from mesh.call import Context
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
 
-from engine.aside import aside
 from engine.errors import NoLabelsError, WrongItemsError
-from engine.repository import Loaded, Repository
+from engine.repository.repository import Loaded, Repository
+from engine.scheduler.aside import aside
+from engine.scheduler.terms import Terms
 from engine.servables import Classified, Embedder
 from engine.servicers.usage import note_predicted
 from mesh.call import Context, note_resource
@@ -39,7 +40,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         if not isinstance(loaded.servable, Embedder):
             raise NoLabelsError(f"{request.name} makes no vectors of texts; a model of the kind text-embedding does")
         with loaded.figures.request():
-            vectors, tokens = await loaded.servable.embed(request.texts)
+            vectors, tokens = await loaded.servable.embed(request.texts, Terms(current_caller().tenant))
         note_predicted(len(vectors), tokens)
         return await aside(len(vectors) * 16, _vectors, vectors, loaded.version)
 
@@ -50,7 +51,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(row.values) for row in request.rows)
         values = await aside(size, _values, request, loaded)
         with loaded.figures.request():
-            found = await loaded.servable.classify(values, owner=current_caller().tenant)
+            found = await loaded.servable.classify(values, Terms(current_caller().tenant))
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
         return await aside(size, _answer, found, loaded.version, request.top_k)

@@ -24,9 +24,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 
-from engine.image_input import ImageInput, work_out
 from engine.manifest import ImageClassificationManifest, parse_manifest
-from engine.runtime import onnxruntime
+from engine.runtime.onnx import onnxruntime
+from engine.servables.image_input import ImageInput, work_out
 from engine.tensor import TensorSpec
 from mesh.sandboxed.images import Images
 from tools.models.place import ROOT, SetupError, digest_of, place, say

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from engine.manifest import parse_manifest
+from engine.runtime.sessions import SessionSettings
 from engine.servables import BatchLimits, OnnxModel
-from engine.sessions import SessionSettings
 
 
 class Silent:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.adapters.artifact import check_artifact
 from engine.errors import EngineError, ModelFileError
-from engine.sessions import SessionSettings, open_session
+from engine.runtime.sessions import SessionSettings, open_session
 
 
 def classifier() -> onnx.ModelProto:

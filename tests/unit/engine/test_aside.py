@@ -12,14 +12,14 @@ import pytest
 from inference import grpc_service_pb2 as pb
 from prometheus_client import CollectorRegistry
 
-from engine.aside import aside
 from engine.errors import TensorError
 from engine.manifest import parse_manifest
 from engine.metrics import EngineMetrics
-from engine.repository import Loaded
+from engine.repository.repository import Loaded
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.aside import aside
 from engine.servables import BatchLimits, Embedder, Inference
 from engine.servicers.inference import InferenceServicer
-from engine.sessions import SessionSettings
 from engine.tensor import TensorSpec
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import Silent
@@ -35,7 +35,7 @@ class Echo:
     outputs = (TensorSpec("text", "BYTES", (-1,)), TensorSpec("number", "FP32", (1,)))
     asked = 0
 
-    async def infer(self, tensors, *, owner: str = "") -> Inference:
+    async def infer(self, tensors, terms=None) -> Inference:
         self.asked += 1
         return Inference({"text": tensors["text"], "number": np.ones(1, np.float32)}, 1)
 

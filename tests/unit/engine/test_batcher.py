@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from engine.batcher import Batcher
 from engine.errors import InferenceFailedError, InputRefusedError, ModelNotReadyError, QueueFullError
 from engine.metrics import EngineMetrics
+from engine.scheduler.batcher import Batcher
 from mesh.tracing import TraceContext, current_trace
 
 
@@ -214,7 +214,7 @@ async def test_a_run_whose_caller_has_gone_is_not_waited_for_when_the_batcher_cl
 
 
 async def test_a_request_in_pieces_that_does_not_come_to_its_end_is_waited_for_so_long_and_no_longer(monkeypatch):
-    monkeypatch.setattr("engine.batcher._CLOSE_S", 0.3)
+    monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 0.3)
     gate = Gate()
     gate.open.set()
     made = batcher(gate.run)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import DeviceUnavailableError
-from engine.runtime import onnxruntime
-from engine.sessions import SessionSettings, check_device
+from engine.runtime.onnx import onnxruntime
+from engine.runtime.sessions import SessionSettings, check_device
 
 
 def test_the_cpu_is_always_there():
@@ -23,7 +23,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_reason():
 
 def test_a_runtime_that_took_the_cpu_instead_is_refused(monkeypatch):
     """With a GPU build and no driver the runtime opens the session all the same, on the CPU."""
-    monkeypatch.setattr("engine.sessions._provider", lambda _: "CUDAExecutionProvider")
+    monkeypatch.setattr("engine.runtime.sessions._provider", lambda _: "CUDAExecutionProvider")
     refused = pytest.raises(DeviceUnavailableError, match=r"engine\.device: cuda, but the runtime could not use it")
     with refused, pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         check_device(SessionSettings("cuda"))

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from engine.manifest import parse_manifest
+from engine.runtime.sessions import SessionSettings
 from engine.servables.base import BatchLimits
 from engine.servables.texts import Classifier, Embedder
-from engine.sessions import SessionSettings
 from tests.unit.engine.graphs import Silent
 
 CLONE = Path(__file__).parents[3]

@@ -34,7 +34,7 @@ class Encoder(Embedder):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def embed(self, texts):
+    async def embed(self, texts, terms=None):
         self.asked.append(list(texts))
         await self.open.wait()
         if self.failures:

@@ -12,8 +12,8 @@ import pytest
 
 from engine.errors import InferenceTimeoutError, ManifestError, ModelFileError, ModelNotReadyError, TensorError
 from engine.manifest import parse_manifest
+from engine.runtime.sessions import SessionSettings
 from engine.servables import BatchLimits, ImageClassifier
-from engine.sessions import SessionSettings
 from mesh.sandbox import ImagePool
 from tests.unit.engine.graphs import Silent, doubling, endless, folder, mean_of_channels, opened
 
@@ -81,7 +81,7 @@ async def test_a_run_that_takes_too_long_is_stopped_and_the_next_one_is_begun(tm
 
 
 async def test_closing_stops_the_run_under_way_and_refuses_what_waits(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("engine.batcher._CLOSE_S", 0.2)
+    monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 0.2)
     made = opened(tmp_path, MANIFEST + "batching: off\n", model=endless(["n", 2]))
     asked = [asyncio.create_task(made.infer(ROW)) for _ in range(3)]
     while made.waiting != 2:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from engine.errors import ElementError, ManifestError, TensorError
 from engine.manifest import parse_manifest
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.terms import Terms
 from engine.servables import BatchLimits, Embedder, ImageClassifier
-from engine.sessions import SessionSettings
 from mesh.sandbox import ImagePool, SandboxBusyError
 from tests.fakes.drawings import file_of, written
 from tests.unit.engine.graphs import Silent, folder, mean_of_channels, model
@@ -150,7 +151,7 @@ async def test_decoding_for_many_leaves_embedding_fast(digits):
         ratios = []
         for _ in range(3):  # others may be busy on this machine: the best of three is ours
             alone = await embed_often(20)
-            decoding = [asyncio.create_task(digits.classify([large], owner=f"t{at % 8}")) for at in range(64)]
+            decoding = [asyncio.create_task(digits.classify([large], Terms(f"t{at % 8}"))) for at in range(64)]
             await asyncio.sleep(0.05)
             beside = await embed_often(20)
             assert len(await asyncio.gather(*decoding)) == 64

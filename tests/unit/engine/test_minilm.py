@@ -12,8 +12,8 @@ from tokenizers.processors import TemplateProcessing
 
 from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
+from engine.runtime.sessions import SessionSettings
 from engine.servables import BatchLimits, Classifier, Embedder
-from engine.sessions import SessionSettings
 from tests.unit.engine.graphs import Silent
 
 CLONE = Path(__file__).parents[3]

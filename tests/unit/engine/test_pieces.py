@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from engine.batcher import Batcher
 from engine.errors import InputRefusedError, ModelNotReadyError, TensorError
 from engine.manifest import parse_manifest
-from engine.pieces import in_turn
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.batcher import Batcher
+from engine.scheduler.pieces import in_turn
 from engine.servables import BatchLimits, Classifier, Embedder
-from engine.sessions import SessionSettings
 from tests.unit.engine.graphs import model, opened
 
 MODEL = Path(__file__).parents[3] / ".models" / "all-minilm-l6-v2" / "1"

@@ -17,14 +17,14 @@ from prometheus_client import CollectorRegistry
 
 import mesh
 from engine.errors import BackboneInUseError, ModelNotReadyError, VersionServingError
-from engine.folders import move_into_place
 from engine.metrics import EngineMetrics
-from engine.models import File, Model, ModelCatalogue, ModelVersion
-from engine.opening import Opener
+from engine.repository.folders import move_into_place
+from engine.repository.models import File, Model, ModelCatalogue, ModelVersion
+from engine.repository.opening import Opener
+from engine.repository.shared import SharedRepository
+from engine.repository.sharing import Sharing
+from engine.runtime.sessions import SessionSettings
 from engine.servables import BatchLimits, Embedder, OnnxModel
-from engine.sessions import SessionSettings
-from engine.shared_repository import SharedRepository
-from engine.sharing import Sharing
 from mesh.catalogue import NotFoundError
 from mesh.db import TextInvalidError, open_database
 from mesh.entries import entry_etag
@@ -98,7 +98,7 @@ class Encoder(Embedder):
     def __init__(self, *_) -> None:
         self.closed = False
 
-    async def embed(self, texts):
+    async def embed(self, texts, terms=None):
         return np.eye(len(texts), 8, dtype=np.float32), len(texts)
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ async def test_a_push_that_is_cut_off_while_the_model_is_opened_leaves_nothing_i
     repository, before = await place.started(), threads()
     held = Held(OnnxModel)
     with monkeypatch.context() as patch:
-        patch.setattr("engine.opening.OnnxModel", held)
+        patch.setattr("engine.repository.opening.OnnxModel", held)
         await held.cut_off(asyncio.create_task(place.push(repository)))
     assert threads() == before
     assert (await place.push(repository)).name == f"{MODEL}/versions/1"
@@ -148,7 +148,7 @@ async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(place: Place, mon
     name = (await place.push(repository, load=False)).name
     held = Held(OnnxModel)
     with monkeypatch.context() as patch:
-        patch.setattr("engine.opening.OnnxModel", held)
+        patch.setattr("engine.repository.opening.OnnxModel", held)
         await held.cut_off(asyncio.create_task(repository.load(name)))
     assert repository.state(await repository.load(name)) == "READY"
     assert threads() == before + 1
@@ -161,7 +161,7 @@ async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(place: Place, m
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.repository.move_into_place", refuse)
+        patch.setattr("engine.repository.repository.move_into_place", refuse)
         with pytest.raises(OSError, match="no room"):
             await place.push(repository)
     assert threads() == before
@@ -172,7 +172,7 @@ async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the
     repository = await place.started()
     held = Held(move_into_place)
     with monkeypatch.context() as patch:
-        patch.setattr("engine.repository.move_into_place", held)
+        patch.setattr("engine.repository.repository.move_into_place", held)
         await held.cut_off(asyncio.create_task(place.push(repository)))
     assert repository.serving(MODEL) == 1
     assert (place.root / "models/t/m/1/model.onnx").is_file()
@@ -211,7 +211,7 @@ async def test_a_deletion_with_a_stale_etag_changes_nothing(place: Place):
 
 
 async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them(place: Place, monkeypatch):
-    monkeypatch.setattr("engine.opening.Embedder", Encoder)
+    monkeypatch.setattr("engine.repository.opening.Embedder", Encoder)
     repository, backbone, head = await place.started(), "tenants/t/models/b", "tenants/t/models/h"
     for _ in range(2):
         await place.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
@@ -248,7 +248,7 @@ async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(place: Pla
 
 
 async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place, monkeypatch):
-    monkeypatch.setattr("engine.batcher._CLOSE_S", 2.0)
+    monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 2.0)
     repository = await place.started()
     slow = "tenants/t/models/slow"
     version = await place.push(
@@ -289,7 +289,7 @@ async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_
         return {each.name.split("/")[3]: (repository.state(each), each.body.failure) for each in entries}
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.opening.OnnxModel", open_model)
+        patch.setattr("engine.repository.opening.OnnxModel", open_model)
         repository = await place.started()
     found = await states()
     assert {name: state for name, (state, _) in found.items()} == {

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from engine.sharing import Coalesced, Follower
+from engine.repository.sharing import Coalesced, Follower
 from mesh.db import open_database
 from tests.fakes.background import running
 
@@ -64,7 +64,7 @@ async def test_where_it_fails_those_who_wait_try_it_again():
 
 
 async def test_a_follower_goes_on_whatever_a_look_fails_with(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.sharing._LOOK_S", 0.01)
+    monkeypatch.setattr("engine.repository.sharing._LOOK_S", 0.01)
     looks = []
 
     async def look() -> None:

@@ -8,10 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from engine import twin
 from engine.errors import ModelNotReadyError
-from engine.sessions import SessionSettings
-from engine.twin import Twin
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler import twin
+from engine.scheduler.twin import Twin
 from tests.unit.engine.graphs import doubling
 
 
@@ -43,7 +43,7 @@ def test_one_core_or_the_operator_keeps_it_away(path, settings):
 
 
 def test_a_model_with_large_files_is_in_memory_once(path, monkeypatch):
-    monkeypatch.setattr("engine.twin._MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("engine.scheduler.twin._MAX_BYTES", 1 << 20)
     with (path.parent / "weights.bin").open("wb") as file:
         file.truncate(1 << 21)
     assert Twin(path, SessionSettings(intra_op_threads=2), run).open() is None

@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
+from engine.scheduler.terms import PLAIN, Terms
 
 __all__ = ["BatchObserver", "Batcher", "Item", "Ran", "Result", "Run"]
 
@@ -71,6 +72,7 @@ class _Waiting(Generic[Item, Result]):
     rows: int
     key: Hashable
     since: float
+    terms: Terms
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Result]
     ran: Ran | None = None
@@ -121,13 +123,14 @@ class Batcher(Generic[Item, Result]):
         """How many requests wait."""
         return len(self._queue)
 
-    async def submit(self, item: Item, *, rows: int, key: Hashable = None) -> Result:
+    async def submit(self, item: Item, *, rows: int, key: Hashable = None, terms: Terms = PLAIN) -> Result:
         """Have an item computed, together with others of the same key.
 
         Args:
             item: what to compute.
             rows: how many rows it has.
             key: only items of equal keys share a batch.
+            terms: for whom, how urgently and until when.
 
         Raises:
             QueueFullError: too many wait.
@@ -135,7 +138,9 @@ class Batcher(Generic[Item, Result]):
             EngineError: what the run raised.
         """
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[Item, Result] = _Waiting(item, rows, key, time.perf_counter(), loop, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(
+            item, rows, key, time.perf_counter(), terms, loop, loop.create_future()
+        )
         with self._changed:
             self._refuse_late()
             if len(self._queue) >= self._max_waiting:

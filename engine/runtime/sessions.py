@@ -1,6 +1,6 @@
 """ONNX Runtime sessions: opened with settings that were measured, run, and closed for good.
 
-Who waits for whom lives in `engine.batcher`; which files may be opened is checked in `engine.adapters.artifact`.
+Who waits for whom lives in `engine.scheduler`; which files may be opened is checked in `engine.adapters.artifact`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
-from engine.run_watch import RunWatch
-from engine.runtime import onnxruntime
+from engine.runtime.onnx import onnxruntime
+from engine.runtime.run_watch import RunWatch
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["Session", "SessionSettings", "check_device", "cores", "open_session", "release_memory"]
@@ -83,7 +83,7 @@ class SessionSettings:
         intra_op_threads: threads for one run that has the machine to itself; 0 means one per core that this process
             may use.
         max_run_s: the longest that one run may take.
-        twins: whether a model may have a second session; see `engine.twin`.
+        twins: whether a model may have a second session; see `engine.scheduler.twin`.
     """
 
     device: str = "cpu"

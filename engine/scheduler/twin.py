@@ -16,8 +16,8 @@ from typing import Generic
 
 import structlog
 
-from engine.batcher import Item, Result, Run
-from engine.sessions import Session, SessionSettings, open_session
+from engine.runtime.sessions import Session, SessionSettings, open_session
+from engine.scheduler.batcher import Item, Result, Run
 
 __all__ = ["Twin"]
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from engine.errors import DigestMismatchError, StorageFullError, UploadError
 from engine.manifest import MANIFEST_FILE
-from engine.models import File
+from engine.repository.models import File
 
 __all__ = ["MAX_MODEL_BYTES", "Upload"]
 

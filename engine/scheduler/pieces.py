@@ -1,6 +1,6 @@
 """A request too large for one run: its pieces go into the queue a few at a time, so that others come in between.
 
-How it is cut is up to the model; the queue itself is `engine.batcher`'s.
+How it is cut is up to the model; the queue itself is `engine.scheduler.batcher`'s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a version's files become a model in memory, by the kind that its manifest says.
 
-Which versions are opened, and when, is `engine.repository`'s.
+Which versions are opened, and when, is `engine.repository.repository`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from engine.completion import constructed
 from engine.errors import BackboneError, ModelFileError, ModelNotFoundError, VersionNotFoundError
 from engine.manifest import (
     MANIFEST_FILE,
@@ -24,8 +23,9 @@ from engine.manifest import (
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
+from engine.repository.completion import constructed
+from engine.runtime.sessions import SessionSettings
 from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
-from engine.sessions import SessionSettings
 from mesh.resource import tenant_of
 from mesh.sandbox import ImagePool
 

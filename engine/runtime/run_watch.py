@@ -1,7 +1,7 @@
 """Ends runs of ONNX Runtime that take too long, and those that are under way when their model goes.
 
 The runtime looks between two steps of a graph whether it shall end: a single step is always finished. Sessions are
-opened and run in `engine.sessions`.
+opened and run in `engine.runtime.sessions`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.errors import EngineError, InferenceTimeoutError, ModelNotReadyError
-from engine.runtime import onnxruntime
+from engine.runtime.onnx import onnxruntime
 
 __all__ = ["RunWatch"]
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from engine.errors import ManifestError, ModelFileError
-from engine.models import File
+from engine.repository.models import File
 
 __all__ = ["files_in", "graph_file", "move_into_place", "sweep"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from engine.errors import ModelNotFoundError, VersionNotFoundError
-from engine.models import ModelVersion, loading_order
-from engine.repository import Loaded, Repository
-from engine.sharing import Coalesced
+from engine.repository.models import ModelVersion, loading_order
+from engine.repository.repository import Loaded, Repository
+from engine.repository.sharing import Coalesced
 from mesh.entries import Entry
 
 __all__ = ["SharedRepository"]

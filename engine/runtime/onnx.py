@@ -1,6 +1,6 @@
 """ONNX Runtime, silent: the only module that imports it, with its telemetry switched off before it is loaded.
 
-How sessions are opened and run lives in `engine.sessions`.
+How sessions are opened and run lives in `engine.runtime.sessions`.
 """
 
 from __future__ import annotations

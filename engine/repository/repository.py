@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 import structlog
 
-from engine.completion import to_the_end
 from engine.errors import (
     BackboneInUseError,
     EngineError,
@@ -28,11 +27,12 @@ from engine.errors import (
     VersionNotFoundError,
     VersionServingError,
 )
-from engine.folders import files_in, move_into_place, sweep
 from engine.manifest import MANIFEST_FILE, ClassificationManifest
-from engine.models import File, Model, ModelVersion, description, loading_order, version_name
-from engine.opening import Loaded, Opener
-from engine.sharing import Sharing
+from engine.repository.completion import to_the_end
+from engine.repository.folders import files_in, move_into_place, sweep
+from engine.repository.models import File, Model, ModelVersion, description, loading_order, version_name
+from engine.repository.opening import Loaded, Opener
+from engine.repository.sharing import Sharing
 from mesh.catalogue import Catalogue, NotFoundError
 from mesh.entries import Body, Creation, Entry, entry_etag
 from mesh.etag import check_etag

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from engine.models import ModelVersion
+from engine.repository.models import ModelVersion
 from mesh.db import Database
 
 __all__ = ["Coalesced", "Follower", "Sharing"]

@@ -1,0 +1,1 @@
+"""Decisions: graphs that say what to do, and how their versions are kept."""

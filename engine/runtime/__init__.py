@@ -1,0 +1,1 @@
+"""ONNX Runtime: how its sessions are opened, run, watched and closed."""
