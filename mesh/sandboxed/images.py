@@ -76,7 +76,7 @@ class Images:
         Args:
             data: the file.
             wanted: a JSON object: `max_pixels` of the file; `width` and `height` of what is wanted; `mode`, `L` or
-                `RGB`; `invert`, `trim`, `contrast` and `fit` as `engine.manifest` says.
+                `RGB`; `invert`, `trim`, `contrast` and `fit` as `engine.manifest.images` says.
 
         Raises:
             Refusal: it is no image that is read, or larger than allowed.

@@ -1,0 +1,24 @@
+"""`model.yaml`: what a model's files are and how a request runs through them; a module for each family of kinds.
+
+Running it lives in `engine.servables`; where the files lie lives in `engine.repository.repository`.
+"""
+
+from __future__ import annotations
+
+from engine.manifest.fields import Common
+from engine.manifest.images import ImageClassificationManifest
+from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
+from engine.manifest.tensors import OnnxManifest
+from engine.manifest.texts import ClassificationManifest, EmbeddingManifest, Example
+
+__all__ = [
+    "MANIFEST_FILE",
+    "ClassificationManifest",
+    "Common",
+    "EmbeddingManifest",
+    "Example",
+    "ImageClassificationManifest",
+    "Manifest",
+    "OnnxManifest",
+    "parse_manifest",
+]

@@ -1,0 +1,102 @@
+"""`model.yaml` read: which kind it is, every key known and there, every value of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TypeAlias, cast
+
+import msgspec
+from msgspec import inspect
+
+from engine.errors import ManifestError
+from engine.manifest.images import ImageClassificationManifest
+from engine.manifest.tensors import OnnxManifest
+from engine.manifest.texts import ClassificationManifest, EmbeddingManifest
+from mesh.strict_yaml import StrictYamlError, parse_yaml
+
+__all__ = ["MANIFEST_FILE", "Manifest", "parse_manifest"]
+
+MANIFEST_FILE = "model.yaml"
+
+Manifest: TypeAlias = OnnxManifest | EmbeddingManifest | ClassificationManifest | ImageClassificationManifest
+
+_KINDS: Mapping[str, type[Manifest]] = {
+    "onnx": OnnxManifest,
+    "text-embedding": EmbeddingManifest,
+    "text-classification": ClassificationManifest,
+    "image-classification": ImageClassificationManifest,
+}
+
+_LINES: Mapping[str, str] = {
+    "name": "name: my-model",
+    "backbone": "backbone: all-minilm-l6-v2",
+    "examples": "examples: [{text: I was charged twice, label: billing}, {text: The app crashes, label: bug}]",
+    "text": "text: I was charged twice",
+    "label": "label: billing",
+}
+
+
+def parse_manifest(data: bytes, *, model: str) -> Manifest:
+    """Read `model.yaml`.
+
+    Args:
+        data: its bytes.
+        model: the id of the model that it must name.
+
+    Raises:
+        ManifestError: it is not a manifest; the message names the key and the line to write.
+    """
+    try:
+        tree = parse_yaml(data)
+    except StrictYamlError as error:
+        raise ManifestError(str(error)) from None
+    if not isinstance(tree, dict):
+        raise ManifestError("must hold `key: value` lines; begin with the line `kind: onnx`")
+    kind = _kind_of(tree)
+    _check_keys(tree, cast("inspect.StructType", inspect.type_info(kind)))
+    if isinstance(tree.get("batching"), bool):  # YAML reads `on` and `off` without quotes as true and false
+        tree = {**tree, "batching": "on" if tree["batching"] else "off"}
+    try:
+        manifest = msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        raise ManifestError(str(error).replace("`$.", "`").replace("`$", "`model.yaml")) from None
+    if manifest.name != model:
+        raise ManifestError(f"is for `{manifest.name}`, pushed as `{model}`; write the line `name: {model}`")
+    manifest.check()
+    return manifest
+
+
+def _kind_of(tree: Mapping[object, object]) -> type[Manifest]:
+    if "kind" not in tree:
+        raise ManifestError(f"add the line `kind: onnx` (or {', '.join(name for name in _KINDS if name != 'onnx')})")
+    kind = _KINDS.get(str(tree["kind"]))
+    if kind is None:
+        raise ManifestError(f"kind: {str(tree['kind'])[:64]!r} is not known; known are {', '.join(_KINDS)}")
+    return kind
+
+
+def _check_keys(tree: Mapping[object, object], kind: inspect.StructType, path: str = "") -> None:
+    """Name every unknown key with the nearest known one, and every missing key with the line to add."""
+    fields = {field.encode_name: field for field in kind.fields}
+    known = [*fields, "kind"] if not path else list(fields)
+    for key in tree:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(sorted(known))}"
+            raise ManifestError(f"unknown key `{path}{str(key)[:64]}`; {hint}")
+    for name, field in fields.items():
+        if field.required and name not in tree:
+            raise ManifestError(f"`{path}{name}` is missing; add the line `{_LINES[name]}`")
+        _check_below(tree.get(name), field.type, f"{path}{name}")
+
+
+def _check_below(value: object, kind: inspect.Type, path: str) -> None:
+    """The same for sections, and lists of them."""
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    for each in kinds:
+        if isinstance(each, inspect.StructType) and isinstance(value, Mapping):
+            _check_keys(value, each, f"{path}.")
+        elif isinstance(each, inspect.VarTupleType) and isinstance(value, list):
+            for index, item in enumerate(value):
+                _check_below(item, each.item_type, f"{path}[{index}]")
