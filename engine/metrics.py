@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from engine.scheduler.batcher import Ran
+from engine.scheduler.observer import Queue, Ran
 from mesh.tracing import Span, current_trace
 
 __all__ = ["EngineMetrics", "ModelFigures"]
@@ -73,12 +73,15 @@ class ModelFigures:
         """Show that none wait, and hold nothing of the model any more."""
         self._pending.set_function(lambda: 0)
 
+    def queue(self, queue: Queue) -> None:
+        """Requests wait there; how many is watched elsewhere."""
+
     def batch(self, ran: Ran, waited_s: float) -> None:
         """One run."""
         self._count.inc(ran.rows)
         self._runs.inc()
         self._queue_us.inc(waited_s * 1e6)
-        self._infer_us.inc((ran.ended - ran.began) * 1e6)
+        self._infer_us.inc(ran.infer_s * 1e6)
 
     def answered(self, ran: Ran, waited_s: float) -> None:
         """A request was in a run: its trace, if it is sampled, shows the run and what else was in it."""

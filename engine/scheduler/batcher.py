@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
+from engine.scheduler.observer import BatchObserver, Computed, Dispatch, Ran
 from engine.scheduler.terms import PLAIN, Terms
 
-__all__ = ["BatchObserver", "Batcher", "Item", "Ran", "Result", "Run"]
+__all__ = ["Batcher", "Item", "Result", "Run"]
 
 _CLOSE_S = 10.0
 """How long what waits may take once the batcher is closed."""
@@ -35,33 +36,6 @@ _SLOW_RUNS = 3
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Run: TypeAlias = Callable[[Sequence[Item]], Sequence[Result]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """One run.
-
-    Attributes:
-        requests: how many were in it.
-        rows: of all of them together.
-        began: seconds of `time.perf_counter`.
-        ended: as above.
-    """
-
-    requests: int
-    rows: int
-    began: float
-    ended: float
-
-
-class BatchObserver(Protocol):
-    """Hears how batches went."""
-
-    def batch(self, ran: Ran, waited_s: float) -> None:
-        """A run is over, whose oldest request had waited for so long; called on the thread that ran it."""
-
-    def answered(self, ran: Ran, waited_s: float) -> None:
-        """A request that waited for so long was in a run; called in its task, before it has its answer."""
 
 
 @dataclass(slots=True)
@@ -82,7 +56,8 @@ class Batcher(Generic[Item, Result]):
     """Runs requests together on a thread or two of its own.
 
     Args:
-        run: computes the results of a batch, in order; it gets at least one item and blocks.
+        run: computes the results of a batch, in order; it gets at least one item and blocks. What it gives may be
+            `Computed`, which says where its time went.
         name: of the model, for its threads.
         max_rows: the most rows in a batch; a request with more runs alone.
         max_waiting: how many requests may wait.
@@ -116,12 +91,20 @@ class Batcher(Generic[Item, Result]):
         self._slow_runs = 0
         self._given_up = False
         self._threads: list[threading.Thread] = []
+        if observer is not None:
+            observer.queue(self)
         self._start(self._serve)
 
     @property
     def waiting(self) -> int:
         """How many requests wait."""
         return len(self._queue)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """For how long the oldest of those that wait has waited; 0 where none does."""
+        with self._changed:
+            return time.perf_counter() - self._queue[0].since if self._queue else 0.0
 
     async def submit(self, item: Item, *, rows: int, key: Hashable = None, terms: Terms = PLAIN) -> Result:
         """Have an item computed, together with others of the same key.
@@ -229,7 +212,7 @@ class Batcher(Generic[Item, Result]):
                 error = raised
             except Exception as raised:  # noqa: BLE001 -- whatever it is, everyone in the batch must hear of it
                 error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
-            ran = Ran(len(batch), sum(waiting.rows for waiting in batch), began, time.perf_counter())
+            ran = self._ran(batch, began, results)
             for waiting in batch:
                 waiting.ran = ran
             if self._observer is not None:
@@ -242,6 +225,14 @@ class Batcher(Generic[Item, Result]):
                 open_beside, self._open_beside = self._open_beside, None
                 with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
                     self._start(partial(self._serve_beside, open_beside))
+
+    def _ran(self, batch: Sequence[_Waiting[Item, Result]], began: float, results: Sequence[Result]) -> Ran:
+        """What is told of a run that has just ended."""
+        ended = time.perf_counter()
+        rows = sum(waiting.rows for waiting in batch)
+        input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
+        reason: Dispatch = "full" if rows >= self._max_rows else "idle"
+        return Ran(len(batch), rows, began, ended, reason, input_s, output_s)
 
     def _is_slow(self, ran: Ran) -> bool:
         """Whether requests wait for runs that are slow by themselves, and not by what the machine had to do once."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from engine.errors import InferenceTimeoutError, ModelFileError, TensorError
 from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
-from engine.scheduler.batcher import Batcher, BatchObserver
+from engine.scheduler.batcher import Batcher
+from engine.scheduler.observer import BatchObserver, Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
 from engine.scheduler.twin import Twin
@@ -145,8 +146,13 @@ def _run(session: Session, requests: Sequence[Tensors]) -> list[dict[str, Tensor
     """One batch."""
     if len(requests) == 1:
         return [session.run(requests[0])]
+    began = time.perf_counter()
     joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
-    return parted(session.run(joined), [_rows(request) for request in requests])
+    ready = time.perf_counter()
+    outputs = session.run(joined)
+    done = time.perf_counter()
+    parts = parted(outputs, [_rows(request) for request in requests])
+    return Computed(parts, input_s=ready - began, output_s=time.perf_counter() - done)
 
 
 def _rows(tensors: Tensors) -> int:

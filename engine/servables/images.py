@@ -16,7 +16,7 @@ from engine.errors import ElementError, ManifestError, TensorError
 from engine.manifest import ImageClassificationManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
-from engine.scheduler.batcher import BatchObserver
+from engine.scheduler.observer import BatchObserver
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors

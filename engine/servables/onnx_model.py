@@ -13,7 +13,7 @@ from engine.manifest import OnnxManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.batcher import BatchObserver
+from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,8 @@ from engine.manifest import ClassificationManifest, EmbeddingManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
 from engine.scheduler.aside import aside
-from engine.scheduler.batcher import Batcher, BatchObserver
+from engine.scheduler.batcher import Batcher
+from engine.scheduler.observer import BatchObserver, Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
 from engine.scheduler.twin import Twin
@@ -177,6 +179,7 @@ class Embedder:
 
     def _run(self, session: Session, requests: Sequence[_Tokens]) -> list[NDArray[np.float32]]:
         """One batch, padded to its longest request."""
+        began = time.perf_counter()
         width = max(request.ids.shape[1] for request in requests)
         rows = [len(request.ids) for request in requests]
         ids, mask = np.zeros((sum(rows), width), np.int64), np.zeros((sum(rows), width), np.int64)
@@ -189,8 +192,11 @@ class Embedder:
         if self._typed:
             feeds["token_type_ids"] = np.zeros_like(ids)
         output = session.outputs[0].name
-        vectors = self._pooled(session.run(feeds, [output])[output], mask)
-        return [part["v"] for part in parted({"v": vectors}, rows)]
+        ready = time.perf_counter()
+        outputs = session.run(feeds, [output])
+        done = time.perf_counter()
+        parts = parted({"v": self._pooled(outputs[output], mask)}, rows)
+        return Computed((part["v"] for part in parts), input_s=ready - began, output_s=time.perf_counter() - done)
 
     def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """One vector a row, float32 (n, d), from float32 (n, s, d)."""

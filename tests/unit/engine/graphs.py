@@ -17,6 +17,9 @@ from engine.servables import BatchLimits, OnnxModel
 class Silent:
     """Hears about batches and says nothing."""
 
+    def queue(self, *_figures) -> None:
+        return
+
     def batch(self, *_figures) -> None:
         return
 

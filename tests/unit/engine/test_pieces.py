@@ -33,6 +33,9 @@ class Counted:
 
     batches = 0
 
+    def queue(self, *_figures) -> None:
+        return
+
     def batch(self, *_figures) -> None:
         self.batches += 1
 
