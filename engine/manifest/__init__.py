@@ -5,7 +5,7 @@ Running it lives in `engine.servables`; where the files lie lives in `engine.rep
 
 from __future__ import annotations
 
-from engine.manifest.fields import Common
+from engine.manifest.fields import Base, Common
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
 from engine.manifest.tensors import OnnxManifest
@@ -13,6 +13,7 @@ from engine.manifest.texts import ClassificationManifest, EmbeddingManifest, Exa
 
 __all__ = [
     "MANIFEST_FILE",
+    "Base",
     "ClassificationManifest",
     "Common",
     "EmbeddingManifest",

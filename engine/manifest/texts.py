@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from engine.errors import ManifestError
-from engine.manifest.fields import Common, FileName, Label, ModelName, Text
+from engine.manifest.fields import Base, Common, FileName, Label, ModelName, Text
 
 __all__ = ["ClassificationManifest", "EmbeddingManifest", "Example"]
 
@@ -54,6 +54,11 @@ class ClassificationManifest(Common, frozen=True, tag="text-classification"):
     others: Annotated[tuple[Text, ...], msgspec.Meta(max_length=4096)] = ()
     floor: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     fallback: Label = "unknown"
+
+    @property
+    def stands_on(self) -> tuple[Base, ...]:
+        """The backbone."""
+        return (Base(self.backbone),)
 
     def check(self) -> None:
         """Examples of at least two labels.

@@ -42,6 +42,8 @@ class Loaded:
     servable: Servable
     manifest: Manifest
     figures: ModelFigures
+    uid: str = ""
+    """Of its entry; a version that was deleted and pushed again has another one. Empty before it answers."""
 
 
 Find: TypeAlias = Callable[[str, str, str], Loaded]

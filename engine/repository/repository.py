@@ -27,7 +27,7 @@ from engine.errors import (
     VersionNotFoundError,
     VersionServingError,
 )
-from engine.manifest import MANIFEST_FILE, ClassificationManifest
+from engine.manifest import MANIFEST_FILE
 from engine.repository.completion import to_the_end
 from engine.repository.folders import files_in, move_into_place, sweep
 from engine.repository.models import File, Model, ModelVersion, description, loading_order, version_name
@@ -183,8 +183,8 @@ class Repository:
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             loaded = self._loaded.get(name)
-            if loaded is not None and len(self.versions_of(loaded.model)) == 1:
-                self._refuse_backbone(loaded)
+            if loaded is not None:
+                self._refuse_backbone(loaded, whole=len(self.versions_of(loaded.model)) == 1)
             entry = await to_the_end(self._unload(name))
         await self._closed([name])
         return entry
@@ -218,7 +218,7 @@ class Repository:
             check_etag(etag, entry_etag(entry), name)
             loaded = [each for each in self._loaded.values() if each.model == name]
             for each in loaded:
-                self._refuse_backbone(each)
+                self._refuse_backbone(each, whole=True)
             names = [each.name for each in loaded]
             await to_the_end(self._delete(Model, name, etag, names, self._place(f"{name}/versions/0").parent))
         await self._closed(names)
@@ -290,7 +290,7 @@ class Repository:
 
     def _enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer."""
-        self._loaded[loaded.name] = loaded
+        self._loaded[loaded.name] = replace(loaded, uid=uid)
         self._uids[loaded.name] = uid
         self._serving[loaded.model] = max(self.versions_of(loaded.model))
         servable = loaded.servable
@@ -316,15 +316,15 @@ class Repository:
         """Wait until the memory of versions that were let go is given back; nobody else has to wait meanwhile."""
         await to_the_end(asyncio.gather(*(closing for closing, name in self._closing.items() if name in names)))
 
-    def _refuse_backbone(self, loaded: Loaded) -> None:
-        """Refuse to take away what others stand on."""
+    def _refuse_backbone(self, loaded: Loaded, *, whole: bool) -> None:
+        """Refuse to take away what others stand on: this version of a model, or the `whole` model."""
         tenant, model_id = tenant_of(loaded.model), loaded.model.rsplit("/", 1)[1]
         for other in self._loaded.values():
-            manifest = other.manifest
-            if (
-                isinstance(manifest, ClassificationManifest)
-                and manifest.backbone == model_id
-                and tenant_of(other.model) == tenant
+            if tenant_of(other.model) != tenant or other.model == loaded.model:
+                continue
+            if any(
+                base.model == model_id and (whole or base.version == str(loaded.version))
+                for base in other.manifest.stands_on
             ):
                 raise BackboneInUseError(
                     f"{loaded.model} is what {other.model} stands on; unload that first", model=other.model
