@@ -6,9 +6,10 @@ Where their files come from is `engine.repository.repository`; who may ask is de
 from __future__ import annotations
 
 from engine.servables.base import BatchLimits, Classified, Inference, Servable
+from engine.servables.embedder import Embedder
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
-from engine.servables.texts import Classifier, Embedder
+from engine.servables.texts import Classifier
 
 __all__ = [
     "BatchLimits",
