@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.manifest import parse_manifest
 from engine.runtime.sessions import SessionSettings
-from engine.servables.base import BatchLimits
 from engine.servables import Classifier, Embedder
+from engine.servables.base import BatchLimits
 from tests.unit.engine.graphs import Silent
 
 CLONE = Path(__file__).parents[3]
