@@ -1,0 +1,312 @@
+"""The figures of one version of a model, counted once: `engine.metrics` and ModelStatistics both show them.
+
+Requests are counted in their tasks, runs on the threads that run them. A request's times are those of the runs that it
+was in: all requests of a batch have the whole batch's time, as in Triton.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+from weakref import WeakSet
+
+from engine.errors import InferenceFailedError, InferenceTimeoutError
+from engine.scheduler.observer import Dispatch, Queue, Ran
+from mesh.errors import Code, TiationError
+
+__all__ = ["BatchStatistics", "Duration", "Failure", "ModelFigures", "RequestTimes", "Statistics"]
+
+Failure: TypeAlias = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
+"""Why requests fail, in Triton's words: not taken in or out of time in the queue, given up, the model's, all others."""
+
+_REJECTED = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+_MOST_SIZES = 1024
+"""So many sizes of batches are told apart; what comes after counts as the power of two below it."""
+
+_times: ContextVar[RequestTimes | None] = ContextVar("request_times", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How often something was, and how long all of it took, nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatistics:
+    """The runs with so many rows."""
+
+    rows: int
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The figures as they are now.
+
+    Attributes:
+        last_inference_ms: when the last request was answered, milliseconds since the epoch; 0 for never.
+        inferences: rows computed.
+        executions: runs.
+        success: requests answered.
+        fail: requests that failed.
+        queue: of the requests answered, how long they waited; the next three likewise.
+        compute_input: putting inputs together.
+        compute_infer: in the model.
+        compute_output: taking outputs apart.
+        cache_hit: answers that were found in the cache.
+        cache_miss: looked for in vain, computed and kept.
+        batches: runs by their rows, in order.
+        failures: requests that failed by reason.
+        dispatches: runs by why they went when they did.
+    """
+
+    last_inference_ms: int
+    inferences: int
+    executions: int
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    cache_hit: Duration
+    cache_miss: Duration
+    batches: tuple[BatchStatistics, ...]
+    failures: Mapping[Failure, int]
+    dispatches: Mapping[Dispatch, int]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A duration that grows."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Once more."""
+        self.count += 1
+        self.seconds += seconds
+
+    def now(self) -> Duration:
+        """As it stands."""
+        return Duration(self.count, round(self.seconds * 1e9))
+
+
+@dataclass(slots=True)
+class _Runs:
+    """The runs of one size."""
+
+    count: int = 0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+
+    def now(self, rows: int) -> BatchStatistics:
+        """As they stand."""
+        parts = (Duration(self.count, round(s * 1e9)) for s in (self.input_s, self.infer_s, self.output_s))
+        return BatchStatistics(rows, *parts)
+
+
+class RequestTimes:
+    """A request under way, as a block: what ends it says whether it failed.
+
+    Attributes:
+        queue_s: how long it waited, of all its runs together.
+        input_s: how long inputs were put together for it.
+        infer_s: how long it was computed.
+        output_s: how long outputs were taken apart for it.
+        batch_rows: the rows of the largest run that it was in; 0 where it was in none.
+    """
+
+    __slots__ = ("_began", "_figures", "_outer", "batch_rows", "infer_s", "input_s", "output_s", "queue_s")
+
+    def __init__(self, figures: ModelFigures) -> None:
+        self._figures = figures
+        self.queue_s = self.input_s = self.infer_s = self.output_s = 0.0
+        self.batch_rows = 0
+
+    def __enter__(self) -> Self:
+        self._outer = _times.get()
+        _times.set(self)
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: TracebackType | None) -> None:
+        _times.set(self._outer)
+        self._figures.ended(self, time.perf_counter() - self._began, None if error is None else _why(error))
+
+    def ran(self, ran: Ran, waited_s: float) -> None:
+        """It was in a run."""
+        self.queue_s += waited_s
+        self.input_s += ran.input_s
+        self.infer_s += ran.infer_s
+        self.output_s += ran.output_s
+        self.batch_rows = max(self.batch_rows, ran.rows)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Everything that is counted."""
+
+    last_inference: float = 0.0
+    inferences: int = 0
+    executions: int = 0
+    success: _Sum = field(default_factory=_Sum)
+    fail: _Sum = field(default_factory=_Sum)
+    queue: _Sum = field(default_factory=_Sum)
+    compute_input: _Sum = field(default_factory=_Sum)
+    compute_infer: _Sum = field(default_factory=_Sum)
+    compute_output: _Sum = field(default_factory=_Sum)
+    cache_hit: _Sum = field(default_factory=_Sum)
+    cache_miss: _Sum = field(default_factory=_Sum)
+    batches: dict[int, _Runs] = field(default_factory=dict)
+    failures: dict[Failure, int] = field(default_factory=dict)
+    dispatches: dict[Dispatch, int] = field(default_factory=dict)
+
+
+class ModelFigures:
+    """The figures of one version of a model.
+
+    Args:
+        model: its name.
+        version: its number.
+        traced: is told of each request that was in a run; None where nobody asks.
+
+    Attributes:
+        shown: whether the version is, or ever was, in memory.
+        loaded: whether it is.
+    """
+
+    def __init__(
+        self, model: str, version: str, traced: Callable[[ModelFigures, Ran, float], None] | None = None
+    ) -> None:
+        self.model, self.version = model, version
+        self.shown = self.loaded = False
+        self._traced = traced
+        self._waiting: Callable[[], float] = _none
+        self._queues: WeakSet[Queue] = WeakSet()
+        self._changed = threading.Lock()
+        self._totals = _Totals()
+
+    def watch(self, waiting: Callable[[], float]) -> None:
+        """Show how many requests wait, from now on."""
+        self._waiting = waiting
+        self.shown = self.loaded = True
+
+    def forget(self) -> None:
+        """Show that none wait, and hold nothing of the model any more; what was counted stays."""
+        self._waiting = _none
+        self.loaded = False
+
+    @property
+    def waiting(self) -> float:
+        """How many requests wait."""
+        return self._waiting()
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """For how long the oldest of those that wait has waited; 0 where none does."""
+        return max((queue.oldest_wait_s for queue in list(self._queues)), default=0.0)
+
+    def queue(self, queue: Queue) -> None:
+        """Requests wait there, for as long as it is there."""
+        self._queues.add(queue)
+
+    def batch(self, ran: Ran, waited_s: float) -> None:  # noqa: ARG002 -- the observer's
+        """One run."""
+        with self._changed:
+            totals = self._totals
+            totals.inferences += ran.rows
+            totals.executions += 1
+            totals.dispatches[ran.reason] = totals.dispatches.get(ran.reason, 0) + 1
+            runs = totals.batches.get(ran.rows)
+            if runs is None:
+                few = len(totals.batches) < _MOST_SIZES
+                runs = totals.batches.setdefault(ran.rows if few else 1 << ran.rows.bit_length() - 1, _Runs())
+            runs.count += 1
+            runs.input_s += ran.input_s
+            runs.infer_s += ran.infer_s
+            runs.output_s += ran.output_s
+
+    def answered(self, ran: Ran, waited_s: float) -> None:
+        """The request of the current task was in a run."""
+        times = _times.get()
+        if times is not None:
+            times.ran(ran, waited_s)
+        if self._traced is not None:
+            self._traced(self, ran, waited_s)
+
+    def request(self) -> RequestTimes:
+        """One request, to the end of the block; it failed if an exception ends it."""
+        return RequestTimes(self)
+
+    def ended(self, times: RequestTimes, took_s: float, why: Failure | None) -> None:
+        """A request is over; `why` is None where it was answered."""
+        with self._changed:
+            totals = self._totals
+            if why is not None:
+                totals.fail.add(took_s)
+                totals.failures[why] = totals.failures.get(why, 0) + 1
+                return
+            totals.last_inference = time.time()
+            totals.success.add(took_s)
+            totals.queue.add(times.queue_s)
+            totals.compute_input.add(times.input_s)
+            totals.compute_infer.add(times.infer_s)
+            totals.compute_output.add(times.output_s)
+
+    def cache_hit(self, took_s: float) -> None:
+        """An answer was found in the cache, in so long."""
+        with self._changed:
+            self._totals.cache_hit.add(took_s)
+
+    def cache_miss(self, took_s: float) -> None:
+        """An answer was looked for and kept afterwards, which took so long besides what it took to compute it."""
+        with self._changed:
+            self._totals.cache_miss.add(took_s)
+
+    def statistics(self) -> Statistics:
+        """The figures as they are now."""
+        with self._changed:
+            totals = self._totals
+            return Statistics(
+                last_inference_ms=round(totals.last_inference * 1e3),
+                inferences=totals.inferences,
+                executions=totals.executions,
+                success=totals.success.now(),
+                fail=totals.fail.now(),
+                queue=totals.queue.now(),
+                compute_input=totals.compute_input.now(),
+                compute_infer=totals.compute_infer.now(),
+                compute_output=totals.compute_output.now(),
+                cache_hit=totals.cache_hit.now(),
+                cache_miss=totals.cache_miss.now(),
+                batches=tuple(totals.batches[rows].now(rows) for rows in sorted(totals.batches)),
+                failures=dict(totals.failures),
+                dispatches=dict(totals.dispatches),
+            )
+
+
+def _none() -> float:
+    return 0
+
+
+def _why(error: BaseException) -> Failure:
+    """What an error is in Triton's words."""
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "CANCELED"
+    if isinstance(error, (InferenceFailedError, InferenceTimeoutError)):
+        return "BACKEND"
+    return "REJECTED" if isinstance(error, TiationError) and error.code in _REJECTED else "OTHER"
