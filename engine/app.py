@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
 from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc
 
+from engine.adapters.answers_in_memory import MemoryAnswers
+from engine.adapters.answers_in_redis import RedisAnswers
+from engine.cache.answers import Answers
+from engine.cache.figures import StoreFigures
+from engine.cache.ports import AnswerStore
 from engine.decisions.graphs import Decisions
 from engine.metrics import EngineMetrics
 from engine.repository.models import ModelCatalogue
@@ -20,6 +26,7 @@ from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
+from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service
@@ -40,16 +47,23 @@ async def build(mesh: Mesh) -> Service:
         size=1 + max(1, cores() // 2),  # the other half of the cores is the models'
     )
     limits = BatchLimits(settings.max_batch, settings.max_queue)
+    store_figures = StoreFigures(mesh.registry)
+    store = _answer_store(settings, store_figures)
     repository = SharedRepository(
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
-        Opener(EngineMetrics(mesh.registry, spans), sessions, limits, images),
+        Opener(EngineMetrics(mesh.registry, spans), sessions, limits, images, partial(Answers, store, store_figures)),
         Sharing(mesh.database, mesh.process),
     )
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine
     decisions = Decisions(mesh.database, EntryStore())
+
+    async def stop() -> None:
+        await repository.stop()
+        await store.close()
+
     return Service(
         servicers=(
             (grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, InferenceServicer(repository)),
@@ -65,5 +79,17 @@ async def build(mesh: Mesh) -> Service:
         ),
         start=repository.start,
         background=background,
-        stop=repository.stop,
+        stop=stop,
     )
+
+
+def _answer_store(settings: EngineSettings, figures: StoreFigures) -> AnswerStore:
+    """Where answers are kept: in Redis where there is one, else here."""
+    if settings.cache_redis:
+        return RedisAnswers(
+            settings.cache_redis,
+            ttl_s=settings.cache_ttl_s,
+            max_value_bytes=settings.cache_value_bytes,
+            figures=figures,
+        )
+    return MemoryAnswers(settings.cache_bytes, settings.cache_value_bytes, figures)

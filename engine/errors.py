@@ -10,6 +10,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 __all__ = [
     "BackboneError",
     "BackboneInUseError",
+    "CacheUrlError",
     "DecisionExistsError",
     "DecisionFailedError",
     "DecisionInvalidError",
@@ -29,10 +30,12 @@ __all__ = [
     "ModelNotReadyError",
     "NoLabelsError",
     "OpsetError",
+    "ParameterError",
     "QueueFullError",
     "ReadOnlyModelError",
     "StorageFullError",
     "TensorError",
+    "TooDeepError",
     "UploadError",
     "VersionExistsError",
     "VersionNotFoundError",
@@ -77,6 +80,20 @@ class ElementError(EngineError):
             index=index,
         )
         self.index = index
+
+
+class ParameterError(EngineError):
+    """A parameter of a request has a value that cannot be."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "PARAMETER_INVALID"
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(
+            f"parameters[{parameter}]: {message}",
+            violations=(FieldViolation(f"parameters[{parameter}]", message),),
+            parameter=parameter,
+        )
 
 
 class WrongItemsError(EngineError):
@@ -138,6 +155,19 @@ class DeviceUnavailableError(EngineError):
     reason = "DEVICE_UNAVAILABLE"
 
 
+class CacheUrlError(EngineError):
+    """The setting that says where Redis is says it in no way that Redis knows."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CACHE_URL_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "engine.cache_redis is no URL of Redis; it must be like redis://:PASSWORD@HOST:6379/0",
+            setting="engine.cache_redis",
+        )
+
+
 class ModelNotFoundError(EngineError):
     """Neither the caller's tenant nor `system` has the model."""
 
@@ -192,6 +222,20 @@ class BackboneInUseError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "BACKBONE_IN_USE"
+
+
+class TooDeepError(EngineError):
+    """Too many models stand above each other, or one stands on itself."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODELS_TOO_DEEP"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"{model}: more than four models stand above each other here, or one of them stands on itself; "
+            "name another model in one of their manifests",
+            model=model,
+        )
 
 
 class UploadError(EngineError):

@@ -29,6 +29,7 @@ __all__ = [
     "decode_raw",
     "decode_typed",
     "encode_raw",
+    "texts_tensor",
     "typed_field",
 ]
 
@@ -161,6 +162,13 @@ def encode_raw(array: Tensor) -> bytes:
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     return array.tobytes()
+
+
+def texts_tensor(texts: Sequence[str]) -> Tensor:
+    """Texts as BYTES [n]."""
+    array = np.empty(len(texts), object)
+    array[:] = [text.encode() for text in texts]
+    return array
 
 
 def check_tensor(spec: TensorSpec, array: Tensor) -> None:

@@ -105,6 +105,15 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     max_run_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 * 1024 * 1024
     max_image_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 8 * 1024 * 1024
+    cache_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 * 1024 * 1024
+    cache_value_bytes: Annotated[int, Meta(ge=1, le=1 << 29)] = 1024 * 1024
+    cache_redis: str = ""
+    cache_ttl_s: Annotated[float, Meta(ge=0.001, le=31_536_000)] = 3600.0
+
+    def __repr__(self) -> str:
+        """Everything but what may hold a password."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "cache_redis")
+        return f"EngineSettings({', '.join(shown)})"
 
 
 class OrchestratorSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -28,9 +28,11 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         name: the model's id.
+        response_cache: whether answers are kept: the same question gets the same answer and is computed once.
     """
 
     name: ModelName
+    response_cache: bool = False
 
     @property
     def stands_on(self) -> tuple[Base, ...]:

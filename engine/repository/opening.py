@@ -6,13 +6,23 @@ Which versions are opened, and when, is `engine.repository.repository`'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from engine.errors import BackboneError, ModelFileError, ModelNotFoundError, VersionNotFoundError
+from engine.cache.answers import Answers, CacheObserver
+from engine.cache.codec import AnswerInvalidError, as_classified, as_inference
+from engine.cache.keys import items_tensor
+from engine.errors import (
+    BackboneError,
+    EngineError,
+    ModelFileError,
+    ModelNotFoundError,
+    TooDeepError,
+    VersionNotFoundError,
+)
 from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
@@ -25,7 +35,18 @@ from engine.manifest import (
 from engine.metrics import EngineMetrics, ModelFigures
 from engine.repository.completion import constructed
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, Classifier, Embedder, ImageClassifier, OnnxModel, Servable
+from engine.scheduler.terms import PLAIN, Terms
+from engine.servables import (
+    BatchLimits,
+    Classified,
+    Classifier,
+    Embedder,
+    ImageClassifier,
+    Inference,
+    OnnxModel,
+    Servable,
+)
+from engine.servables.base import MAX_DEPTH, Tensors
 from mesh.resource import tenant_of
 from mesh.sandbox import ImagePool
 
@@ -44,6 +65,51 @@ class Loaded:
     figures: ModelFigures
     uid: str = ""
     """Of its entry; a version that was deleted and pushed again has another one. Empty before it answers."""
+    answers: Answers | None = None
+    """Keeps its answers; None where its manifest does not ask for that."""
+    bases: Callable[[], tuple[Loaded, ...]] = tuple
+    """What it stands on, as that is now."""
+
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
+        """As its servable; an answer that is kept is not computed again."""
+        scope = self._scope("infer", terms)
+        if self.answers is None or scope is None:
+            return await self.servable.infer(tensors, terms)
+        return await self.answers.infer(scope, tensors, terms, partial(self.servable.infer, tensors, terms))
+
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
+        """As its servable, in the same way."""
+        scope, items = self._scope("classify", terms), items_tensor(values)
+        if self.answers is None or scope is None or items is None:
+            return await self.servable.classify(values, terms)
+
+        async def compute() -> Inference:
+            return as_inference(await self.servable.classify(values, terms))
+
+        try:
+            return as_classified(await self.answers.infer(scope, {"": items}, terms, compute))
+        except AnswerInvalidError:
+            return await self.servable.classify(values, terms)
+
+    def _scope(self, call: str, terms: Terms) -> tuple[str, ...] | None:
+        """Under what its answer to a call is kept: the version and those it stands on now; None for under nothing."""
+        if self.answers is None or terms.fresh:
+            return None
+        try:
+            return (call, *self.identity())
+        except EngineError:  # something that it stands on is missing, which the servable says better
+            return None
+
+    def identity(self, depth: int = 0) -> tuple[str, ...]:
+        """What answers for it now: this very version, and those that it stands on.
+
+        Raises:
+            EngineError: one of them is not there, or there are too many above each other.
+        """
+        if depth > MAX_DEPTH:
+            raise TooDeepError(self.model)
+        below = tuple(part for base in self.bases() for part in base.identity(depth + 1))
+        return (self.model, self.uid, str(len(below)), *below)
 
 
 Find: TypeAlias = Callable[[str, str, str], Loaded]
@@ -58,15 +124,22 @@ class Opener:
         session: how sessions are opened.
         limits: how much a model takes on.
         images: decodes images.
+        answers: makes what keeps the answers of a model that asks for it; None where none are kept.
     """
 
     def __init__(
-        self, metrics: EngineMetrics, session: SessionSettings, limits: BatchLimits, images: ImagePool
+        self,
+        metrics: EngineMetrics,
+        session: SessionSettings,
+        limits: BatchLimits,
+        images: ImagePool,
+        answers: Callable[[CacheObserver], Answers] | None = None,
     ) -> None:
         self._metrics = metrics
         self._session = session
         self._limits = limits
         self._images = images
+        self._answers = answers
 
     async def open(self, name: str, folder: Path, find: Find) -> Loaded:
         """Make a version's servable; when cancelled meanwhile, nothing of it stays in memory.
@@ -89,8 +162,19 @@ class Opener:
             ) from None
         manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
         figures = self._metrics.of(model, int(number))
-        servable = await self._servable(manifest, folder, figures, partial(find, tenant_of(name)))
-        return Loaded(name, model, int(number), servable, manifest, figures)
+        find_own = partial(find, tenant_of(name))
+        servable = await self._servable(manifest, folder, figures, find_own)
+        answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
+        return Loaded(
+            name,
+            model,
+            int(number),
+            servable,
+            manifest,
+            figures,
+            answers=answers,
+            bases=lambda: tuple(find_own(base.model, base.version) for base in manifest.stands_on),
+        )
 
     async def close(self) -> None:
         """End what decodes images."""

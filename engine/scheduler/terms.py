@@ -31,12 +31,14 @@ class Terms:
         priority: 1 is the most urgent; 0 means what the model says.
         timeout_s: how long it may wait in the queue; 0 means what the model says.
         sequence: of which sequence it is a part; None where it stands alone.
+        fresh: whether it is computed anew, also where its answer is kept.
     """
 
     owner: str = ""
     priority: int = 0
     timeout_s: float = 0.0
     sequence: SequenceTerms | None = None
+    fresh: bool = False
 
 
 PLAIN = Terms()

@@ -13,7 +13,10 @@ from engine.errors import TensorError
 from engine.scheduler.terms import PLAIN, Terms
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
-__all__ = ["BatchLimits", "Classified", "Inference", "Items", "Servable", "Tensors", "check_tensors"]
+__all__ = ["MAX_DEPTH", "BatchLimits", "Classified", "Inference", "Items", "Servable", "Tensors", "check_tensors"]
+
+MAX_DEPTH = 4
+"""So many models may stand above each other."""
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 Items: TypeAlias = Literal["texts", "images", "rows"]

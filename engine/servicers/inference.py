@@ -10,9 +10,9 @@ from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
 from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
+from engine.parameters import Parameter, terms_of
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
-from engine.scheduler.terms import Terms
 from engine.servicers.usage import note_predicted
 from engine.tensor import (
     Tensor,
@@ -121,11 +121,12 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         loaded = await self._found(request.model_name, request.model_version)
         with loaded.figures.request():
+            terms = terms_of(current_caller().tenant, _parameters(request.parameters))
             _check_counts(request)
             names = _asked(request, loaded.servable.outputs)
             raw = list(request.raw_input_contents)
             tensors = await aside(_size(request, raw), _inputs, request, raw, loaded.servable.inputs)
-            found = await loaded.servable.infer(tensors, Terms(current_caller().tenant))
+            found = await loaded.infer(tensors, terms)
             outputs = {name: found.outputs[name] for name in names}
             answer = await aside(_size_of(outputs), _answer, request, loaded, outputs)
         note_predicted(found.rows, found.tokens)
@@ -135,6 +136,12 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
         note_resource(loaded.name)
         return loaded
+
+
+def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
+    """Parameters as plain values; one that holds nothing is not there."""
+    kinds = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
+    return {name: getattr(parameters[name], kind) for name, kind in kinds.items() if kind is not None}
 
 
 def _asked(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:

@@ -16,6 +16,7 @@ from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables import Classified, Embedder
 from engine.servicers.usage import note_predicted
+from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
 from mesh.identity import current_caller
 
@@ -40,8 +41,9 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         if not isinstance(loaded.servable, Embedder):
             raise NoLabelsError(f"{request.name} makes no vectors of texts; a model of the kind text-embedding does")
         with loaded.figures.request():
-            vectors, tokens = await loaded.servable.embed(request.texts, Terms(current_caller().tenant))
-        note_predicted(len(vectors), tokens)
+            found = await loaded.infer({"text": texts_tensor(request.texts)}, Terms(current_caller().tenant))
+        vectors = found.outputs["embedding"]
+        note_predicted(len(vectors), found.tokens)
         return await aside(len(vectors) * 16, _vectors, vectors, loaded.version)
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
@@ -51,7 +53,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(row.values) for row in request.rows)
         values = await aside(size, _values, request, loaded)
         with loaded.figures.request():
-            found = await loaded.servable.classify(values, Terms(current_caller().tenant))
+            found = await loaded.classify(values, Terms(current_caller().tenant))
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
         return await aside(size, _answer, found, loaded.version, request.top_k)

@@ -26,7 +26,7 @@ import psycopg
 
 from tests.fakes.ports import free_ports
 
-__all__ = ["PASSWORD", "Postgres", "postgres_server"]
+__all__ = ["PASSWORD", "Postgres", "end_with_parent", "postgres_server"]
 
 PASSWORD = "s3cret/wörd"
 _QUOTED = "s3cret%2Fw%C3%B6rd"
@@ -84,7 +84,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 [str(self.programs / "postgres"), "-D", str(self.folder), "-p", str(self.port)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.user, env=self.environment,
-                preexec_fn=_end_with_parent, start_new_session=True,  # noqa: PLW1509 -- it calls the kernel only
+                preexec_fn=end_with_parent, start_new_session=True,  # noqa: PLW1509 -- it calls the kernel only
             )  # fmt: skip
         deadline = time.monotonic() + 60
         while True:
@@ -135,7 +135,7 @@ class Postgres:
                 connection.execute(f"DROP SCHEMA {name} CASCADE")
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the kernel stop the server, at once, with the tests."""
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.config import SettingsError, load_settings
+from mesh.config import EngineSettings, Settings, SettingsError, load_settings
 
 
 def settings(tmp_path, text="", **variables):
@@ -45,3 +45,9 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path, text, named):
 def test_an_unknown_variable_is_refused_by_name(tmp_path):
     with pytest.raises(SettingsError, match=r"gateway\.prot"):
         settings(tmp_path, TIATION_GATEWAY__PROT="1")
+
+
+def test_the_password_of_the_cache_is_not_shown():
+    settings = Settings(engine=EngineSettings(cache_redis="redis://:s3cret@cache:6379/0"))
+    assert "s3cret" not in repr(settings)
+    assert "cache_bytes=67108864" in repr(settings)

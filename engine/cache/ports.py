@@ -1,0 +1,20 @@
+"""Where answers are kept: what every store of them is to those who ask it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["AnswerStore"]
+
+
+class AnswerStore(Protocol):
+    """Keeps bytes by key, for as long as it sees fit. It never fails and never takes long."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """What is kept under a key; None where nothing is, or where it cannot be had at once."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Keep something, now or soon; what is too large or too much is not kept."""
+
+    async def close(self) -> None:
+        """End what it does beside."""
