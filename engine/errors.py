@@ -23,6 +23,7 @@ __all__ = [
     "InferenceFailedError",
     "InferenceTimeoutError",
     "InputRefusedError",
+    "LabelsError",
     "ManifestError",
     "ModelFileError",
     "ModelLoadError",
@@ -35,6 +36,7 @@ __all__ = [
     "ReadOnlyModelError",
     "StorageFullError",
     "TensorError",
+    "TextsTooLongError",
     "TooDeepError",
     "UploadError",
     "VersionExistsError",
@@ -101,6 +103,26 @@ class WrongItemsError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "ITEMS_INVALID"
+
+
+class LabelsError(EngineError):
+    """The labels of a request that a text may get are none, too many, or not each another."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "LABELS_INVALID"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"labels: {message}", violations=(FieldViolation("labels", message),))
+
+
+class TextsTooLongError(EngineError):
+    """The texts of a request come to more than is read at once."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "TEXTS_TOO_LONG"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"texts: {message}", violations=(FieldViolation("texts", message),))
 
 
 class NoLabelsError(EngineError):

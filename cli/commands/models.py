@@ -8,27 +8,21 @@ from pathlib import Path
 
 import click
 from tiation.engine.v1 import model_pb2 as pb
-from tiation.engine.v1 import model_pb2_grpc, prediction_pb2, prediction_pb2_grpc
+from tiation.engine.v1 import model_pb2_grpc
 
-from cli.client import TIMEOUT_S, FileError, connect
+from cli.client import FileError, connect
+from cli.commands.asking import ASKING
+from cli.commands.model_kind import KIND
 from cli.document import open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
-from cli.output import as_json, print_json, print_one, print_table
-from cli.resources import Kind, add_looking
+from cli.output import print_one
+from cli.resources import add_looking
 
 __all__ = ["models"]
 
 _PIECE_BYTES = 512 * 1024
 _PUSH_TIMEOUT_S = 600.0
-_SHOWN = 6
-"""Numbers of a vector in a table."""
-
-
-KIND = Kind(
-    pb, model_pb2_grpc.ModelServiceStub, "Model", "model", "models", "models",
-    ("model", "newest", "serving"), lambda model: (model.name, model.latest_version, model.serving_version or "-"),
-)  # fmt: skip
 
 
 @click.group()
@@ -88,98 +82,5 @@ def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> 
 
 add_looking(models, KIND, "support-intents", ending=" Every version of it, and its files.")
 
-
-@models.command()
-@click.argument("model")
-@click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: str, output: str) -> None:
-    """Ask MODEL for the vectors of texts; a table shows their first numbers, --output json all of them.
-
-    \b
-    Example:
-      tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
-    """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.EmbedRequest(name=name, version=version, texts=texts)
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Embed(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    print_table(
-        ("text", "width", "vector"),
-        [
-            (text, len(vector.values), " ".join(f"{value:.4f}" for value in vector.values[:_SHOWN]) + " …")
-            for text, vector in zip(texts, answer.embeddings, strict=True)
-        ],
-    )
-
-
-@models.command()
-@click.argument("model")
-@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
-@click.option(
-    "--image", "images", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A PNG, JPEG or WebP file; may be given several times.",
-)  # fmt: skip
-@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
-@click.option("--top-k", default=0, help="How many labels to show for each, best first.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def classify(
-    model: str,
-    texts: Sequence[str],
-    images: Sequence[Path],
-    rows: Sequence[str],
-    top_k: int,
-    version: int,
-    home: Home,
-    tenant: str,
-    output: str,
-) -> None:
-    """Ask MODEL for the labels of texts, images or rows of numbers.
-
-    \b
-    Example:
-      tiation models classify tenants/system/models/digits --image seven.png --top-k 3
-    """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.ClassifyRequest(
-        name=name,
-        version=version,
-        texts=texts,
-        images=[image.read_bytes() for image in images],
-        rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
-        top_k=top_k,
-    )
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Classify(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    titles = [*texts, *(image.name for image in images), *rows]
-    print_table(
-        ("item", "label", "score", "others"),
-        [
-            (
-                title,
-                found.label,
-                f"{found.score:.3f}",
-                " ".join(f"{each.label} {each.score:.3f}" for each in found.scores),
-            )
-            for title, found in zip(titles, answer.classifications, strict=True)
-        ],
-    )
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError:
-        raise click.UsageError(f"`{text}` is no row of numbers; write `5.1,3.5,1.4`") from None
+for command in ASKING:
+    models.add_command(command)

@@ -9,17 +9,31 @@ from engine.manifest.fields import Base, Common
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
 from engine.manifest.tensors import OnnxManifest
-from engine.manifest.texts import ClassificationManifest, EmbeddingManifest, Example
+from engine.manifest.texts import (
+    Candidate,
+    ClassificationManifest,
+    EmbeddingManifest,
+    EntailmentManifest,
+    Example,
+    TextGraphManifest,
+    TokenClassificationManifest,
+    ZeroShotManifest,
+)
 
 __all__ = [
     "MANIFEST_FILE",
     "Base",
+    "Candidate",
     "ClassificationManifest",
     "Common",
     "EmbeddingManifest",
+    "EntailmentManifest",
     "Example",
     "ImageClassificationManifest",
     "Manifest",
     "OnnxManifest",
+    "TextGraphManifest",
+    "TokenClassificationManifest",
+    "ZeroShotManifest",
     "parse_manifest",
 ]

@@ -12,21 +12,45 @@ from msgspec import inspect
 from engine.errors import ManifestError
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.tensors import OnnxManifest
-from engine.manifest.texts import ClassificationManifest, EmbeddingManifest
+from engine.manifest.texts import (
+    ClassificationManifest,
+    EmbeddingManifest,
+    EntailmentManifest,
+    TextGraphManifest,
+    TokenClassificationManifest,
+    ZeroShotManifest,
+)
 from mesh.strict_yaml import StrictYamlError, parse_yaml
 
 __all__ = ["MANIFEST_FILE", "Manifest", "parse_manifest"]
 
 MANIFEST_FILE = "model.yaml"
 
-Manifest: TypeAlias = OnnxManifest | EmbeddingManifest | ClassificationManifest | ImageClassificationManifest
+Manifest: TypeAlias = (
+    OnnxManifest
+    | EmbeddingManifest
+    | ClassificationManifest
+    | TextGraphManifest
+    | ZeroShotManifest
+    | EntailmentManifest
+    | TokenClassificationManifest
+    | ImageClassificationManifest
+)
 
 _KINDS: Mapping[str, type[Manifest]] = {
     "onnx": OnnxManifest,
     "text-embedding": EmbeddingManifest,
-    "text-classification": ClassificationManifest,
+    "text-classification": TextGraphManifest,
+    "zero-shot-classification": EntailmentManifest,
+    "token-classification": TokenClassificationManifest,
     "image-classification": ImageClassificationManifest,
 }
+_HEADS: Mapping[str, type[Manifest]] = {
+    "text-classification": ClassificationManifest,
+    "zero-shot-classification": ZeroShotManifest,
+}
+"""Kinds that stand on an encoder instead, where the manifest has one of `_HEAD_KEYS`."""
+_HEAD_KEYS = frozenset({"backbone", "examples"})
 
 _LINES: Mapping[str, str] = {
     "name": "name: my-model",
@@ -70,9 +94,11 @@ def parse_manifest(data: bytes, *, model: str) -> Manifest:
 def _kind_of(tree: Mapping[object, object]) -> type[Manifest]:
     if "kind" not in tree:
         raise ManifestError(f"add the line `kind: onnx` (or {', '.join(name for name in _KINDS if name != 'onnx')})")
-    kind = _KINDS.get(str(tree["kind"]))
+    word = str(tree["kind"])
+    kind = _HEADS.get(word) if _HEAD_KEYS & tree.keys() else None
+    kind = kind or _KINDS.get(word)
     if kind is None:
-        raise ManifestError(f"kind: {str(tree['kind'])[:64]!r} is not known; known are {', '.join(_KINDS)}")
+        raise ManifestError(f"kind: {word[:64]!r} is not known; known are {', '.join(_KINDS)}")
     return kind
 
 

@@ -27,9 +27,13 @@ from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
     EmbeddingManifest,
+    EntailmentManifest,
     ImageClassificationManifest,
     Manifest,
     OnnxManifest,
+    TextGraphManifest,
+    TokenClassificationManifest,
+    ZeroShotManifest,
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
@@ -41,10 +45,14 @@ from engine.servables import (
     Classified,
     Classifier,
     Embedder,
+    EncoderZeroShot,
     ImageClassifier,
     Inference,
     OnnxModel,
+    PairZeroShot,
     Servable,
+    TextClassifier,
+    TokenClassifier,
 )
 from engine.servables.base import MAX_DEPTH, Tensors
 from mesh.resource import tenant_of
@@ -191,14 +199,25 @@ class Opener:
                 return await constructed(lambda: Embedder(folder, manifest, session, limits, figures))
             case ImageClassificationManifest():
                 return await constructed(lambda: ImageClassifier(folder, manifest, session, limits, figures, images))
+            case TextGraphManifest():
+                return await constructed(lambda: TextClassifier(folder, manifest, session, limits, figures))
+            case EntailmentManifest():
+                return await constructed(lambda: PairZeroShot(folder, manifest, session, limits, figures))
+            case TokenClassificationManifest():
+                return await constructed(lambda: TokenClassifier(folder, manifest, session, limits, figures))
             case ClassificationManifest():
+                return await Classifier.build(manifest, partial(_backbone, manifest.backbone, find))
+            case ZeroShotManifest():
+                return await EncoderZeroShot.build(manifest, partial(_backbone, manifest.backbone, find))
 
-                def backbone() -> Servable:
-                    try:
-                        return find(manifest.backbone, "").servable
-                    except (ModelNotFoundError, VersionNotFoundError):
-                        raise BackboneError(
-                            f"backbone: `{manifest.backbone}` is not loaded; load it first", backbone=manifest.backbone
-                        ) from None
 
-                return await Classifier.build(manifest, backbone)
+def _backbone(name: str, find: Callable[[str, str], Loaded]) -> Servable:
+    """The encoder that a head stands on, as it is loaded now.
+
+    Raises:
+        BackboneError: it is not.
+    """
+    try:
+        return find(name, "").servable
+    except (ModelNotFoundError, VersionNotFoundError):
+        raise BackboneError(f"backbone: `{name}` is not loaded; load it first", backbone=name) from None

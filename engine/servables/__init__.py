@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from engine.servables.base import BatchLimits, Classified, Inference, Servable
 from engine.servables.embedder import Embedder
+from engine.servables.entailment import PairZeroShot
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
+from engine.servables.text_graph import TextClassifier
 from engine.servables.texts import Classifier
+from engine.servables.token_classifier import Extracted, TokenClassifier
+from engine.servables.zero_shot import EncoderZeroShot, ZeroShot
 
 __all__ = [
     "BatchLimits",
     "Classified",
     "Classifier",
     "Embedder",
+    "EncoderZeroShot",
+    "Extracted",
     "ImageClassifier",
     "Inference",
     "OnnxModel",
+    "PairZeroShot",
     "Servable",
+    "TextClassifier",
+    "TokenClassifier",
+    "ZeroShot",
 ]

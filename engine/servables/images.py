@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.servables.image_input import ImageInput, work_out
+from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.tensor import Tensor, TensorSpec
 from mesh.sandbox import ImageInvalidError, ImagePool
 
@@ -107,7 +108,7 @@ class ImageClassifier:
             return np.zeros((0, len(self._names)), np.float32)
         pixels = await self._decoded(files, field, terms)
         outputs = await self._graph.run_rows(self._input.tensor(pixels), terms)
-        return _probabilities(outputs[self._output], self._scores)
+        return probabilities(outputs[self._output], self._scores)
 
     async def _decoded(self, files: Sequence[bytes], field: str, terms: Terms) -> list[bytes]:
         """The pixels of each image, a few decoded at once; after one that is wrong no further ones are begun."""
@@ -126,14 +127,6 @@ class ImageClassifier:
         if wrong:
             raise min(wrong, key=lambda error: error.index)
         return pixels
-
-
-def _probabilities(table: Tensor, scores: Literal["probabilities", "logits"]) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = np.asarray(table, np.float32)
-    if scores == "probabilities":
-        return values
-    weights = np.exp(values - values.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 def _tried(graph: Graph, given: ImageInput, output: str) -> Tensor:
@@ -161,7 +154,7 @@ def _tried(graph: Graph, given: ImageInput, output: str) -> Tensor:
 
 def _work_out_scores(
     manifest: ImageClassificationManifest, graph: Graph, given: ImageInput
-) -> tuple[str, Literal["probabilities", "logits"], tuple[str, ...], list[str]]:
+) -> tuple[str, Scores, tuple[str, ...], list[str]]:
     """Which output is read, what its numbers are, what its columns are called, and what of it was inferred.
 
     Raises:
@@ -180,15 +173,7 @@ def _work_out_scores(
     inferred = [] if manifest.output else [f"output: {output}"]
     scores = manifest.scores
     if scores is None:
-        if (tried >= -1e-4).all() and np.allclose(tried.sum(axis=1), 1.0, atol=1e-2):
-            scores = "probabilities"
-        elif (tried < 0).any() or (tried > 1).any():
-            scores = "logits"
-        else:
-            raise ManifestError(
-                f"the numbers in `{output}` neither add up to 1 nor leave the range from 0 to 1; "
-                "add this line to model.yaml: `scores: logits` (or `scores: probabilities`)"
-            )
+        scores = kind_of_scores(tried, output)
         inferred.append(f"scores: {scores}")
     width = tried.shape[1]
     names = manifest.labels or next((found for found in graph.classes if len(found) == width), ())

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from engine.manifest import ClassificationManifest
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.backbone import Standing
@@ -15,7 +13,7 @@ from engine.servables.base import Classified, Inference, Items, Servable, Tensor
 from engine.servables.embedder import Embedder
 from engine.servables.head import Head
 from engine.servables.tokens import TEXT, texts_of
-from engine.tensor import TensorSpec
+from engine.tensor import TensorSpec, texts_tensor
 
 __all__ = ["Classifier"]
 
@@ -51,9 +49,7 @@ class Classifier:
         """Labels and scores."""
         check_tensors(self.inputs, tensors)
         found = await self.classify(texts_of(tensors["text"]), terms)
-        encoded = np.empty(len(found.labels), object)
-        encoded[:] = [label.encode() for label in found.labels]
-        return Inference({"label": encoded, "score": found.scores}, len(encoded), found.tokens)
+        return Inference({"label": texts_tensor(found.labels), "score": found.scores}, len(found.labels), found.tokens)
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts."""

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
 
-from engine.errors import NoLabelsError, WrongItemsError
+from engine.errors import LabelsError, NoLabelsError, WrongItemsError
+from engine.manifest import Candidate
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
-from engine.servables import Classified, Embedder
+from engine.servables import Classified, Embedder, Extracted, TokenClassifier, ZeroShot
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
@@ -53,15 +54,57 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(row.values) for row in request.rows)
         values = await aside(size, _values, request, loaded)
         with loaded.figures.request():
-            found = await loaded.classify(values, Terms(current_caller().tenant))
+            found = await _classified(request, loaded, values, Terms(current_caller().tenant))
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
         return await aside(size, _answer, found, loaded.version, request.top_k)
+
+    async def ExtractEntities(self, request: pb.ExtractEntitiesRequest, _: Context) -> pb.ExtractEntitiesResponse:
+        """What has a name in texts."""
+        loaded = await self._found(request.name, request.version)
+        if not isinstance(loaded.servable, TokenClassifier):
+            raise NoLabelsError(f"{request.name} finds no entities; a model of the kind token-classification does")
+        with loaded.figures.request():
+            found = await loaded.servable.extract(
+                request.texts, min_score=request.min_score, terms=Terms(current_caller().tenant)
+            )
+        note_predicted(len(found.entities), found.tokens)
+        size = sum(len(entities) for entities in found.entities)
+        return await aside(size * 8, _entities, found, request.texts, loaded.version)
 
     async def _found(self, name: str, version: int) -> Loaded:
         loaded = await self._repository.found(current_caller().tenant, name, str(version or ""))
         note_resource(loaded.name)
         return loaded
+
+
+async def _classified(request: pb.ClassifyRequest, loaded: Loaded, values: Sequence[Any], terms: Terms) -> Classified:
+    """The labels; among those of the request, where it brings some.
+
+    Raises:
+        LabelsError: it brings some, and the model has its own.
+    """
+    apart = request.multi_label if request.HasField("multi_label") else None
+    if not request.labels and apart is None:
+        return await loaded.classify(values, terms)
+    if isinstance(loaded.servable, ZeroShot):
+        candidates = [Candidate(each.label, each.description) for each in request.labels]
+        return await loaded.servable.classify_among(values, candidates, apart, terms)
+    raise LabelsError(
+        f"{request.name} has labels of its own; leave out `labels` and `multi_label`, or ask a model of the kind "
+        "zero-shot-classification"
+    )
+
+
+def _entities(found: Extracted, texts: Sequence[str], version: int) -> pb.ExtractEntitiesResponse:
+    answer = pb.ExtractEntitiesResponse(version=version)
+    for text, entities in zip(texts, found.entities, strict=True):
+        made = answer.extractions.add()
+        for each in entities:
+            made.entities.add(
+                label=each.label, score=each.score, start=each.start, end=each.end, text=text[each.start : each.end]
+            )
+    return answer
 
 
 def _vectors(vectors: NDArray[np.float32], version: int) -> pb.EmbedResponse:

@@ -45,6 +45,11 @@ class PredictionServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.ExtractEntities = channel.unary_unary(
+                '/tiation.engine.v1.PredictionService/ExtractEntities',
+                request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServiceServicer:
@@ -65,6 +70,13 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExtractEntities(self, request, context):
+        """Finds what has a name in texts, with a model of the kind `token-classification`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'ExtractEntities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtractEntities,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class PredictionService:
             '/tiation.engine.v1.PredictionService/Classify',
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtractEntities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.PredictionService/ExtractEntities',
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class PredictionServiceStub:
     """Turns texts into vectors, with a model of the kind `text-embedding`."""
     Classify: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ClassifyRequest, _prediction_pb2.ClassifyResponse]
     """Gives labels to texts, images or rows of numbers, whichever of them the model takes."""
+    ExtractEntities: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ExtractEntitiesRequest, _prediction_pb2.ExtractEntitiesResponse]
+    """Finds what has a name in texts, with a model of the kind `token-classification`."""
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Asks models. Each call carries a batch; one wrong item refuses the whole of it and is named."""
@@ -41,5 +43,13 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_prediction_pb2.ClassifyRequest, _abc.Awaitable[_prediction_pb2.ClassifyResponse]],
     ) -> _abc.Awaitable[_prediction_pb2.ClassifyResponse]:
         """Gives labels to texts, images or rows of numbers, whichever of them the model takes."""
+
+    @_abc_1.abstractmethod
+    def ExtractEntities(
+        self,
+        request: _prediction_pb2.ExtractEntitiesRequest,
+        context: _aio.ServicerContext[_prediction_pb2.ExtractEntitiesRequest, _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]],
+    ) -> _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]:
+        """Finds what has a name in texts, with a model of the kind `token-classification`."""
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _aio.Server) -> None: ...

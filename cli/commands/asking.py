@@ -1,0 +1,168 @@
+"""Commands of `models` that ask one: for vectors, labels, entities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
+
+from cli.client import TIMEOUT_S, connect
+from cli.commands.model_kind import KIND
+from cli.home import Home
+from cli.options import home_option, output_option, tenant_option
+from cli.output import as_json, print_json, print_table
+
+__all__ = ["ASKING"]
+
+_SHOWN = 6
+"""Numbers of a vector in a table."""
+
+
+@click.command()
+@click.argument("model")
+@click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: str, output: str) -> None:
+    """Ask MODEL for the vectors of texts; a table shows their first numbers, --output json all of them.
+
+    \b
+    Example:
+      tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
+    """  # noqa: D301 -- \b is click's
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.EmbedRequest(name=name, version=version, texts=texts)
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Embed(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    print_table(
+        ("text", "width", "vector"),
+        [
+            (text, len(vector.values), " ".join(f"{value:.4f}" for value in vector.values[:_SHOWN]) + " …")
+            for text, vector in zip(texts, answer.embeddings, strict=True)
+        ],
+    )
+
+
+@click.command()
+@click.argument("model")
+@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
+@click.option(
+    "--image", "images", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PNG, JPEG or WebP file; may be given several times.",
+)  # fmt: skip
+@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
+@click.option(
+    "--label", "labels", multiple=True, help="A label to choose from, for a zero-shot model: NAME or NAME=WORDS."
+)
+@click.option("--multi-label", is_flag=True, help="Each label is true or false by itself, for a zero-shot model.")
+@click.option("--top-k", default=0, help="How many labels to show for each, best first.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def classify(
+    model: str,
+    texts: Sequence[str],
+    images: Sequence[Path],
+    rows: Sequence[str],
+    labels: Sequence[str],
+    top_k: int,
+    version: int,
+    home: Home,
+    tenant: str,
+    output: str,
+    *,
+    multi_label: bool,
+) -> None:
+    """Ask MODEL for the labels of texts, images or rows of numbers.
+
+    \b
+    Example:
+      tiation models classify tenants/system/models/digits --image seven.png --top-k 3
+    """  # noqa: D301 -- \b is click's
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.ClassifyRequest(
+        name=name,
+        version=version,
+        texts=texts,
+        images=[image.read_bytes() for image in images],
+        rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
+        top_k=top_k,
+        labels=[_candidate(label) for label in labels],
+        multi_label=multi_label or None,
+    )
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Classify(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    titles = [*texts, *(image.name for image in images), *rows]
+    print_table(
+        ("item", "label", "score", "others"),
+        [
+            (
+                title,
+                found.label,
+                f"{found.score:.3f}",
+                " ".join(f"{each.label} {each.score:.3f}" for each in found.scores),
+            )
+            for title, found in zip(titles, answer.classifications, strict=True)
+        ],
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"`{text}` is no row of numbers; write `5.1,3.5,1.4`") from None
+
+
+def _candidate(text: str) -> prediction_pb2.CandidateLabel:
+    label, _, description = text.partition("=")
+    return prediction_pb2.CandidateLabel(label=label, description=description)
+
+
+@click.command("extract-entities")
+@click.argument("model")
+@click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
+@click.option("--min-score", default=0.0, help="What the model is less sure of is left out.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def extract_entities(
+    model: str, texts: Sequence[str], min_score: float, version: int, home: Home, tenant: str, output: str
+) -> None:
+    """Ask MODEL for what has a name in texts; start and end count characters.
+
+    \b
+    Example:
+      tiation models extract-entities people-and-places --text "Anna Smith moved to New York."
+    """  # noqa: D301 -- \b is click's
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.ExtractEntitiesRequest(name=name, version=version, texts=texts, min_score=min_score)
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.ExtractEntities(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    print_table(
+        ("text", "label", "entity", "start", "end", "score"),
+        [
+            (at, each.label, each.text, each.start, each.end, f"{each.score:.3f}")
+            for at, found in enumerate(answer.extractions, 1)
+            for each in found.entities
+        ],
+    )
+
+
+ASKING: Final = (embed, classify, extract_entities)

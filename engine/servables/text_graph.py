@@ -1,0 +1,120 @@
+"""A graph that was trained to label texts: `input_ids` in, a number for each label out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from engine.errors import ManifestError
+from engine.manifest import TextGraphManifest
+from engine.repository.folders import graph_file
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.aside import aside
+from engine.scheduler.observer import BatchObserver
+from engine.scheduler.terms import PLAIN, Terms
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.labels import names_of
+from engine.servables.scores import Scores, kind_of_scores, probabilities
+from engine.servables.token_graph import TokenGraph
+from engine.servables.tokens import TEXT, TEXT_COSTS, Tokens, open_tokenizer, texts_of
+from engine.tensor import Tensor, TensorSpec, texts_tensor
+
+__all__ = ["TextClassifier"]
+
+_TRIAL = ("a few words", "others")
+
+
+class TextClassifier:
+    """`text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n].
+
+    Args:
+        folder: of the version.
+        manifest: what the owner says of it.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+
+    Raises:
+        ManifestError: what it leaves out cannot be seen in the files; the message has the line to add.
+        EngineError: the file is no graph that can be run.
+    """
+
+    platform = "onnxruntime"
+    inputs = (TEXT,)
+    outputs = (TensorSpec("label", "BYTES", (-1,)), TensorSpec("score", "FP32", (-1,)))
+    classifies: Items = "texts"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: TextGraphManifest,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+    ) -> None:
+        path, inferred = graph_file(folder, manifest.file)
+        self._multi_label = manifest.multi_label
+        self._scores: Scores = "probabilities"  # until it is worked out
+        self._tokenizer = open_tokenizer(folder / manifest.tokenizer, manifest.max_tokens)
+        self._graph = TokenGraph(path, manifest.name, settings, limits, observer, self._read, manifest.output)
+        try:
+            output = self._graph.output.name
+            tried = _tried(self._graph, self._tokenizer)
+            self._scores = manifest.scores or kind_of_scores(tried, output, multi_label=manifest.multi_label)
+            self._names, lines = names_of(folder, manifest.labels, self._graph.classes, tried.shape[1], output)
+        except BaseException:  # whatever ends it, the graph holds memory and threads
+            self._graph.close()
+            raise
+        said = () if manifest.scores else (f"scores: {self._scores}",)
+        self.inferred = (*inferred, *said, *lines)
+
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
+        """The best labels and their scores."""
+        check_tensors(self.inputs, tensors)
+        found = await self.classify(texts_of(tensors["text"]), terms)
+        return Inference({"label": texts_tensor(found.labels), "score": found.scores}, len(found.labels), found.tokens)
+
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
+        """Labels for texts."""
+        encoded = await aside(
+            sum(TEXT_COSTS + len(text) for text in values), self._tokenizer.encode_batch, list(values)
+        )
+        sequences = [Tokens(each.ids) for each in encoded]
+        rows = await self._graph.run_each(sequences, terms)
+        table = np.stack(rows) if rows else np.zeros((0, len(self._names)), np.float32)
+        best = table.argmax(axis=1)
+        scores = table[np.arange(len(table)), best]
+        tokens = sum(len(each.ids) for each in sequences)
+        return Classified([self._names[at] for at in best], scores, self._names, table, tokens)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._graph.waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._graph.close()
+
+    def _read(self, table: Tensor, _: NDArray[np.int64]) -> NDArray[np.float32]:
+        return probabilities(table, self._scores, multi_label=self._multi_label)
+
+
+def _tried(graph: TokenGraph, tokenizer: Tokenizer) -> Tensor:
+    """What the graph gives for two texts, [2, labels].
+
+    Raises:
+        ManifestError: it is something else.
+    """
+    tried = graph.try_once([Tokens(each.ids) for each in tokenizer.encode_batch(list(_TRIAL))])
+    if tried.ndim != 2 or tried.shape[1] < 2:
+        raise ManifestError(
+            f"the output `{graph.output.name}` has the shape {list(tried.shape)} for two texts, where [2, labels] is "
+            "needed; name the output with the labels: `output: logits`"
+        )
+    return tried

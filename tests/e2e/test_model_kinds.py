@@ -1,0 +1,92 @@
+"""Models of every kind, pushed by the command and asked through the front door: as REST, as gRPC and as tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from google.protobuf import json_format
+from inference import grpc_service_pb2, grpc_service_pb2_grpc
+from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
+
+from tests.fakes.installed import Installed
+from tests.unit.engine.test_entities import MANIFEST, ROWS, WORDS, said
+from tests.unit.engine.text_graphs import lookup, tagging, text_folder, tokenizer
+
+
+def tensors_of(here: Installed, model: str, name: str, values: list[bytes]) -> list[bytes]:
+    """The elements of the only output, of BYTES."""
+    with here.channel() as channel:
+        request = grpc_service_pb2.ModelInferRequest(model_name=model)
+        request.inputs.add(name=name, datatype="BYTES", shape=[len(values)]).contents.bytes_contents.extend(values)
+        answer = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    found, at, content = [], 0, answer.raw_output_contents[0]
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4], "little")
+        found.append(content[at + 4 : at + 4 + length])
+        at += 4 + length
+    return found
+
+
+def ask(here: Installed, method: str, request):
+    with here.channel() as channel:
+        return getattr(prediction_pb2_grpc.PredictionServiceStub(channel), method)(request, timeout=30)
+
+
+def test_entities_are_found_alike_by_every_way_to_ask(home_of_all: Installed, tmp_path: Path):
+    made = tokenizer(WORDS, pieces=True)
+    manifest = MANIFEST.replace("name: m", "name: people")
+    folder = text_folder(tmp_path / "people", manifest, made, tagging(lookup(made.get_vocab(), ROWS, [4, 0, 0, 0, 0])))
+    home_of_all.command("models", "push", str(folder))
+    texts = ["Anna Smith lives in Zürich", "", "🙂 New York"]
+    name = "tenants/default/models/people"
+    typed = ask(home_of_all, "ExtractEntities", prediction_pb2.ExtractEntitiesRequest(name=name, texts=texts))
+    assert [said(text, found.entities) for text, found in zip(texts, typed.extractions, strict=True)] == [
+        [("PER", "Anna Smith"), ("LOC", "Zürich")], [], [("LOC", "New York")],
+    ]  # fmt: skip
+    with home_of_all.rest() as client:
+        answer = client.post(f"/v1/{name}:extractEntities", json={"texts": texts})
+        wrong = client.post(f"/v1/{name}:classify", json={"texts": texts})
+        low = client.post(f"/v1/{name}:extractEntities", json={"texts": texts, "minScore": 2})
+    assert json_format.ParseDict(answer.json(), prediction_pb2.ExtractEntitiesResponse()) == typed
+    assert [wrong.status_code, low.status_code] == [400, 400]
+    assert "min_score" in low.text
+    lists = [json.loads(each) for each in tensors_of(home_of_all, "people", "text", [text.encode() for text in texts])]
+    assert [[(each["start"], each["end"]) for each in entities] for entities in lists] == [
+        [(each.start, each.end) for each in found.entities] for found in typed.extractions
+    ]
+    shown = home_of_all.command("models", "extract-entities", "people", "--text", texts[0]).stdout
+    assert "Anna Smith" in shown
+
+
+def test_labels_come_with_the_request_or_from_the_manifest(home_of_all: Installed, tmp_path: Path):
+    folder = tmp_path / "topics"
+    folder.mkdir()
+    labels = "[sport, {label: money, description: invoices and payments}]"
+    manifest = f"name: topics\nkind: zero-shot-classification\nbackbone: all-minilm-l6-v2\nlabels: {labels}\n"
+    (folder / "model.yaml").write_text(manifest)
+    home_of_all.command("models", "push", str(folder))
+    name, text = "tenants/default/models/topics", "The striker scored twice in the final"
+    own = home_of_all.json("models", "classify", "topics", "--text", text, "--text", "You charged me twice")
+    assert [each["label"] for each in own["classifications"]] == ["sport", "money"]
+    asked = prediction_pb2.ClassifyRequest(name=name, texts=[text], top_k=2, multi_label=True)
+    asked.labels.add(label="cooking")
+    asked.labels.add(label="games", description="sport")
+    typed = ask(home_of_all, "Classify", asked)
+    assert typed.classifications[0].label == "games"
+    body = {
+        "texts": [text],
+        "topK": 2,
+        "multiLabel": True,
+        "labels": [{"label": "cooking"}, {"label": "games", "description": "sport"}],
+    }
+    with home_of_all.rest() as client:
+        answer = client.post(f"/v1/{name}:classify", json=body)
+        other = client.post(
+            "/v1/tenants/system/models/digits:classify", json={"images": ["aGk="], "labels": [{"label": "a"}]}
+        )
+        twice = client.post(f"/v1/{name}:classify", json={"texts": [text], "labels": [{"label": "a"}] * 2})
+    assert json_format.ParseDict(answer.json(), prediction_pb2.ClassifyResponse()) == typed
+    assert [other.status_code, twice.status_code] == [400, 400]
+    assert "labels: tenants/system/models/digits has labels of its own" in other.json()["message"]
+    assert "labels: holds 'a' twice" in twice.json()["message"]
