@@ -8,6 +8,7 @@ from __future__ import annotations
 from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
+    "AliasNotReadyError",
     "BackboneError",
     "BackboneInUseError",
     "CacheUrlError",
@@ -39,9 +40,11 @@ __all__ = [
     "TextsTooLongError",
     "TooDeepError",
     "UploadError",
+    "VersionAliasedError",
     "VersionExistsError",
     "VersionNotFoundError",
     "VersionServingError",
+    "WarmUpError",
     "WrongItemsError",
 ]
 
@@ -223,6 +226,27 @@ class VersionServingError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "MODEL_VERSION_SERVING"
+
+
+class VersionAliasedError(EngineError):
+    """An alias names the version; it cannot go before the alias names another."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_VERSION_ALIASED"
+
+
+class AliasNotReadyError(EngineError):
+    """An alias can only name versions that answer requests."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ALIAS_VERSION_NOT_READY"
+
+
+class WarmUpError(EngineError):
+    """A version was opened and then failed what its manifest warms it up with."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "WARM_UP_FAILED"
 
 
 class ReadOnlyModelError(EngineError):

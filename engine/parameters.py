@@ -11,7 +11,7 @@ from typing import TypeAlias
 from engine.errors import ParameterError
 from engine.scheduler.terms import SequenceTerms, Terms
 
-__all__ = ["Parameter", "terms_of"]
+__all__ = ["Parameter", "key_of", "terms_of"]
 
 Parameter: TypeAlias = bool | int | float | str
 """A parameter's value."""
@@ -40,6 +40,11 @@ def terms_of(owner: str, parameters: Mapping[str, Parameter]) -> Terms:
         _sequence(parameters),
         fresh=not _truth(parameters, "cache", otherwise=True),
     )
+
+
+def key_of(parameters: Mapping[str, Parameter]) -> str:
+    """What keeps requests on one version of an alias: their sequence, or else `sticky_key`; empty where neither is."""
+    return str(parameters.get("sequence_id") or parameters.get("sticky_key") or "")
 
 
 def _sequence(parameters: Mapping[str, Parameter]) -> SequenceTerms | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
@@ -24,11 +24,11 @@ _SHOWN = 6
 @click.command()
 @click.argument("model")
 @click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
-def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: str, output: str) -> None:
+def embed(model: str, texts: Sequence[str], version: str, home: Home, tenant: str, output: str) -> None:
     """Ask MODEL for the vectors of texts; a table shows their first numbers, --output json all of them.
 
     \b
@@ -36,7 +36,7 @@ def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: st
       tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
     """  # noqa: D301 -- \b is click's
     owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.EmbedRequest(name=name, version=version, texts=texts)
+    request = prediction_pb2.EmbedRequest(name=name, **_version(version), texts=texts)
     with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
         answer = stub.Embed(request, timeout=TIMEOUT_S)
     if output == "json":
@@ -64,7 +64,7 @@ def embed(model: str, texts: Sequence[str], version: int, home: Home, tenant: st
 )
 @click.option("--multi-label", is_flag=True, help="Each label is true or false by itself, for a zero-shot model.")
 @click.option("--top-k", default=0, help="How many labels to show for each, best first.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
@@ -75,7 +75,7 @@ def classify(
     rows: Sequence[str],
     labels: Sequence[str],
     top_k: int,
-    version: int,
+    version: str,
     home: Home,
     tenant: str,
     output: str,
@@ -91,13 +91,13 @@ def classify(
     owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.ClassifyRequest(
         name=name,
-        version=version,
         texts=texts,
         images=[image.read_bytes() for image in images],
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
         top_k=top_k,
         labels=[_candidate(label) for label in labels],
         multi_label=multi_label or None,
+        **_version(version),
     )
     with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
         answer = stub.Classify(request, timeout=TIMEOUT_S)
@@ -119,6 +119,11 @@ def classify(
     )
 
 
+def _version(said: str) -> dict[str, Any]:
+    """The field of a request that says which version: a number's or an alias'."""
+    return {"version": int(said)} if said.isdecimal() else {"alias": said}
+
+
 def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
@@ -135,12 +140,12 @@ def _candidate(text: str) -> prediction_pb2.CandidateLabel:
 @click.argument("model")
 @click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
 @click.option("--min-score", default=0.0, help="What the model is less sure of is left out.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
 def extract_entities(
-    model: str, texts: Sequence[str], min_score: float, version: int, home: Home, tenant: str, output: str
+    model: str, texts: Sequence[str], min_score: float, version: str, home: Home, tenant: str, output: str
 ) -> None:
     """Ask MODEL for what has a name in texts; start and end count characters.
 
@@ -149,7 +154,7 @@ def extract_entities(
       tiation models extract-entities people-and-places --text "Anna Smith moved to New York."
     """  # noqa: D301 -- \b is click's
     owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.ExtractEntitiesRequest(name=name, version=version, texts=texts, min_score=min_score)
+    request = prediction_pb2.ExtractEntitiesRequest(name=name, **_version(version), texts=texts, min_score=min_score)
     with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
         answer = stub.ExtractEntities(request, timeout=TIMEOUT_S)
     if output == "json":

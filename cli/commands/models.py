@@ -13,6 +13,7 @@ from tiation.engine.v1 import model_pb2_grpc
 from cli.client import FileError, connect
 from cli.commands.asking import ASKING
 from cli.commands.model_kind import KIND
+from cli.commands.model_versions import add_versions
 from cli.document import open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
@@ -81,6 +82,8 @@ def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> 
 
 
 add_looking(models, KIND, "support-intents", ending=" Every version of it, and its files.")
+add_versions(models, KIND)
+
 
 for command in ASKING:
     models.add_command(command)

@@ -87,6 +87,8 @@ def parse_manifest(data: bytes, *, model: str) -> Manifest:
         raise ManifestError(str(error).replace("`$.", "`").replace("`$", "`model.yaml")) from None
     if manifest.name != model:
         raise ManifestError(f"is for `{manifest.name}`, pushed as `{model}`; write the line `name: {model}`")
+    for index, asked in enumerate(manifest.warm_up or ()):
+        asked.check(f"warm_up[{index}]")
     manifest.check()
     return manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +15,18 @@ from mesh.db import Transaction
 from mesh.entries import Entry
 from mesh.pagination import Page
 
-__all__ = ["File", "Model", "ModelCatalogue", "ModelVersion", "Spec", "description", "loading_order", "version_name"]
+__all__ = [
+    "File",
+    "Hold",
+    "Model",
+    "ModelCatalogue",
+    "ModelVersion",
+    "Spec",
+    "VersionPolicy",
+    "description",
+    "loading_order",
+    "version_name",
+]
 
 _ALL = Page(1_000_000, None)
 """A version's number is no higher."""
@@ -36,10 +48,40 @@ class Spec(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
 
 
+class VersionPolicy(msgspec.Struct, frozen=True):
+    """Which versions shall be in memory, where nobody says otherwise of one.
+
+    Attributes:
+        latest: the newest so many.
+        versions: exactly these; None where that is not said.
+        every: all of them.
+    """
+
+    latest: int = 1
+    versions: tuple[int, ...] | None = None
+    every: bool = False
+
+
 class Model(msgspec.Struct, frozen=True):
-    """A model: `latest` is its newest version."""
+    """A model.
+
+    Attributes:
+        latest: its newest version.
+        policy: which of its versions shall be in memory.
+        aliases: names for versions: of each the versions, and what share of the requests each gets.
+    """
 
     latest: int = 0
+    policy: VersionPolicy = VersionPolicy()
+    aliases: dict[str, dict[int, int]] = {}
+
+
+class Hold(StrEnum):
+    """What an operator has said of one version, against the policy; it holds until the policy changes."""
+
+    NONE = ""
+    LOADED = "load"
+    UNLOADED = "unload"
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
@@ -50,7 +92,8 @@ class ModelVersion(msgspec.Struct, frozen=True):
         files: what was pushed.
         inputs: what it takes.
         outputs: what it gives.
-        wanted: whether it shall be in memory.
+        wanted: whether it shall be in memory, as policy, aliases and operators say together.
+        hold: what an operator has said of it alone.
         failure: why it is not, though it shall be.
         inferred: what its manifest left out and its files told, as lines of the manifest.
     """
@@ -60,6 +103,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     inputs: tuple[Spec, ...] = ()
     outputs: tuple[Spec, ...] = ()
     wanted: bool = True
+    hold: Hold = Hold.NONE
     failure: str = ""
     inferred: tuple[str, ...] = ()
 
@@ -95,14 +139,14 @@ class _Described(Protocol):
         """What its manifest left out."""
 
 
-def description(manifest: Manifest, model: _Described, files: Sequence[File], *, wanted: bool = True) -> ModelVersion:
-    """What is kept of a version that was opened."""
+def description(manifest: Manifest, model: _Described, files: Sequence[File], **said: Any) -> ModelVersion:  # noqa: ANN401
+    """What is kept of a version that was opened; `said` are further fields."""
     inputs, outputs = (
         tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)
         for specs in (model.inputs, model.outputs)
     )
     kind = str(manifest.__struct_config__.tag)
-    return ModelVersion(kind, tuple(files), inputs, outputs, wanted=wanted, inferred=tuple(model.inferred))
+    return ModelVersion(kind, tuple(files), inputs, outputs, inferred=tuple(model.inferred), **said)
 
 
 def loading_order(entry: Entry[ModelVersion]) -> int:

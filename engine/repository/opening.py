@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +38,7 @@ from engine.manifest import (
 )
 from engine.metrics import EngineMetrics, ModelFigures
 from engine.repository.completion import constructed
+from engine.repository.uses import Uses
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import (
@@ -63,7 +64,16 @@ __all__ = ["Find", "Loaded", "Opener"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version in memory."""
+    """A version in memory.
+
+    Attributes:
+        name: its full name.
+        model: its model's full name.
+        version: its number.
+        servable: answers requests.
+        manifest: what its owner says of it.
+        figures: count what it does.
+    """
 
     name: str
     model: str
@@ -118,6 +128,9 @@ class Loaded:
             raise TooDeepError(self.model)
         below = tuple(part for base in self.bases() for part in base.identity(depth + 1))
         return (self.model, self.uid, str(len(below)), *below)
+
+    uses: Uses = field(default_factory=Uses, compare=False)
+    """Who works with it."""
 
 
 Find: TypeAlias = Callable[[str, str, str], Loaded]

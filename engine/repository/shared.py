@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import ModelNotFoundError, VersionNotFoundError
 from engine.repository.models import ModelVersion, loading_order
+from engine.repository.records import model_of
 from engine.repository.repository import Loaded, Repository
 from engine.repository.sharing import Coalesced
 from mesh.entries import Entry
@@ -21,19 +23,19 @@ class SharedRepository(Repository):
         self._tried: dict[str, int] = {}
         self._look = Coalesced(self._follow)
 
-    async def found(self, tenant: str, name: str, version: str) -> Loaded:
-        """As `find`, after a look at what other engines have taken in where nothing is found at first."""
+    async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
+        """As for one engine, after a look at what other engines have taken in where nothing is found at first."""
         try:
-            return self.find(tenant, name, version)
+            return await super().found(tenant, name, version, key)
         except (ModelNotFoundError, VersionNotFoundError):
             if not self.sharing.shared:
                 raise
         await self.catch_up()
-        return self.find(tenant, name, version)
+        return await super().found(tenant, name, version, key)
 
     async def catch_up(self) -> None:
         """Load what other engines have taken in, let go of what they have unloaded or deleted."""
-        if self._started:
+        if self._memory.ready:
             await self._look()
 
     def state(self, entry: Entry[ModelVersion]) -> str:
@@ -42,19 +44,31 @@ class SharedRepository(Repository):
         return "LOADING" if state == "UNLOADED" and entry.body.wanted and self.sharing.shared else state
 
     async def _follow(self) -> None:
-        """Come to what the rows say that shall be in memory; what fails is tried again when its row has changed."""
+        """Come to what the rows say that shall be in memory; what fails is tried again when its row has changed.
+
+        New versions answer before those that they follow go; where they cannot be loaded here, those stay.
+        """
         async with self._changing:
+            await self._read_aliases()
             entries = {entry.name: entry for entry in await self._catalogue.every(ModelVersion)}
-            for name in list(self._loaded):
-                entry = entries.get(name)
-                if entry is None or not entry.body.wanted or self._uids.get(name, entry.uid) != entry.uid:
-                    self._let_go(name)
+            for name in self._memory.names:
+                if name not in entries or self._memory.uid(name) != entries[name].uid:
+                    self._memory.let_go(name)
             for entry in sorted(entries.values(), key=loading_order):
                 if (
                     entry.body.wanted
-                    and entry.name not in self._loaded
+                    and entry.name not in self._memory
                     and self._tried.get(entry.uid) != entry.revision
                 ):
                     self._tried[entry.uid] = entry.revision
-                    await self._try(entry)
+                    await self._loading.attempt(entry)
+            self._let_unwanted_go(entries)
             self._tried = {e.uid: self._tried[e.uid] for e in entries.values() if e.uid in self._tried}
+
+    def _let_unwanted_go(self, entries: Mapping[str, Entry[ModelVersion]]) -> None:
+        wanted = {name for name, entry in entries.items() if entry.body.wanted}
+        models = {model_of(name) for name in wanted}
+        answering = {model_of(name) for name in wanted if name in self._memory}
+        for name in self._memory.names:
+            if name not in wanted and (model_of(name) in answering or model_of(name) not in models):
+                self._memory.let_go(name, swapped=model_of(name) in answering)

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from engine.repository.models import ModelVersion
+from engine.repository.models import Model, ModelVersion
 from mesh.db import Database
 
 __all__ = ["Coalesced", "Follower", "Sharing"]
@@ -77,7 +77,7 @@ class Follower:
         database.listen("entries", self._hear)
 
     def _hear(self, word: str | None) -> None:
-        if word is None or word.startswith(f"{ModelVersion.__name__} "):
+        if word is None or word.startswith((f"{ModelVersion.__name__} ", f"{Model.__name__} ")):
             self._changed.set()
 
     async def run(self) -> None:

@@ -10,7 +10,7 @@ from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
 from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
-from engine.parameters import Parameter, terms_of
+from engine.parameters import Parameter, key_of, terms_of
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.servicers.usage import note_predicted
@@ -119,7 +119,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
 
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        loaded = await self._found(request.model_name, request.model_version)
+        loaded = await self._found(request.model_name, request.model_version, key_of(_parameters(request.parameters)))
         with loaded.figures.request():
             terms = terms_of(current_caller().tenant, _parameters(request.parameters))
             _check_counts(request)
@@ -132,8 +132,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         note_predicted(found.rows, found.tokens)
         return answer
 
-    async def _found(self, name: str, version: str) -> Loaded:
-        loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version)
+    async def _found(self, name: str, version: str, key: str = "") -> Loaded:
+        loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version, key)
         note_resource(loaded.name)
         return loaded
 

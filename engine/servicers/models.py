@@ -13,6 +13,7 @@ from engine.errors import ReadOnlyModelError, UploadError
 from engine.repository.models import File, Model, ModelVersion
 from engine.repository.repository import Repository
 from engine.repository.upload import Upload
+from engine.servicers.model_messages import read_change, show_model, show_version
 from mesh.call import Context
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry
@@ -37,11 +38,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     def __init__(self, repository: Repository, catalogue: Catalogue, pages: Pages) -> None:
         self._repository = repository
-        self._models: Shelf[Model, pb.Model] = Shelf(
-            catalogue, pages, Model, "models", lambda body: pb.Model(latest_version=body.latest), lambda _: Model()
-        )
+        self._models: Shelf[Model, pb.Model] = Shelf(catalogue, pages, Model, "models", show_model, lambda _: Model())
         self._versions: Shelf[ModelVersion, pb.ModelVersion] = Shelf(
-            catalogue, pages, ModelVersion, "versions", _show, lambda _: ModelVersion("", ())
+            catalogue, pages, ModelVersion, "versions", show_version, lambda _: ModelVersion("", ())
         )
         self._catalogue = catalogue
 
@@ -53,6 +52,13 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """A page of models."""
         models, token = await self._models.list(request.parent, request)
         return pb.ListModelsResponse(models=[self._with_serving(model) for model in models], next_page_token=token)
+
+    async def UpdateModel(self, request: pb.UpdateModelRequest, _: Context) -> pb.Model:
+        """A changed model, with its versions loaded and unloaded as its policy says then."""
+        sent = request.model
+        change = read_change(sent, request.update_mask, validate_only=request.validate_only)
+        changed = await self._repository.update_model(sent.name, sent.etag, change)
+        return self._with_serving(self._models.message(changed))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, _: Context) -> empty_pb2.Empty:
         """One model less, with all its versions."""
@@ -132,14 +138,3 @@ async def _receive(requests: AsyncIterator[pb.PushModelRequest], upload: Upload)
             held, size = [], 0
     await asyncio.to_thread(flush, held)
     await asyncio.to_thread(upload.finish)
-
-
-def _show(body: ModelVersion) -> pb.ModelVersion:
-    message = pb.ModelVersion(kind=body.kind, state_message=body.failure, inferred=body.inferred)
-    for file in body.files:
-        message.files.add(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
-    for spec in body.inputs:
-        message.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-    for spec in body.outputs:
-        message.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-    return message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,21 @@ from engine.servables import Classified, Embedder, Extracted, TokenClassifier, Z
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
+from mesh.errors import InvalidError
 from mesh.identity import current_caller
 
 __all__ = ["PredictionServicer"]
 
 _ITEMS = ("texts", "images", "rows")
+
+
+class _Asked(Protocol):
+    """How every request says which version of which model it asks."""
+
+    name: str
+    version: int
+    alias: str
+    sticky_key: str
 
 
 class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
@@ -38,7 +48,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     async def Embed(self, request: pb.EmbedRequest, _: Context) -> pb.EmbedResponse:
         """Vectors of texts."""
-        loaded = await self._found(request.name, request.version)
+        loaded = await self._found(request)
         if not isinstance(loaded.servable, Embedder):
             raise NoLabelsError(f"{request.name} makes no vectors of texts; a model of the kind text-embedding does")
         with loaded.figures.request():
@@ -49,7 +59,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """Labels for texts, images or rows."""
-        loaded = await self._found(request.name, request.version)
+        loaded = await self._found(request)
         _check(request, loaded)
         size = sum(len(row.values) for row in request.rows)
         values = await aside(size, _values, request, loaded)
@@ -61,7 +71,7 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
 
     async def ExtractEntities(self, request: pb.ExtractEntitiesRequest, _: Context) -> pb.ExtractEntitiesResponse:
         """What has a name in texts."""
-        loaded = await self._found(request.name, request.version)
+        loaded = await self._found(request)
         if not isinstance(loaded.servable, TokenClassifier):
             raise NoLabelsError(f"{request.name} finds no entities; a model of the kind token-classification does")
         with loaded.figures.request():
@@ -72,8 +82,11 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(entities) for entities in found.entities)
         return await aside(size * 8, _entities, found, request.texts, loaded.version)
 
-    async def _found(self, name: str, version: int) -> Loaded:
-        loaded = await self._repository.found(current_caller().tenant, name, str(version or ""))
+    async def _found(self, request: _Asked) -> Loaded:
+        if request.version and request.alias:
+            raise InvalidError("alias", "goes without `version`; send one of them")
+        version = request.alias or str(request.version or "")
+        loaded = await self._repository.found(current_caller().tenant, request.name, version, request.sticky_key)
         note_resource(loaded.name)
         return loaded
 

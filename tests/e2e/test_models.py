@@ -74,6 +74,34 @@ def test_a_pushed_model_answers_is_unloaded_loaded_and_deleted(home_of_all: Inst
         assert client.delete("/v1/tenants/system/models/all-minilm-l6-v2").status_code in (403, 404)
 
 
+def test_policy_and_aliases_by_command_and_by_every_protocol(home_of_all: Installed, tmp_path: Path):
+    pushed = folder(tmp_path, "aliased", doubling().SerializeToString())
+    home_of_all.command("models", "push", str(pushed))
+    home_of_all.command("models", "alias", "aliased", "production", "1")
+    home_of_all.command("models", "push", str(pushed))
+    said = home_of_all.command("models", "policy", "aliased", "--latest", "2").stdout
+    assert "latest 2; aliases production=1; 2 serves" in said
+    states = home_of_all.command("models", "versions", "aliased").stdout.splitlines()
+    assert [line.split()[:2] for line in states[1:]] == [["1", "ready"], ["2", "ready"]]
+    with home_of_all.channel() as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for name, version in (("aliased", "production"), ("aliased:production", "")):
+            request = grpc_service_pb2.ModelInferRequest(model_name=name, model_version=version)
+            request.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1.5, 2.0])
+            assert stub.ModelInfer(request).model_version == "1"
+    refused = home_of_all.command("models", "unload", "aliased:1", check=False)
+    assert "alias `production`" in refused.stderr
+    with home_of_all.rest() as client:
+        model = "/v1/tenants/default/models/aliased"
+        etag = client.get(model).json()["etag"]
+        body = {"aliases": {"canary": {"weights": {"1": 90, "2": 10}}}, "etag": etag}
+        changed = client.patch(f"{model}?updateMask=aliases", json=body)
+        assert changed.json()["aliases"] == {"canary": {"weights": {"1": 90, "2": 10}}}, changed.text
+        assert client.patch(f"{model}?updateMask=aliases", json=body).status_code == 409
+        assert client.patch(f"{model}?updateMask=latestVersion", json=body).status_code == 400
+        assert client.delete(model).status_code == 200
+
+
 def bad_models() -> dict[str, tuple[bytes, str, str]]:
     """What must be refused: content, manifest, a word that the answer must hold."""
     good = doubling().SerializeToString()

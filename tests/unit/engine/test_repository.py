@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import shutil
 import threading
 import weakref
@@ -13,74 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
-import mesh
 from engine.errors import BackboneInUseError, ModelNotReadyError, VersionServingError
-from engine.metrics import EngineMetrics
 from engine.repository.folders import move_into_place
-from engine.repository.models import File, Model, ModelCatalogue, ModelVersion
-from engine.repository.opening import Opener
-from engine.repository.shared import SharedRepository
-from engine.repository.sharing import Sharing
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, Embedder, OnnxModel
+from engine.repository.models import Model, ModelVersion
+from engine.servables import Embedder, OnnxModel
 from mesh.catalogue import NotFoundError
-from mesh.db import TextInvalidError, open_database
+from mesh.db import TextInvalidError
 from mesh.entries import entry_etag
 from mesh.entry_store import EntryStore
 from mesh.etag import StaleEtagError
-from mesh.migrate import migrate
-from mesh.sandbox import ImagePool
-from tests.unit.engine.graphs import doubling, endless, folder
-
-MODEL = "tenants/t/models/m"
-MANIFEST = "name: m\nkind: onnx\n"
-
-
-class Place:
-    """A folder and a database, and engines on them, one after the other."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.database = open_database(f"sqlite:///{root / 'engine.db'}")
-        migrate(self.database.engine, Path(mesh.__path__[0]) / "migrations" / "versions")
-        self.catalogue = ModelCatalogue(self.database, EntryStore())
-        self.opened: list[SharedRepository] = []
-        self.pushed = 0
-
-    def repository(self) -> SharedRepository:
-        self.registry = CollectorRegistry()
-        opener = Opener(EngineMetrics(self.registry), SessionSettings(), BatchLimits(8, 64), ImagePool())
-        made = SharedRepository(self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"))
-        self.opened.append(made)
-        return made
-
-    async def started(self) -> SharedRepository:
-        made = self.repository()
-        await made.start()
-        return made
-
-    async def push(
-        self,
-        repository: SharedRepository,
-        model: str = MODEL,
-        *,
-        load: bool = True,
-        manifest: str = "",
-        content: bytes = b"",
-    ):
-        """A new version, of `y = x + x` unless the manifest says something else."""
-        self.pushed += 1
-        manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
-        staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
-        files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
-        return await repository.keep(model, 0, staged, files, {}, load=load)
-
-    async def close(self) -> None:
-        for repository in self.opened:
-            await repository.stop()
-        await self.database.close()
+from tests.unit.engine.graphs import endless
+from tests.unit.engine.place import MODEL, Place
 
 
 @pytest.fixture
@@ -181,7 +124,9 @@ async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the
 
 async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(place: Place):
     repository = await place.started()
-    one, two = await place.push(repository), await place.push(repository)
+    one = await place.push(repository)
+    await place.keep_all(repository)
+    two = await place.push(repository)
     for version in (one, two):
         with pytest.raises(VersionServingError, match="unload it first"):
             await repository.delete_version(version.name, "")
@@ -197,6 +142,7 @@ async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(place
 async def test_a_deletion_with_a_stale_etag_changes_nothing(place: Place):
     repository = await place.started()
     version = await place.push(repository)
+    await place.keep_all(repository)
     read = await place.catalogue.get(Model, MODEL)
     await place.push(repository)  # the model's etag is another one now
     with pytest.raises(StaleEtagError):
@@ -215,6 +161,7 @@ async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them
     repository, backbone, head = await place.started(), "tenants/t/models/b", "tenants/t/models/h"
     for _ in range(2):
         await place.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
+        await place.keep_all(repository, backbone)
     examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
     await place.push(repository, head, manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n")
     with pytest.raises(BackboneInUseError, match=f"is what {head} stands on"):
@@ -229,6 +176,7 @@ async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(place: Pla
     repository = await place.started()
     for _ in range(2):
         await place.push(repository)
+        await place.keep_all(repository)
     bury = EntryStore.bury
 
     def refuse(store, connection, kind, name, *, forever):

@@ -28,11 +28,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/engine/v1/model.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xaf\x03\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x42\n\x06labels\x18\x06 \x03(\x0b\x32$.tiation.engine.v1.Model.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1c\n\x0elatest_version\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fserving_version\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:M\xea\x41J\n\x18\x65ngine.tiation.dev/Model\x12\x1ftenants/{tenant}/models/{model}*\x06models2\x05model\"B\n\x0fGetModelRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\"\x88\x01\n\x11ListModelsRequest\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\x12\x18\x65ngine.tiation.dev/Model\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"W\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.tiation.engine.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Y\n\x12\x44\x65leteModelRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x06\n\x0cModelVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12I\n\x06labels\x18\x06 \x03(\x0b\x32+.tiation.engine.v1.ModelVersion.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12:\n\x05state\x18\x07 \x01(\x0e\x32%.tiation.engine.v1.ModelVersion.StateB\x04\xe2\x41\x01\x03\x12\x1b\n\rstate_message\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04kind\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x05\x66iles\x18\n \x03(\x0b\x32\x1c.tiation.engine.v1.ModelFileB\x04\xe2\x41\x01\x03\x12\x33\n\x06inputs\x18\x0b \x03(\x0b\x32\x1d.tiation.engine.v1.TensorSpecB\x04\xe2\x41\x01\x03\x12\x34\n\x07outputs\x18\x0c \x03(\x0b\x32\x1d.tiation.engine.v1.TensorSpecB\x04\xe2\x41\x01\x03\x12\x16\n\x08inferred\x18\r \x03(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08UNLOADED\x10\x01\x12\x0b\n\x07LOADING\x10\x02\x12\t\n\x05READY\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04:p\xea\x41m\n\x1f\x65ngine.tiation.dev/ModelVersion\x12\x32tenants/{tenant}/models/{model}/versions/{version}*\x08versions2\x0cmodelVersion\"\x95\x01\n\tModelFile\x12<\n\x04path\x18\x01 \x01(\tB.\xe2\x41\x01\x02\xbaH\'r%2#^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$\x12\x1f\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x02\xbaH\x04\"\x02(\x00\x12)\n\x06sha256\x18\x03 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x8b\x01\n\x10PushModelRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".tiation.engine.v1.PushModelHeaderH\x00\x12\x32\n\x05piece\x18\x02 \x01(\x0b\x32!.tiation.engine.v1.PushModelPieceH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xf9\x02\n\x0fPushModelHeader\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\x12\x18\x65ngine.tiation.dev/Model\x12>\n\x08model_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12 \n\x07version\x18\x03 \x01(\x03\x42\x0f\xe2\x41\x01\x01\xbaH\x08\"\x06\x18\xc0\x84=(\x00\x12;\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x1c.tiation.engine.v1.ModelFileB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\x12L\n\x06labels\x18\x05 \x03(\x0b\x32..tiation.engine.v1.PushModelHeader.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x17\n\tskip_load\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x0ePushModelPiece\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\r\xe2\x41\x01\x02\xbaH\x06z\x04\x18\x80\x80@\"P\n\x16GetModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\"\x96\x01\n\x18ListModelVersionsRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\x12\x1f\x65ngine.tiation.dev/ModelVersion\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"m\n\x19ListModelVersionsResponse\x12\x37\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x19\x44\x65leteModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x17LoadModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\"S\n\x19UnloadModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion2\xfb\x0c\n\x0cModelService\x12\x9b\x01\n\x08GetModel\x12\".tiation.engine.v1.GetModelRequest\x1a\x18.tiation.engine.v1.Model\"Q\xda\x41\x04name\xca\xf3\x18\x1b\n\x11\x65ngine.models.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/models/*}\x12\xb1\x01\n\nListModels\x12$.tiation.engine.v1.ListModelsRequest\x1a%.tiation.engine.v1.ListModelsResponse\"V\xda\x41\x06parent\xca\xf3\x18\x1e\n\x12\x65ngine.models.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/models\x12\xa2\x01\n\x0b\x44\x65leteModel\x12%.tiation.engine.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\"T\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.models.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=tenants/*/models/*}\x12\x84\x01\n\tPushModel\x12#.tiation.engine.v1.PushModelRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"/\xca\xf3\x18%\n\x12\x65ngine.models.push\x12\rheader.parent \x01\xd2\xf3\x18\x02\x08\x02(\x01\x12\xbb\x01\n\x0fGetModelVersion\x12).tiation.engine.v1.GetModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"\\\xda\x41\x04name\xca\xf3\x18\x1b\n\x11\x65ngine.models.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{name=tenants/*/models/*/versions/*}\x12\xd1\x01\n\x11ListModelVersions\x12+.tiation.engine.v1.ListModelVersionsRequest\x1a,.tiation.engine.v1.ListModelVersionsResponse\"a\xda\x41\x06parent\xca\xf3\x18\x1e\n\x12\x65ngine.models.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{parent=tenants/*/models/*}/versions\x12\xbb\x01\n\x12\x44\x65leteModelVersion\x12,.tiation.engine.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Empty\"_\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.models.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02**(/v1/{name=tenants/*/models/*/versions/*}\x12\xcd\x01\n\x10LoadModelVersion\x12*.tiation.engine.v1.LoadModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"l\xda\x41\x04name\xca\xf3\x18\x1c\n\x12\x65ngine.models.load\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\xe2\xf3\x18\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*/versions/*}:load:\x01*\x12\xcc\x01\n\x12UnloadModelVersion\x12,.tiation.engine.v1.UnloadModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"g\xda\x41\x04name\xca\xf3\x18\x1c\n\x12\x65ngine.models.load\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x34\"//v1/{name=tenants/*/models/*/versions/*}:unload:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/engine/v1/model.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xff\x04\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x42\n\x06labels\x18\x06 \x03(\x0b\x32$.tiation.engine.v1.Model.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1c\n\x0elatest_version\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fserving_version\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12>\n\x0eversion_policy\x18\t \x01(\x0b\x32 .tiation.engine.v1.VersionPolicyB\x04\xe2\x41\x01\x01\x12\x44\n\x07\x61liases\x18\n \x03(\x0b\x32%.tiation.engine.v1.Model.AliasesEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aH\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.tiation.engine.v1.Alias:\x02\x38\x01:M\xea\x41J\n\x18\x65ngine.tiation.dev/Model\x12\x1ftenants/{tenant}/models/{model}*\x06models2\x05model\"\xa7\x02\n\rVersionPolicy\x12\x39\n\x06latest\x18\x01 \x01(\x0b\x32\'.tiation.engine.v1.VersionPolicy.LatestH\x00\x12=\n\x08specific\x18\x02 \x01(\x0b\x32).tiation.engine.v1.VersionPolicy.SpecificH\x00\x12\x33\n\x03\x61ll\x18\x03 \x01(\x0b\x32$.tiation.engine.v1.VersionPolicy.AllH\x00\x1a\'\n\x06Latest\x12\x1d\n\x05\x63ount\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x1a-\n\x08Specific\x12!\n\x08versions\x18\x01 \x03(\x03\x42\x0f\xe2\x41\x01\x01\xbaH\x08\x92\x01\x05\x10\xe8\x07\x18\x01\x1a\x05\n\x03\x41llB\x08\n\x06\x63hoice\"\x89\x01\n\x05\x41lias\x12P\n\x07weights\x18\x01 \x03(\x0b\x32%.tiation.engine.v1.Alias.WeightsEntryB\x18\xe2\x41\x01\x02\xbaH\x11\x9a\x01\x0e\x08\x01\x10\x10*\x08\x1a\x06\x18\xc0\x84=(\x01\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"B\n\x0fGetModelRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\"\x88\x01\n\x11ListModelsRequest\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\x12\x18\x65ngine.tiation.dev/Model\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"W\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.tiation.engine.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x12UpdateModelRequest\x12\x33\n\x05model\x18\x01 \x01(\x0b\x32\x18.tiation.engine.v1.ModelB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"Y\n\x12\x44\x65leteModelRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x06\n\x0cModelVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12I\n\x06labels\x18\x06 \x03(\x0b\x32+.tiation.engine.v1.ModelVersion.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12:\n\x05state\x18\x07 \x01(\x0e\x32%.tiation.engine.v1.ModelVersion.StateB\x04\xe2\x41\x01\x03\x12\x1b\n\rstate_message\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04kind\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x05\x66iles\x18\n \x03(\x0b\x32\x1c.tiation.engine.v1.ModelFileB\x04\xe2\x41\x01\x03\x12\x33\n\x06inputs\x18\x0b \x03(\x0b\x32\x1d.tiation.engine.v1.TensorSpecB\x04\xe2\x41\x01\x03\x12\x34\n\x07outputs\x18\x0c \x03(\x0b\x32\x1d.tiation.engine.v1.TensorSpecB\x04\xe2\x41\x01\x03\x12\x16\n\x08inferred\x18\r \x03(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08UNLOADED\x10\x01\x12\x0b\n\x07LOADING\x10\x02\x12\t\n\x05READY\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04:p\xea\x41m\n\x1f\x65ngine.tiation.dev/ModelVersion\x12\x32tenants/{tenant}/models/{model}/versions/{version}*\x08versions2\x0cmodelVersion\"\x95\x01\n\tModelFile\x12<\n\x04path\x18\x01 \x01(\tB.\xe2\x41\x01\x02\xbaH\'r%2#^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$\x12\x1f\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x02\xbaH\x04\"\x02(\x00\x12)\n\x06sha256\x18\x03 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x8b\x01\n\x10PushModelRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".tiation.engine.v1.PushModelHeaderH\x00\x12\x32\n\x05piece\x18\x02 \x01(\x0b\x32!.tiation.engine.v1.PushModelPieceH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xf9\x02\n\x0fPushModelHeader\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\x12\x18\x65ngine.tiation.dev/Model\x12>\n\x08model_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12 \n\x07version\x18\x03 \x01(\x03\x42\x0f\xe2\x41\x01\x01\xbaH\x08\"\x06\x18\xc0\x84=(\x00\x12;\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x1c.tiation.engine.v1.ModelFileB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\x12L\n\x06labels\x18\x05 \x03(\x0b\x32..tiation.engine.v1.PushModelHeader.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x17\n\tskip_load\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x0ePushModelPiece\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\r\xe2\x41\x01\x02\xbaH\x06z\x04\x18\x80\x80@\"P\n\x16GetModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\"\x96\x01\n\x18ListModelVersionsRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\x12\x1f\x65ngine.tiation.dev/ModelVersion\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"m\n\x19ListModelVersionsResponse\x12\x37\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x19\x44\x65leteModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x17LoadModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion\"S\n\x19UnloadModelVersionRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xfa\x41!\n\x1f\x65ngine.tiation.dev/ModelVersion2\xc9\x0e\n\x0cModelService\x12\x9b\x01\n\x08GetModel\x12\".tiation.engine.v1.GetModelRequest\x1a\x18.tiation.engine.v1.Model\"Q\xda\x41\x04name\xca\xf3\x18\x1b\n\x11\x65ngine.models.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/models/*}\x12\xb1\x01\n\nListModels\x12$.tiation.engine.v1.ListModelsRequest\x1a%.tiation.engine.v1.ListModelsResponse\"V\xda\x41\x06parent\xca\xf3\x18\x1e\n\x12\x65ngine.models.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/models\x12\xcb\x01\n\x0bUpdateModel\x12%.tiation.engine.v1.UpdateModelRequest\x1a\x18.tiation.engine.v1.Model\"{\xda\x41\x11model,update_mask\xca\xf3\x18$\n\x14\x65ngine.models.update\x12\nmodel.name \x01\xd2\xf3\x18\x02\x08\x02\xe2\xf3\x18\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02,2#/v1/{model.name=tenants/*/models/*}:\x05model\x12\xa2\x01\n\x0b\x44\x65leteModel\x12%.tiation.engine.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\"T\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.models.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=tenants/*/models/*}\x12\x84\x01\n\tPushModel\x12#.tiation.engine.v1.PushModelRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"/\xca\xf3\x18%\n\x12\x65ngine.models.push\x12\rheader.parent \x01\xd2\xf3\x18\x02\x08\x02(\x01\x12\xbb\x01\n\x0fGetModelVersion\x12).tiation.engine.v1.GetModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"\\\xda\x41\x04name\xca\xf3\x18\x1b\n\x11\x65ngine.models.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{name=tenants/*/models/*/versions/*}\x12\xd1\x01\n\x11ListModelVersions\x12+.tiation.engine.v1.ListModelVersionsRequest\x1a,.tiation.engine.v1.ListModelVersionsResponse\"a\xda\x41\x06parent\xca\xf3\x18\x1e\n\x12\x65ngine.models.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{parent=tenants/*/models/*}/versions\x12\xbb\x01\n\x12\x44\x65leteModelVersion\x12,.tiation.engine.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Empty\"_\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.models.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02**(/v1/{name=tenants/*/models/*/versions/*}\x12\xcd\x01\n\x10LoadModelVersion\x12*.tiation.engine.v1.LoadModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"l\xda\x41\x04name\xca\xf3\x18\x1c\n\x12\x65ngine.models.load\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\xe2\xf3\x18\x03\x08\xd8\x04\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*/versions/*}:load:\x01*\x12\xcc\x01\n\x12UnloadModelVersion\x12,.tiation.engine.v1.UnloadModelVersionRequest\x1a\x1f.tiation.engine.v1.ModelVersion\"g\xda\x41\x04name\xca\xf3\x18\x1c\n\x12\x65ngine.models.load\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x34\"//v1/{name=tenants/*/models/*/versions/*}:unload:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_LABELSENTRY']._loaded_options = None
   _globals['_MODEL_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_MODEL_ALIASESENTRY']._loaded_options = None
+  _globals['_MODEL_ALIASESENTRY']._serialized_options = b'8\001'
   _globals['_MODEL'].fields_by_name['name']._loaded_options = None
   _globals['_MODEL'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_MODEL'].fields_by_name['uid']._loaded_options = None
@@ -57,8 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['latest_version']._serialized_options = b'\342A\001\003'
   _globals['_MODEL'].fields_by_name['serving_version']._loaded_options = None
   _globals['_MODEL'].fields_by_name['serving_version']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['version_policy']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['version_policy']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['aliases']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['aliases']._serialized_options = b'\342A\001\001\272H\005\232\001\002\020@'
   _globals['_MODEL']._loaded_options = None
   _globals['_MODEL']._serialized_options = b'\352AJ\n\030engine.tiation.dev/Model\022\037tenants/{tenant}/models/{model}*\006models2\005model'
+  _globals['_VERSIONPOLICY_LATEST'].fields_by_name['count']._loaded_options = None
+  _globals['_VERSIONPOLICY_LATEST'].fields_by_name['count']._serialized_options = b'\342A\001\001\272H\007\032\005\030\350\007(\000'
+  _globals['_VERSIONPOLICY_SPECIFIC'].fields_by_name['versions']._loaded_options = None
+  _globals['_VERSIONPOLICY_SPECIFIC'].fields_by_name['versions']._serialized_options = b'\342A\001\001\272H\010\222\001\005\020\350\007\030\001'
+  _globals['_ALIAS_WEIGHTSENTRY']._loaded_options = None
+  _globals['_ALIAS_WEIGHTSENTRY']._serialized_options = b'8\001'
+  _globals['_ALIAS'].fields_by_name['weights']._loaded_options = None
+  _globals['_ALIAS'].fields_by_name['weights']._serialized_options = b'\342A\001\002\272H\021\232\001\016\010\001\020\020*\010\032\006\030\300\204=(\001'
   _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\032\n\030engine.tiation.dev/Model'
   _globals['_LISTMODELSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -67,6 +82,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\032\n\030engine.tiation.dev/Model'
   _globals['_DELETEMODELREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -147,6 +168,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\332A\004name\312\363\030\033\n\021engine.models.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002\037\022\035/v1/{name=tenants/*/models/*}'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\332A\006parent\312\363\030\036\n\022engine.models.list\022\006parent \001\322\363\030\002\010\001\202\323\344\223\002\037\022\035/v1/{parent=tenants/*}/models'
+  _globals['_MODELSERVICE'].methods_by_name['UpdateModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['UpdateModel']._serialized_options = b'\332A\021model,update_mask\312\363\030$\n\024engine.models.update\022\nmodel.name \001\322\363\030\002\010\002\342\363\030\003\010\330\004\202\323\344\223\002,2#/v1/{model.name=tenants/*/models/*}:\005model'
   _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._serialized_options = b'\332A\004name\312\363\030\036\n\024engine.models.delete\022\004name \001\322\363\030\002\010\002\202\323\344\223\002\037*\035/v1/{name=tenants/*/models/*}'
   _globals['_MODELSERVICE'].methods_by_name['PushModel']._loaded_options = None
@@ -161,48 +184,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['LoadModelVersion']._serialized_options = b'\332A\004name\312\363\030\034\n\022engine.models.load\022\004name \001\322\363\030\002\010\002\342\363\030\003\010\330\004\202\323\344\223\0022\"-/v1/{name=tenants/*/models/*/versions/*}:load:\001*'
   _globals['_MODELSERVICE'].methods_by_name['UnloadModelVersion']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['UnloadModelVersion']._serialized_options = b'\332A\004name\312\363\030\034\n\022engine.models.load\022\004name \001\322\363\030\002\010\002\202\323\344\223\0024\"//v1/{name=tenants/*/models/*/versions/*}:unload:\001*'
-  _globals['_MODEL']._serialized_start=290
-  _globals['_MODEL']._serialized_end=721
-  _globals['_MODEL_LABELSENTRY']._serialized_start=597
-  _globals['_MODEL_LABELSENTRY']._serialized_end=642
-  _globals['_GETMODELREQUEST']._serialized_start=723
-  _globals['_GETMODELREQUEST']._serialized_end=789
-  _globals['_LISTMODELSREQUEST']._serialized_start=792
-  _globals['_LISTMODELSREQUEST']._serialized_end=928
-  _globals['_LISTMODELSRESPONSE']._serialized_start=930
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1017
-  _globals['_DELETEMODELREQUEST']._serialized_start=1019
-  _globals['_DELETEMODELREQUEST']._serialized_end=1108
-  _globals['_MODELVERSION']._serialized_start=1111
-  _globals['_MODELVERSION']._serialized_end=1903
-  _globals['_MODELVERSION_LABELSENTRY']._serialized_start=597
-  _globals['_MODELVERSION_LABELSENTRY']._serialized_end=642
-  _globals['_MODELVERSION_STATE']._serialized_start=1709
-  _globals['_MODELVERSION_STATE']._serialized_end=1789
-  _globals['_MODELFILE']._serialized_start=1906
-  _globals['_MODELFILE']._serialized_end=2055
-  _globals['_TENSORSPEC']._serialized_start=2057
-  _globals['_TENSORSPEC']._serialized_end=2116
-  _globals['_PUSHMODELREQUEST']._serialized_start=2119
-  _globals['_PUSHMODELREQUEST']._serialized_end=2258
-  _globals['_PUSHMODELHEADER']._serialized_start=2261
-  _globals['_PUSHMODELHEADER']._serialized_end=2638
-  _globals['_PUSHMODELHEADER_LABELSENTRY']._serialized_start=597
-  _globals['_PUSHMODELHEADER_LABELSENTRY']._serialized_end=642
-  _globals['_PUSHMODELPIECE']._serialized_start=2640
-  _globals['_PUSHMODELPIECE']._serialized_end=2705
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2707
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2787
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2790
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2940
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2942
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=3051
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=3053
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=3156
-  _globals['_LOADMODELVERSIONREQUEST']._serialized_start=3158
-  _globals['_LOADMODELVERSIONREQUEST']._serialized_end=3239
-  _globals['_UNLOADMODELVERSIONREQUEST']._serialized_start=3241
-  _globals['_UNLOADMODELVERSIONREQUEST']._serialized_end=3324
-  _globals['_MODELSERVICE']._serialized_start=3327
-  _globals['_MODELSERVICE']._serialized_end=4986
+  _globals['_MODEL']._serialized_start=324
+  _globals['_MODEL']._serialized_end=963
+  _globals['_MODEL_LABELSENTRY']._serialized_start=765
+  _globals['_MODEL_LABELSENTRY']._serialized_end=810
+  _globals['_MODEL_ALIASESENTRY']._serialized_start=812
+  _globals['_MODEL_ALIASESENTRY']._serialized_end=884
+  _globals['_VERSIONPOLICY']._serialized_start=966
+  _globals['_VERSIONPOLICY']._serialized_end=1261
+  _globals['_VERSIONPOLICY_LATEST']._serialized_start=1158
+  _globals['_VERSIONPOLICY_LATEST']._serialized_end=1197
+  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_start=1199
+  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_end=1244
+  _globals['_VERSIONPOLICY_ALL']._serialized_start=1246
+  _globals['_VERSIONPOLICY_ALL']._serialized_end=1251
+  _globals['_ALIAS']._serialized_start=1264
+  _globals['_ALIAS']._serialized_end=1401
+  _globals['_ALIAS_WEIGHTSENTRY']._serialized_start=1355
+  _globals['_ALIAS_WEIGHTSENTRY']._serialized_end=1401
+  _globals['_GETMODELREQUEST']._serialized_start=1403
+  _globals['_GETMODELREQUEST']._serialized_end=1469
+  _globals['_LISTMODELSREQUEST']._serialized_start=1472
+  _globals['_LISTMODELSREQUEST']._serialized_end=1608
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1610
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1697
+  _globals['_UPDATEMODELREQUEST']._serialized_start=1700
+  _globals['_UPDATEMODELREQUEST']._serialized_end=1857
+  _globals['_DELETEMODELREQUEST']._serialized_start=1859
+  _globals['_DELETEMODELREQUEST']._serialized_end=1948
+  _globals['_MODELVERSION']._serialized_start=1951
+  _globals['_MODELVERSION']._serialized_end=2743
+  _globals['_MODELVERSION_LABELSENTRY']._serialized_start=765
+  _globals['_MODELVERSION_LABELSENTRY']._serialized_end=810
+  _globals['_MODELVERSION_STATE']._serialized_start=2549
+  _globals['_MODELVERSION_STATE']._serialized_end=2629
+  _globals['_MODELFILE']._serialized_start=2746
+  _globals['_MODELFILE']._serialized_end=2895
+  _globals['_TENSORSPEC']._serialized_start=2897
+  _globals['_TENSORSPEC']._serialized_end=2956
+  _globals['_PUSHMODELREQUEST']._serialized_start=2959
+  _globals['_PUSHMODELREQUEST']._serialized_end=3098
+  _globals['_PUSHMODELHEADER']._serialized_start=3101
+  _globals['_PUSHMODELHEADER']._serialized_end=3478
+  _globals['_PUSHMODELHEADER_LABELSENTRY']._serialized_start=765
+  _globals['_PUSHMODELHEADER_LABELSENTRY']._serialized_end=810
+  _globals['_PUSHMODELPIECE']._serialized_start=3480
+  _globals['_PUSHMODELPIECE']._serialized_end=3545
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=3547
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=3627
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=3630
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=3780
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=3782
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=3891
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=3893
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=3996
+  _globals['_LOADMODELVERSIONREQUEST']._serialized_start=3998
+  _globals['_LOADMODELVERSIONREQUEST']._serialized_end=4079
+  _globals['_UNLOADMODELVERSIONREQUEST']._serialized_start=4081
+  _globals['_UNLOADMODELVERSIONREQUEST']._serialized_end=4164
+  _globals['_MODELSERVICE']._serialized_start=4167
+  _globals['_MODELSERVICE']._serialized_end=6032
 # @@protoc_insertion_point(module_scope)

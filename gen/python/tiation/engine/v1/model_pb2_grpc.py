@@ -46,6 +46,11 @@ class ModelServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.UpdateModel = channel.unary_unary(
+                '/tiation.engine.v1.ModelService/UpdateModel',
+                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.UpdateModelRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
         self.DeleteModel = channel.unary_unary(
                 '/tiation.engine.v1.ModelService/DeleteModel',
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
@@ -101,6 +106,14 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateModel(self, request, context):
+        """Changes a model's labels, its version policy or its aliases. Versions are loaded and unloaded as the policy says
+        then, before the call is answered; one that cannot be loaded is FAILED, and the versions before it stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteModel(self, request, context):
         """Deletes one model with all its versions, those that serve too. One that other models stand on stays as it is.
         """
@@ -110,7 +123,9 @@ class ModelServiceServicer:
 
     def PushModel(self, request_iterator, context):
         """Uploads a new version: first a header, then the files in pieces. The version becomes visible only when it is
-        whole and valid; it is loaded at once.
+        whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
+        the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
+        up with is kept with the state FAILED, and the version before goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +154,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModelVersion(self, request, context):
-        """Loads a version and lets it serve. Requests under way finish on the version before.
+        """Loads a version and lets it serve. One that the model's policy does not want stays beside those that it wants, until
+        it is unloaded or the policy changes. Requests under way finish on the version before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +163,9 @@ class ModelServiceServicer:
 
     def UnloadModelVersion(self, request, context):
         """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
-        memory back.
+        memory back. It stays out until it is loaded or the policy changes; where the policy wants the newest versions, an
+        older one takes its place, and answers before it goes. A version that an alias names is not unloaded:
+        FAILED_PRECONDITION, `MODEL_VERSION_ALIASED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,6 +183,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'UpdateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModel,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.UpdateModelRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.Model.SerializeToString,
             ),
             'DeleteModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteModel,
@@ -257,6 +280,33 @@ class ModelService:
             '/tiation.engine.v1.ModelService/ListModels',
             tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.ModelService/UpdateModel',
+            tiation_dot_engine_dot_v1_dot_model__pb2.UpdateModelRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_model__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

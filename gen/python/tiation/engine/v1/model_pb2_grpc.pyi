@@ -21,11 +21,17 @@ class ModelServiceStub:
     """Returns one model."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """Lists them, by name."""
+    UpdateModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.Model]
+    """Changes a model's labels, its version policy or its aliases. Versions are loaded and unloaded as the policy says
+    then, before the call is answered; one that cannot be loaded is FAILED, and the versions before it stay.
+    """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _empty_pb2.Empty]
     """Deletes one model with all its versions, those that serve too. One that other models stand on stays as it is."""
     PushModel: _aio.StreamUnaryMultiCallable[_model_pb2.PushModelRequest, _model_pb2.ModelVersion]
     """Uploads a new version: first a header, then the files in pieces. The version becomes visible only when it is
-    whole and valid; it is loaded at once.
+    whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
+    the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
+    up with is kept with the state FAILED, and the version before goes on.
     """
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionRequest, _model_pb2.ModelVersion]
     """Returns one version."""
@@ -36,10 +42,14 @@ class ModelServiceStub:
     FAILED_PRECONDITION, `MODEL_VERSION_SERVING`.
     """
     LoadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelVersionRequest, _model_pb2.ModelVersion]
-    """Loads a version and lets it serve. Requests under way finish on the version before."""
+    """Loads a version and lets it serve. One that the model's policy does not want stays beside those that it wants, until
+    it is unloaded or the policy changes. Requests under way finish on the version before.
+    """
     UnloadModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.UnloadModelVersionRequest, _model_pb2.ModelVersion]
     """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
-    memory back.
+    memory back. It stays out until it is loaded or the policy changes; where the policy wants the newest versions, an
+    older one takes its place, and answers before it goes. A version that an alias names is not unloaded:
+    FAILED_PRECONDITION, `MODEL_VERSION_ALIASED`.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -62,6 +72,16 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists them, by name."""
 
     @_abc_1.abstractmethod
+    def UpdateModel(
+        self,
+        request: _model_pb2.UpdateModelRequest,
+        context: _aio.ServicerContext[_model_pb2.UpdateModelRequest, _abc.Awaitable[_model_pb2.Model]],
+    ) -> _abc.Awaitable[_model_pb2.Model]:
+        """Changes a model's labels, its version policy or its aliases. Versions are loaded and unloaded as the policy says
+        then, before the call is answered; one that cannot be loaded is FAILED, and the versions before it stay.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteModel(
         self,
         request: _model_pb2.DeleteModelRequest,
@@ -76,7 +96,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_model_pb2.PushModelRequest], _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
         """Uploads a new version: first a header, then the files in pieces. The version becomes visible only when it is
-        whole and valid; it is loaded at once.
+        whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
+        the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
+        up with is kept with the state FAILED, and the version before goes on.
         """
 
     @_abc_1.abstractmethod
@@ -111,7 +133,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.LoadModelVersionRequest,
         context: _aio.ServicerContext[_model_pb2.LoadModelVersionRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
-        """Loads a version and lets it serve. Requests under way finish on the version before."""
+        """Loads a version and lets it serve. One that the model's policy does not want stays beside those that it wants, until
+        it is unloaded or the policy changes. Requests under way finish on the version before.
+        """
 
     @_abc_1.abstractmethod
     def UnloadModelVersion(
@@ -120,7 +144,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_model_pb2.UnloadModelVersionRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
         """Stops a version from serving, after the requests under way, for which it waits ten seconds at most, and gives its
-        memory back.
+        memory back. It stays out until it is loaded or the policy changes; where the policy wants the newest versions, an
+        older one takes its place, and answers before it goes. A version that an alias names is not unloaded:
+        FAILED_PRECONDITION, `MODEL_VERSION_ALIASED`.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _aio.Server) -> None: ...

@@ -29,7 +29,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/engine/v1/prediction.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1dtiation/mesh/v1/options.proto\"\x85\x01\n\x0c\x45mbedRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\"R\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.tiation.engine.v1.Embedding\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xe8\x02\n\x0f\x43lassifyRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12$\n\x05texts\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1d\n\x06images\x18\x04 \x03(\x0c\x42\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x33\n\x04rows\x18\x05 \x03(\x0b\x32\x16.tiation.engine.v1.RowB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x1a\n\x05top_k\x18\x06 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12@\n\x06labels\x18\x07 \x03(\x0b\x32!.tiation.engine.v1.CandidateLabelB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1e\n\x0bmulti_label\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_multi_label\"R\n\x0e\x43\x61ndidateLabel\x12\x1d\n\x05label\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12!\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\"\'\n\x03Row\x12 \n\x06values\x18\x01 \x03(\x01\x42\x10\xe2\x41\x01\x02\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x04\"_\n\x10\x43lassifyResponse\x12:\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32!.tiation.engine.v1.Classification\x12\x0f\n\x07version\x18\x02 \x01(\x03\"]\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12-\n\x06scores\x18\x03 \x03(\x0b\x32\x1d.tiation.engine.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xb7\x01\n\x16\x45xtractEntitiesRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12&\n\tmin_score\x18\x04 \x01(\x02\x42\x13\xe2\x41\x01\x01\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\"`\n\x17\x45xtractEntitiesResponse\x12\x34\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.TextEntities\x12\x0f\n\x07version\x18\x02 \x01(\x03\";\n\x0cTextEntities\x12+\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x19.tiation.engine.v1.Entity\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t2\xdd\x04\n\x11PredictionService\x12\xaf\x01\n\x05\x45mbed\x12\x1f.tiation.engine.v1.EmbedRequest\x1a .tiation.engine.v1.EmbedResponse\"c\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/models/*}:embed:\x01*\x12\xbb\x01\n\x08\x43lassify\x12\".tiation.engine.v1.ClassifyRequest\x1a#.tiation.engine.v1.ClassifyResponse\"f\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/models/*}:classify:\x01*\x12\xd7\x01\n\x0f\x45xtractEntities\x12).tiation.engine.v1.ExtractEntitiesRequest\x1a*.tiation.engine.v1.ExtractEntitiesResponse\"m\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*}:extractEntities:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/engine/v1/prediction.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xc3\x01\n\x0c\x45mbedRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"R\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.tiation.engine.v1.Embedding\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xa6\x03\n\x0f\x43lassifyRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12$\n\x05texts\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1d\n\x06images\x18\x04 \x03(\x0c\x42\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x33\n\x04rows\x18\x05 \x03(\x0b\x32\x16.tiation.engine.v1.RowB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x1a\n\x05top_k\x18\x06 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12@\n\x06labels\x18\x07 \x03(\x0b\x32!.tiation.engine.v1.CandidateLabelB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1e\n\x0bmulti_label\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x42\x0e\n\x0c_multi_label\"R\n\x0e\x43\x61ndidateLabel\x12\x1d\n\x05label\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12!\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\"\'\n\x03Row\x12 \n\x06values\x18\x01 \x03(\x01\x42\x10\xe2\x41\x01\x02\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x04\"_\n\x10\x43lassifyResponse\x12:\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32!.tiation.engine.v1.Classification\x12\x0f\n\x07version\x18\x02 \x01(\x03\"]\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12-\n\x06scores\x18\x03 \x03(\x0b\x32\x1d.tiation.engine.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xf5\x01\n\x16\x45xtractEntitiesRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12&\n\tmin_score\x18\x04 \x01(\x02\x42\x13\xe2\x41\x01\x01\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"`\n\x17\x45xtractEntitiesResponse\x12\x34\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.TextEntities\x12\x0f\n\x07version\x18\x02 \x01(\x03\";\n\x0cTextEntities\x12+\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x19.tiation.engine.v1.Entity\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t2\xdd\x04\n\x11PredictionService\x12\xaf\x01\n\x05\x45mbed\x12\x1f.tiation.engine.v1.EmbedRequest\x1a .tiation.engine.v1.EmbedResponse\"c\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/models/*}:embed:\x01*\x12\xbb\x01\n\x08\x43lassify\x12\".tiation.engine.v1.ClassifyRequest\x1a#.tiation.engine.v1.ClassifyResponse\"f\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/models/*}:classify:\x01*\x12\xd7\x01\n\x0f\x45xtractEntities\x12).tiation.engine.v1.ExtractEntitiesRequest\x1a*.tiation.engine.v1.ExtractEntitiesResponse\"m\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*}:extractEntities:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
   _globals['_EMBEDREQUEST'].fields_by_name['texts']._loaded_options = None
   _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002\272H\020\222\001\r\010\001\020\200\010\"\006r\004(\200\200\004'
+  _globals['_EMBEDREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001\272H\004r\002\030?'
+  _globals['_EMBEDREQUEST'].fields_by_name['sticky_key']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_CLASSIFYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CLASSIFYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\032\n\030engine.tiation.dev/Model'
   _globals['_CLASSIFYREQUEST'].fields_by_name['version']._loaded_options = None
@@ -58,6 +62,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\002'
   _globals['_CLASSIFYREQUEST'].fields_by_name['multi_label']._loaded_options = None
   _globals['_CLASSIFYREQUEST'].fields_by_name['multi_label']._serialized_options = b'\342A\001\001'
+  _globals['_CLASSIFYREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_CLASSIFYREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001\272H\004r\002\030?'
+  _globals['_CLASSIFYREQUEST'].fields_by_name['sticky_key']._loaded_options = None
+  _globals['_CLASSIFYREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_CANDIDATELABEL'].fields_by_name['label']._loaded_options = None
   _globals['_CANDIDATELABEL'].fields_by_name['label']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\200\002'
   _globals['_CANDIDATELABEL'].fields_by_name['description']._loaded_options = None
@@ -72,6 +80,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002\272H\020\222\001\r\010\001\020\200\010\"\006r\004(\200\200\004'
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['min_score']._loaded_options = None
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['min_score']._serialized_options = b'\342A\001\001\272H\014\n\n\035\000\000\200?-\000\000\000\000'
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001\272H\004r\002\030?'
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['sticky_key']._loaded_options = None
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_PREDICTIONSERVICE'].methods_by_name['Embed']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['Embed']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\002(\"#/v1/{name=tenants/*/models/*}:embed:\001*'
   _globals['_PREDICTIONSERVICE'].methods_by_name['Classify']._loaded_options = None
@@ -79,31 +91,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTIONSERVICE'].methods_by_name['ExtractEntities']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['ExtractEntities']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\0022\"-/v1/{name=tenants/*/models/*}:extractEntities:\001*'
   _globals['_EMBEDREQUEST']._serialized_start=208
-  _globals['_EMBEDREQUEST']._serialized_end=341
-  _globals['_EMBEDRESPONSE']._serialized_start=343
-  _globals['_EMBEDRESPONSE']._serialized_end=425
-  _globals['_EMBEDDING']._serialized_start=427
-  _globals['_EMBEDDING']._serialized_end=454
-  _globals['_CLASSIFYREQUEST']._serialized_start=457
-  _globals['_CLASSIFYREQUEST']._serialized_end=817
-  _globals['_CANDIDATELABEL']._serialized_start=819
-  _globals['_CANDIDATELABEL']._serialized_end=901
-  _globals['_ROW']._serialized_start=903
-  _globals['_ROW']._serialized_end=942
-  _globals['_CLASSIFYRESPONSE']._serialized_start=944
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1039
-  _globals['_CLASSIFICATION']._serialized_start=1041
-  _globals['_CLASSIFICATION']._serialized_end=1134
-  _globals['_LABELSCORE']._serialized_start=1136
-  _globals['_LABELSCORE']._serialized_end=1178
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=1181
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1364
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1366
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1462
-  _globals['_TEXTENTITIES']._serialized_start=1464
-  _globals['_TEXTENTITIES']._serialized_end=1523
-  _globals['_ENTITY']._serialized_start=1525
-  _globals['_ENTITY']._serialized_end=1605
-  _globals['_PREDICTIONSERVICE']._serialized_start=1608
-  _globals['_PREDICTIONSERVICE']._serialized_end=2213
+  _globals['_EMBEDREQUEST']._serialized_end=403
+  _globals['_EMBEDRESPONSE']._serialized_start=405
+  _globals['_EMBEDRESPONSE']._serialized_end=487
+  _globals['_EMBEDDING']._serialized_start=489
+  _globals['_EMBEDDING']._serialized_end=516
+  _globals['_CLASSIFYREQUEST']._serialized_start=519
+  _globals['_CLASSIFYREQUEST']._serialized_end=941
+  _globals['_CANDIDATELABEL']._serialized_start=943
+  _globals['_CANDIDATELABEL']._serialized_end=1025
+  _globals['_ROW']._serialized_start=1027
+  _globals['_ROW']._serialized_end=1066
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1068
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1163
+  _globals['_CLASSIFICATION']._serialized_start=1165
+  _globals['_CLASSIFICATION']._serialized_end=1258
+  _globals['_LABELSCORE']._serialized_start=1260
+  _globals['_LABELSCORE']._serialized_end=1302
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=1305
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1550
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1552
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1648
+  _globals['_TEXTENTITIES']._serialized_start=1650
+  _globals['_TEXTENTITIES']._serialized_end=1709
+  _globals['_ENTITY']._serialized_start=1711
+  _globals['_ENTITY']._serialized_end=1791
+  _globals['_PREDICTIONSERVICE']._serialized_start=1794
+  _globals['_PREDICTIONSERVICE']._serialized_end=2399
 # @@protoc_insertion_point(module_scope)

@@ -12,14 +12,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("name", "version", "texts")
+    __slots__ = ("name", "version", "texts", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     texts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("embeddings", "version")
@@ -36,7 +40,7 @@ class Embedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label")
+    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +49,8 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     MULTI_LABEL_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     texts: _containers.RepeatedScalarFieldContainer[str]
@@ -53,7 +59,9 @@ class ClassifyRequest(_message.Message):
     top_k: int
     labels: _containers.RepeatedCompositeFieldContainer[CandidateLabel]
     multi_label: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ...) -> None: ...
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class CandidateLabel(_message.Message):
     __slots__ = ("label", "description")
@@ -96,16 +104,20 @@ class LabelScore(_message.Message):
     def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ExtractEntitiesRequest(_message.Message):
-    __slots__ = ("name", "version", "texts", "min_score")
+    __slots__ = ("name", "version", "texts", "min_score", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     texts: _containers.RepeatedScalarFieldContainer[str]
     min_score: float
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., min_score: _Optional[float] = ...) -> None: ...
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., min_score: _Optional[float] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class ExtractEntitiesResponse(_message.Message):
     __slots__ = ("extractions", "version")

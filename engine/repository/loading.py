@@ -1,0 +1,146 @@
+"""Versions brought into memory and let go, as policy, aliases and operators say together.
+
+Who may change what is `engine.repository.repository`'s; what is here runs while nobody else changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from engine.errors import EngineError
+from engine.repository.completion import to_the_end
+from engine.repository.memory import Memory
+from engine.repository.models import Model, ModelVersion
+from engine.repository.opening import Loaded, Opener
+from engine.repository.policy import desired
+from engine.repository.records import Records, number_of
+from engine.repository.warm_up import warm_up
+from mesh.catalogue import NotFoundError
+from mesh.entries import Entry
+from mesh.identity import SYSTEM_TENANT
+from mesh.resource import tenant_of
+
+__all__ = ["Loading", "Places", "warmed"]
+
+
+class Places(Protocol):
+    """Where versions' files are."""
+
+    def of(self, name: str) -> Path:
+        """A version's folder."""
+
+
+class Loading:
+    """Loads versions.
+
+    Args:
+        memory: where they come.
+        records: what is kept of them.
+        opener: makes models of their files.
+        places: knows where those are.
+    """
+
+    def __init__(self, memory: Memory, records: Records, opener: Opener, places: Places) -> None:
+        self._memory = memory
+        self._records = records
+        self._opener = opener
+        self._places = places
+        self._loading: set[str] = set()
+        self._log = structlog.get_logger("engine.repository")
+
+    def state(self, entry: Entry[ModelVersion]) -> str:
+        """Whether a version answers requests."""
+        if entry.name in self._loading:
+            return "LOADING"
+        if entry.name in self._memory:
+            return "READY"
+        return "FAILED" if entry.body.failure else "UNLOADED"
+
+    async def open(self, name: str, folder: Path) -> Loaded:
+        """Make a version's servable from its files.
+
+        Raises:
+            EngineError: they make no model.
+        """
+        return await self._opener.open(name, folder, self._memory.find)
+
+    async def load(self, entry: Entry[ModelVersion]) -> None:
+        """Open a version, warm it up, and let it answer.
+
+        Raises:
+            EngineError: its files make no model, or it fails what it is warmed up with; then it does not answer.
+        """
+        self._loading.add(entry.name)
+        try:
+            loaded = await self.open(entry.name, self._places.of(entry.name))
+            await warmed(loaded)
+            self._memory.enter(loaded, entry.uid)
+        finally:
+            self._loading.discard(entry.name)
+
+    async def attempt(self, entry: Entry[ModelVersion]) -> bool:
+        """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""
+        failure = ""
+        try:
+            await self.load(entry)
+        except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
+            failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
+            self._log.warning(
+                "model not loaded", model=entry.name, error=failure, exc_info=not isinstance(error, EngineError)
+            )
+        known = entry.body.failure
+        # Engines that fail for different reasons would otherwise go on writing theirs over the other's for ever.
+        if failure != known and not (self._memory.ready and failure and known):
+            with suppress(NotFoundError):  # another engine has just deleted it
+                await self._records.note(entry.name, failure=failure)
+        return not failure
+
+    async def settle(self, model: str, failed: Collection[int] = ()) -> None:
+        """Bring a model's versions to what shall be: new ones answer first, then the others go.
+
+        Where a version cannot be loaded, the ones before it stay, or come back.
+
+        Args:
+            model: its name.
+            failed: versions that were tried just now, in vain.
+        """
+        if tenant_of(model) == SYSTEM_TENANT:
+            return
+        row = await self._records.catalogue.get(Model, model)
+        entries = await self._records.versions_of(model)
+        bodies = {number: entry.body for number, entry in entries.items()}
+        lost = set(failed)
+        while missing := [
+            entries[number]
+            for number in sorted(desired(row.body, bodies, lost))
+            if entries[number].name not in self._memory
+        ]:
+            for entry in missing:
+                if not await self.attempt(entry):
+                    lost.add(number_of(entry.name))
+        kept = desired(row.body, bodies, lost) | desired(row.body, bodies) | self._memory.stood_on(model)
+        for number, entry in entries.items():
+            if entry.body.wanted != (number in kept):
+                await self._records.note(entry.name, wanted=number in kept)
+        for number in self._memory.versions_of(model):
+            if number not in kept:
+                self._memory.let_go(f"{model}/versions/{number}", swapped=bool(kept))
+
+
+async def warmed(loaded: Loaded) -> None:
+    """Warm a version up that was just opened; where it fails, its memory is given back.
+
+    Raises:
+        WarmUpError: it fails.
+    """
+    try:
+        await warm_up(loaded.servable, loaded.manifest)
+    except BaseException:  # a cancelled load, too, leaves nothing in memory
+        await to_the_end(asyncio.to_thread(loaded.servable.close))
+        raise

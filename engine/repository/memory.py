@@ -1,0 +1,199 @@
+"""What is in memory: versions by tenant, model and number or alias; how one comes in, and how one goes.
+
+Which ones shall be there is `engine.repository.policy`'s; rows and files are `engine.repository.repository`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import replace
+
+from engine.errors import BackboneInUseError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
+from engine.repository.aliases import drawn, share_of
+from engine.repository.completion import to_the_end
+from engine.repository.opening import Loaded
+from engine.repository.uses import Uses
+from mesh.identity import SYSTEM_TENANT
+from mesh.policy import PLATFORM
+from mesh.resource import tenant_of
+
+__all__ = ["SYSTEM", "Memory"]
+
+SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
+"""The tenant whose models all tenants may ask."""
+_UNLOAD_S = 0.5
+"""How long what has found a version that is unloaded may take to ask it; what it is asked has its own ten seconds."""
+_SWAP_S = 600.0
+"""How long calls may go on with a version that another one has followed: nobody waits for its memory."""
+_MAX_SHOWN = 128
+
+
+class Memory:
+    """The versions in memory.
+
+    Args:
+        draw: a number from 0 to 1, for a request that goes to one of several versions.
+    """
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.ready = False
+        self._draw = draw
+        self._loaded: dict[str, Loaded] = {}
+        self._serving: dict[str, int] = {}
+        self._aliases: dict[str, Mapping[str, Mapping[int, int]]] = {}
+        self._closing: dict[asyncio.Future[None], Loaded] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._loaded
+
+    @property
+    def names(self) -> list[str]:
+        """Of all versions in memory."""
+        return list(self._loaded)
+
+    def uid(self, name: str) -> str:
+        """Of the entry that a version was loaded for; empty where it is not in memory."""
+        loaded = self._loaded.get(name)
+        return loaded.uid if loaded is not None else ""
+
+    def serving(self, model: str) -> int:
+        """The version that answers requests which name none; 0 while none is loaded."""
+        return self._serving.get(model, 0)
+
+    def versions_of(self, model: str) -> list[int]:
+        """The versions of a model that are in memory."""
+        return sorted(loaded.version for loaded in self._loaded.values() if loaded.model == model)
+
+    def set_aliases(self, model: str, aliases: Mapping[str, Mapping[int, int]]) -> None:
+        """What a model's versions are also called, from now on."""
+        if aliases:
+            self._aliases[model] = aliases
+        else:
+            self._aliases.pop(model, None)
+
+    def find(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
+        """A version in memory.
+
+        Args:
+            tenant: of the caller.
+            name: a model's id, of the caller's tenant or else of `system`; or its full name. An alias may follow a
+                colon, `intents:production`.
+            version: its number, or an alias; empty for the newest that is loaded.
+            key: requests of one key go to the same version of an alias; empty to draw one.
+
+        Raises:
+            ModelNotFoundError: nothing of that name is in memory.
+            ModelNotReadyError: the engine is still loading.
+            VersionNotFoundError: that version is not.
+        """
+        name, _, alias = name.partition(":")
+        for model in _candidates(tenant, name):
+            if model in self._serving:
+                return self._version(model, name, version or alias, key)
+        if not self.ready:
+            raise ModelNotReadyError("the engine is still loading its models; try again", retry_after_s=0.5)
+        raise ModelNotFoundError(
+            f"there is no model `{name[:_MAX_SHOWN]}` in memory; `tiation models list` shows which",
+            model=name[:_MAX_SHOWN],
+        )
+
+    def _version(self, model: str, name: str, wanted: str, key: str) -> Loaded:
+        """A version of a model that is in memory, by its number or alias."""
+        number = wanted or str(self._serving[model])
+        weights = self._aliases.get(model, {}).get(wanted)
+        if weights is not None:
+            number = str(drawn(weights, share_of(model, key) if key else self._draw()))
+        loaded = self._loaded.get(f"{model}/versions/{number}")
+        if loaded is None:
+            shown, aliases = wanted[:32], ", ".join(sorted(self._aliases.get(model, {})))
+            known = f"; its aliases are {aliases}" if aliases and not wanted.isdecimal() else ""
+            raise VersionNotFoundError(f"version {shown} of {name} is not loaded{known}", model=name, version=shown)
+        return loaded
+
+    def enter(self, loaded: Loaded, uid: str) -> None:
+        """Let a version answer; from the same moment on it is what serves where it is the newest."""
+        self._loaded[loaded.name] = replace(loaded, uid=uid)
+        self._serving[loaded.model] = max(self.versions_of(loaded.model))
+        servable = loaded.servable
+        loaded.figures.watch(lambda: servable.waiting)
+
+    def let_go(self, name: str, *, swapped: bool = False) -> None:
+        """Let a version answer no more; its memory is given back after those who work with it, see `closed`.
+
+        Args:
+            name: of the version.
+            swapped: whether another one has followed it, so that nobody waits for its memory.
+        """
+        loaded = self._loaded.pop(name, None)
+        if loaded is None:
+            return
+        loaded.figures.forget()
+        rest = self.versions_of(loaded.model)
+        if rest:
+            self._serving[loaded.model] = max(rest)
+        else:
+            self._serving.pop(loaded.model, None)
+        closing = asyncio.ensure_future(_close(loaded, _SWAP_S if swapped else _UNLOAD_S))
+        self._closing[closing] = loaded
+        closing.add_done_callback(self._closing.pop)
+
+    async def closed(self, names: Container[str]) -> None:
+        """Wait until the memory of versions that were let go is given back; nobody else has to wait meanwhile."""
+        waiting = {closing: loaded for closing, loaded in self._closing.items() if loaded.name in names}
+        if not waiting:
+            return
+        asyncio.get_running_loop().call_later(_UNLOAD_S, _hurry, [loaded.uses for loaded in waiting.values()])
+        await to_the_end(asyncio.gather(*waiting))
+
+    async def close(self) -> None:
+        """Give all memory back."""
+        for name in self.names:
+            self.let_go(name)
+        await self.closed({loaded.name for loaded in self._closing.values()})
+
+    def stood_on(self, model: str) -> set[int]:
+        """The versions of a model that others stand on by their number."""
+        tenant, model_id = tenant_of(model), model.rsplit("/", 1)[1]
+        found: set[int] = set()
+        for other in self._loaded.values():
+            for base in other.manifest.stands_on if tenant_of(other.model) == tenant else ():
+                if base.model == model_id and base.version.isdecimal():
+                    found.add(int(base.version))
+        return found
+
+    def refuse_backbone(self, model: str, number: int = 0) -> None:
+        """Refuse to take away what others stand on: a version of a model, or the whole model where `number` is 0.
+
+        Raises:
+            BackboneInUseError: others do.
+        """
+        tenant, model_id = tenant_of(model), model.rsplit("/", 1)[1]
+        for other in self._loaded.values():
+            if tenant_of(other.model) != tenant or other.model == model:
+                continue
+            if any(
+                base.model == model_id and (not number or base.version == str(number))
+                for base in other.manifest.stands_on
+            ):
+                raise BackboneInUseError(
+                    f"{model} is what {other.model} stands on; unload that first", model=other.model
+                )
+
+
+def _candidates(tenant: str, name: str) -> list[str]:
+    """The models that a name may mean, the caller's own first."""
+    if name.startswith(f"{PLATFORM}/"):
+        return [name]
+    return [f"{PLATFORM}/{tenant}/models/{name}", f"{SYSTEM}/models/{name}"]
+
+
+def _hurry(uses: Iterable[Uses]) -> None:
+    for each in uses:
+        each.hurry()
+
+
+async def _close(loaded: Loaded, within_s: float) -> None:
+    """Give a version's memory back, after those who work with it."""
+    await loaded.uses.over(within_s)
+    await asyncio.to_thread(loaded.servable.close)

@@ -1,0 +1,44 @@
+"""Who works with a version in memory: it is given back only after them."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Uses"]
+
+
+class Uses:
+    """The tasks that work with one version."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def by(self, task: asyncio.Task[object]) -> None:
+        """A task works with it, until it ends: a call that found it here may ask it as long as the call lasts."""
+        self._count += 1
+        self._idle.clear()
+        task.add_done_callback(self._ended)
+
+    async def over(self, within_s: float) -> None:
+        """Wait until nobody works with it, or so long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    def hurry(self) -> None:
+        """Have nobody wait any longer for those who work with it."""
+        self._idle.set()
+
+    def _ended(self, _: asyncio.Task[object]) -> None:
+        self._count -= 1
+        if not self._count:
+            self._idle.set()

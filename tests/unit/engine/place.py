@@ -1,0 +1,75 @@
+"""A folder of models and a database, and engines on them, one after the other, for tests of the repository."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+import mesh
+from engine.metrics import EngineMetrics
+from engine.repository.changes import ModelChange
+from engine.repository.models import File, ModelCatalogue, VersionPolicy
+from engine.repository.opening import Opener
+from engine.repository.shared import SharedRepository
+from engine.repository.sharing import Sharing
+from engine.runtime.sessions import SessionSettings
+from engine.servables import BatchLimits
+from mesh.db import open_database
+from mesh.entry_store import EntryStore
+from mesh.migrate import migrate
+from mesh.sandbox import ImagePool
+from tests.unit.engine.graphs import doubling, folder
+
+MODEL = "tenants/t/models/m"
+MANIFEST = "name: m\nkind: onnx\n"
+
+
+class Place:
+    """A folder and a database, and engines on them, one after the other."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.database = open_database(f"sqlite:///{root / 'engine.db'}")
+        migrate(self.database.engine, Path(mesh.__path__[0]) / "migrations" / "versions")
+        self.catalogue = ModelCatalogue(self.database, EntryStore())
+        self.opened: list[SharedRepository] = []
+        self.pushed = 0
+
+    def repository(self) -> SharedRepository:
+        self.registry = CollectorRegistry()
+        opener = Opener(EngineMetrics(self.registry), SessionSettings(), BatchLimits(8, 64), ImagePool())
+        made = SharedRepository(self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"))
+        self.opened.append(made)
+        return made
+
+    async def started(self) -> SharedRepository:
+        made = self.repository()
+        await made.start()
+        return made
+
+    async def push(
+        self,
+        repository: SharedRepository,
+        model: str = MODEL,
+        *,
+        load: bool = True,
+        manifest: str = "",
+        content: bytes = b"",
+    ):
+        """A new version, of `y = x + x` unless the manifest says something else."""
+        self.pushed += 1
+        manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
+        staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
+        files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
+        return await repository.keep(model, 0, staged, files, {}, load=load)
+
+    async def keep_all(self, repository: SharedRepository, model: str = MODEL) -> None:
+        """Have all versions of a model in memory."""
+        await repository.update_model(model, "", ModelChange(policy=VersionPolicy(every=True)))
+
+    async def close(self) -> None:
+        for repository in self.opened:
+            await repository.stop()
+        await self.database.close()
