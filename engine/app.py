@@ -21,7 +21,7 @@ from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Follower, Sharing
 from engine.runtime.sessions import SessionSettings, check_device, cores
-from engine.servables import BatchLimits
+from engine.scheduler.policy import BatchPolicy
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
@@ -46,7 +46,7 @@ async def build(mesh: Mesh) -> Service:
         max_bytes=settings.max_image_bytes,
         size=1 + max(1, cores() // 2),  # the other half of the cores is the models'
     )
-    limits = BatchLimits(settings.max_batch, settings.max_queue)
+    limits = BatchPolicy(settings.max_batch, settings.max_queue, settings.max_queue_bytes)
     store_figures = StoreFigures(mesh.registry)
     store = _answer_store(settings, store_figures)
     repository = SharedRepository(

@@ -34,6 +34,7 @@ __all__ = [
     "OpsetError",
     "ParameterError",
     "QueueFullError",
+    "QueueTimeoutError",
     "ReadOnlyModelError",
     "StorageFullError",
     "TensorError",
@@ -310,6 +311,13 @@ class QueueFullError(EngineError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "QUEUE_FULL"
+
+
+class QueueTimeoutError(EngineError):
+    """A request waited for the model as long as it may, and was not begun."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "QUEUE_TIMEOUT"
 
 
 class InferenceTimeoutError(EngineError):

@@ -102,6 +102,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     twins: bool = True
     max_batch: Annotated[int, Meta(ge=1, le=4096)] = 32
     max_queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    max_queue_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 * 1024 * 1024
     max_run_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 * 1024 * 1024
     max_image_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 8 * 1024 * 1024

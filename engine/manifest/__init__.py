@@ -8,6 +8,7 @@ from __future__ import annotations
 from engine.manifest.fields import Base, Common
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
+from engine.manifest.scheduling import GraphManifest, Scheduling
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
     Candidate,
@@ -29,9 +30,11 @@ __all__ = [
     "EmbeddingManifest",
     "EntailmentManifest",
     "Example",
+    "GraphManifest",
     "ImageClassificationManifest",
     "Manifest",
     "OnnxManifest",
+    "Scheduling",
     "TextGraphManifest",
     "TokenClassificationManifest",
     "ZeroShotManifest",

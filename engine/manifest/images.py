@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from engine.manifest.fields import Common, FileName, Labels, Length
+from engine.manifest.fields import FileName, Labels, Length
+from engine.manifest.scheduling import GraphManifest
 
 __all__ = ["ImageClassificationManifest"]
 
 
-class ImageClassificationManifest(Common, frozen=True, tag="image-classification"):
+class ImageClassificationManifest(GraphManifest, frozen=True, tag="image-classification"):
     """A graph that takes an image: `image` BYTES [n] in, `label` INT64 [n] and `probabilities` FP32 [n, classes] out.
 
     What is left out is read from the graph; what cannot be seen there is asked for when the model is pushed.

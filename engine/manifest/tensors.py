@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.manifest.fields import Common, FileName, Labels
+from engine.manifest.fields import FileName, Labels
+from engine.manifest.scheduling import GraphManifest
 
 __all__ = ["OnnxManifest"]
 
 
-class OnnxManifest(Common, frozen=True, tag="onnx"):
+class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
     """A model that takes and gives tensors as its ONNX file says.
 
     Attributes:

@@ -8,6 +8,7 @@ import msgspec
 
 from engine.errors import ManifestError
 from engine.manifest.fields import Base, Common, FileName, Label, Labels, ModelName, Text
+from engine.manifest.scheduling import GraphManifest
 
 __all__ = [
     "Candidate",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-class EmbeddingManifest(Common, frozen=True, tag="text-embedding"):
+class EmbeddingManifest(GraphManifest, frozen=True, tag="text-embedding"):
     """A text encoder: `text` BYTES [n] in, `embedding` FP32 [n, d] out.
 
     Attributes:
@@ -79,7 +80,7 @@ class ClassificationManifest(Common, frozen=True, tag="text-classification"):
             raise ManifestError("examples: all have the same label; add a line with another, `- {text: …, label: …}`")
 
 
-class _TokenGraph(Common, frozen=True):
+class _TokenGraph(GraphManifest, frozen=True):
     """What every graph that reads tokens says.
 
     Attributes:

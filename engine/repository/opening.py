@@ -28,6 +28,7 @@ from engine.manifest import (
     ClassificationManifest,
     EmbeddingManifest,
     EntailmentManifest,
+    GraphManifest,
     ImageClassificationManifest,
     Manifest,
     OnnxManifest,
@@ -205,6 +206,8 @@ class Opener:
         self, manifest: Manifest, folder: Path, figures: ModelFigures, find: Callable[[str, str], Loaded]
     ) -> Servable:
         session, limits, images = self._session, self._limits, self._images
+        if isinstance(manifest, GraphManifest):
+            limits = manifest.scheduling.policy(limits)
         match manifest:
             case OnnxManifest():
                 return await constructed(lambda: OnnxModel(folder, manifest, session, limits, figures))

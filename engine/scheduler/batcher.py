@@ -1,8 +1,9 @@
-"""The batcher: everything that waits and fits together goes into the next run. No delay, no transport.
+"""The batcher: everything that waits and fits together goes into the next run. Threads and futures, no transport.
 
-Measured against a fixed delay it is better at every load: an idle model answers at once, a busy one fills its batches
-by itself. One run is in flight, or two where runs are slow and the model allows it: while one of them waits for a core
-that something else took, the other goes on.
+What goes next is decided in `engine.scheduler.queue`. Measured against a fixed delay, no delay is better at every load:
+an idle model answers at once, a busy one fills its batches by itself. One run is in flight, or as many as the model has
+lanes; where runs are slow and the model allows it, a second lane is opened: while one waits for a core that something
+else took, the other goes on.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic
 
-from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError, QueueFullError
+from engine.errors import EngineError, ModelNotReadyError, QueueFullError, QueueTimeoutError
+from engine.scheduler.lanes import Waiting
 from engine.scheduler.observer import BatchObserver, Computed, Dispatch, Ran
+from engine.scheduler.policy import BatchPolicy
+from engine.scheduler.queue import Cut, RequestQueue
+from engine.scheduler.run import Item, Result, Run, Runner, attempt
 from engine.scheduler.terms import PLAIN, Terms
 
 __all__ = ["Batcher", "Item", "Result", "Run"]
@@ -32,68 +36,63 @@ _SLOW_S = 0.005
 """From so long a run on, one beside it is worth the second thread."""
 _SLOW_RUNS = 3
 """So many in a row."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Run: TypeAlias = Callable[[Sequence[Item]], Sequence[Result]]
+_RETRY_S = (0.05, 60.0)
+"""Nobody is asked to come back sooner or later than that."""
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[Item, Result]):
-    """A request in the queue."""
+@dataclass(slots=True, eq=False)
+class _Asked(Waiting, Generic[Item, Result]):
+    """A request with whoever waits for it; it has no item any more once it was computed or has gone."""
 
     item: Item
-    rows: int
-    key: Hashable
-    since: float
-    terms: Terms
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Result]
-    ran: Ran | None = None
+    ran: Ran | None
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs requests together on a thread or two of its own.
+    """Runs requests together on threads of its own.
 
     Args:
         run: computes the results of a batch, in order; it gets at least one item and blocks. What it gives may be
             `Computed`, which says where its time went.
         name: of the model, for its threads.
-        max_rows: the most rows in a batch; a request with more runs alone.
-        max_waiting: how many requests may wait.
+        policy: how much may wait, and how batches are cut.
         observer: hears how batches went.
+        beside: compute other batches at the same time, on other devices or with other cores.
         open_beside: gives what computes a batch while another is computed, with its share of the cores; None where
             that cannot be. It blocks, and is called once: when requests wait for slow runs.
     """
 
     def __init__(
         self,
-        run: Run[Item, Result],
+        run: Run[Item, Result] | Runner[Item, Result],
         *,
         name: str,
-        max_rows: int,
-        max_waiting: int,
+        policy: BatchPolicy,
         observer: BatchObserver | None = None,
-        open_beside: Callable[[], Run[Item, Result] | None] | None = None,
+        beside: Sequence[Runner[Item, Result]] = (),
+        open_beside: Callable[[], Run[Item, Result] | Runner[Item, Result] | None] | None = None,
     ) -> None:
-        self._run = run
+        self._runner = Runner.of(run)
         self._open_beside = open_beside
-        self._run_beside: Run[Item, Result] | None = None
+        self._narrow: Runner[Item, Result] | None = None
         self._name = name
-        self._max_rows = max_rows
-        self._max_waiting = max_waiting
+        self._policy = policy
         self._observer = observer
-        self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._running: dict[threading.Thread, list[_Waiting[Item, Result]]] = {}
+        self._queue: RequestQueue[_Asked[Item, Result]] = RequestQueue(policy)
+        self._running: dict[threading.Thread, list[_Asked[Item, Result]]] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._begun = 0
         self._slow_runs = 0
+        self._request_s = 0.0
         self._given_up = False
         self._threads: list[threading.Thread] = []
         if observer is not None:
             observer.queue(self)
-        self._start(self._serve)
+        for runner in (self._runner, *beside):
+            self._start(partial(self._serve, runner))
 
     @property
     def waiting(self) -> int:
@@ -104,9 +103,12 @@ class Batcher(Generic[Item, Result]):
     def oldest_wait_s(self) -> float:
         """For how long the oldest of those that wait has waited; 0 where none does."""
         with self._changed:
-            return time.perf_counter() - self._queue[0].since if self._queue else 0.0
+            oldest = self._queue.oldest()
+            return time.perf_counter() - oldest.since if oldest is not None else 0.0
 
-    async def submit(self, item: Item, *, rows: int, key: Hashable = None, terms: Terms = PLAIN) -> Result:
+    async def submit(
+        self, item: Item, *, rows: int, key: Hashable = None, terms: Terms = PLAIN, length: int = 0, size: int = 0
+    ) -> Result:
         """Have an item computed, together with others of the same key.
 
         Args:
@@ -114,30 +116,33 @@ class Batcher(Generic[Item, Result]):
             rows: how many rows it has.
             key: only items of equal keys share a batch.
             terms: for whom, how urgently and until when.
+            length: how long its rows are, where a batch is padded to its longest; 0 where it is not.
+            size: how many bytes it keeps in memory while it waits.
 
         Raises:
             QueueFullError: too many wait.
+            QueueTimeoutError: it has waited for as long as it may.
             ModelNotReadyError: the batcher is closed.
             EngineError: what the run raised.
         """
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[Item, Result] = _Waiting(
-            item, rows, key, time.perf_counter(), terms, loop, loop.create_future()
+        level, since = self._policy.level_of(terms), time.perf_counter()
+        asked: _Asked[Item, Result] = _Asked(
+            rows, key, terms.owner, level, since, length, size, item, loop, loop.create_future(), None
         )
-        with self._changed:
-            self._refuse_late()
-            if len(self._queue) >= self._max_waiting:
-                raise QueueFullError(
-                    f"{self._max_waiting} requests wait for the model already; try again later", retry_after_s=1.0
-                )
-            self._queue.append(waiting)
-            self._changed.notify()
+        self._put(asked)
+        within_s = self._policy.timeout_of(terms)
+        timer = loop.call_later(within_s, self._expire, asked, within_s) if within_s else None
         try:
-            return await waiting.future
+            return await asked.future
         finally:
-            if self._observer is not None and waiting.ran is not None:
-                self._observer.answered(waiting.ran, waiting.ran.began - waiting.since)
-            del waiting  # which would hold its item in a cycle with the error that ends it
+            if timer is not None:
+                timer.cancel()
+            if asked.waits:
+                self._remove(asked)
+            if self._observer is not None and asked.ran is not None:
+                self._observer.answered(asked.ran, asked.ran.began - asked.since)
+            del asked, timer  # which would hold its item in a cycle with the error that ends it
 
     @contextmanager
     def begun(self) -> Iterator[None]:
@@ -156,6 +161,56 @@ class Batcher(Generic[Item, Result]):
                 self._begun -= 1
                 self._changed.notify_all()
 
+    def close(self) -> None:
+        """Finish what somebody waits for and what is begun, then end the threads. Blocks until then, but not for long.
+
+        What still waits then is refused; a run that is still under way is left to whoever can end it.
+        """
+        with self._changed:
+            self._closed = True
+            self._queue.close()
+            self._changed.notify_all()
+        ends = time.monotonic() + _CLOSE_S
+        while self._lives(_LOOK_S) and self._is_awaited() and time.monotonic() < ends:
+            pass
+        if self._lives(0):
+            with self._changed:
+                self._given_up = True
+                left = self._queue.clear()
+                self._changed.notify_all()
+            _settle(left, (), _closing())
+
+    def _put(self, asked: _Asked[Item, Result]) -> None:
+        with self._changed:
+            self._refuse_late()
+            try:
+                self._queue.put(asked)
+            except QueueFullError as full:
+                raise QueueFullError(full.message, retry_after_s=self._drained_s()) from None
+            self._changed.notify()
+
+    def _drained_s(self) -> float:
+        """When what waits now will have been computed, by the speed of the last runs."""
+        shortest, longest = _RETRY_S
+        if not self._request_s:
+            return 1.0
+        return min(longest, max(shortest, len(self._queue) * self._request_s / len(self._threads)))
+
+    def _remove(self, asked: _Asked[Item, Result]) -> bool:
+        """Take out what shall not be computed any more; False where it does not wait."""
+        with self._changed:
+            removed = self._queue.remove(asked)
+        if removed:
+            del asked.item
+        return removed
+
+    def _expire(self, asked: _Asked[Item, Result], within_s: float) -> None:
+        """Its time in the queue is over; called on the caller's own loop, exactly then."""
+        if self._remove(asked) and not asked.future.done():
+            asked.future.set_exception(
+                QueueTimeoutError(f"the request waited for {within_s:g} s for the model, as long as it may")
+            )
+
     def _refuse_late(self) -> None:
         if self._is_over():
             raise _closing()
@@ -164,159 +219,137 @@ class Batcher(Generic[Item, Result]):
         """Whether nothing more is taken in."""
         return self._closed and (self._given_up or not self._begun)
 
-    def close(self) -> None:
-        """Finish what somebody waits for and what is begun, then end the threads. Blocks until then, but not for long.
-
-        What still waits then is refused; a run that is still under way is left to whoever can end it.
-        """
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        ends = time.monotonic() + _CLOSE_S
-        while self._lives(_LOOK_S) and self._is_awaited() and time.monotonic() < ends:
-            pass
-        if self._lives(0):
-            with self._changed:
-                self._given_up = True
-                left, self._queue = self._queue, deque()
-                self._changed.notify_all()
-            _settle(left, (), _closing())
-
     def _lives(self, within_s: float) -> bool:
         """Whether a thread is still at work after so long."""
         for thread in self._threads:
             thread.join(within_s)
         return any(thread.is_alive() for thread in self._threads)
 
+    def _is_awaited(self) -> bool:
+        """Whether a caller is still there of the runs under way, of what waits or of what is begun."""
+        with self._changed:
+            under_way = chain(*self._running.values())
+            return bool(self._begun or self._queue) or any(not asked.future.done() for asked in under_way)
+
     def _start(self, serve: Callable[[], None]) -> None:
         thread = threading.Thread(target=serve, name=f"batch-{self._name}", daemon=True)
         thread.start()
         self._threads.append(thread)  # only now can it be waited for
 
-    def _serve_beside(self, open_beside: Callable[[], Run[Item, Result] | None]) -> None:
-        self._run_beside = open_beside()
-        if self._run_beside is not None:
-            self._serve()
+    def _serve_beside(self, open_beside: Callable[[], Run[Item, Result] | Runner[Item, Result] | None]) -> None:
+        narrow = open_beside()
+        if narrow is not None:
+            self._narrow = Runner.of(narrow)
+            self._serve(self._runner)
 
-    def _serve(self) -> None:
-        while batch := self._next():
-            run = self._way()
-            began = time.perf_counter()
-            results: Sequence[Result] = ()
-            error: Exception | None = None
-            try:
-                results = run([waiting.item for waiting in batch])
-                if len(results) != len(batch):
-                    error = InferenceFailedError("the model gave another number of answers than it was asked")
-            except EngineError as raised:
-                error = raised
-            except Exception as raised:  # noqa: BLE001 -- whatever it is, everyone in the batch must hear of it
-                error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
-            ran = self._ran(batch, began, results)
-            for waiting in batch:
-                waiting.ran = ran
-            if self._observer is not None:
-                self._observer.batch(ran, began - batch[0].since)
-            if error is not None and len(batch) > 1:
-                self._one_by_one(batch)
-            else:
-                _settle(batch, results, error)
-            if self._open_beside is not None and not self._closed and self._is_slow(ran):
-                open_beside, self._open_beside = self._open_beside, None
-                with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
-                    self._start(partial(self._serve_beside, open_beside))
+    def _serve(self, runner: Runner[Item, Result]) -> None:
+        while self._wait():
+            chosen = self._chosen(runner)
+            with chosen.turn():
+                cut = self._next()
+                if cut is not None:
+                    self._compute(chosen, cut)
+                del cut
 
-    def _ran(self, batch: Sequence[_Waiting[Item, Result]], began: float, results: Sequence[Result]) -> Ran:
-        """What is told of a run that has just ended."""
-        ended = time.perf_counter()
-        rows = sum(waiting.rows for waiting in batch)
-        input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
-        reason: Dispatch = "full" if rows >= self._max_rows else "idle"
-        return Ran(len(batch), rows, began, ended, reason, input_s, output_s)
+    def _wait(self) -> bool:
+        """Wait until something can be cut; False at the end."""
+        with self._changed:
+            while (wait_s := self._queue.wait_s(time.perf_counter())) != 0:
+                if wait_s is None and self._is_over():
+                    return False
+                self._changed.wait(wait_s)
+            return True
+
+    def _chosen(self, runner: Runner[Item, Result]) -> Runner[Item, Result]:
+        """How this thread's batch is computed: with all cores where nothing else is to be done."""
+        with self._changed:
+            if self._narrow is not None and (self._running or len(self._queue) > self._policy.max_rows):
+                return self._narrow
+        return runner
+
+    def _next(self) -> Cut[_Asked[Item, Result]] | None:
+        """What goes into this thread's next run; None where another thread has taken it."""
+        with self._changed:
+            while (cut := self._queue.cut(time.perf_counter())) is not None:
+                members = [asked for asked in cut.members if not asked.future.done()]  # the others have just gone
+                if members:
+                    self._running[threading.current_thread()] = members
+                    return Cut(members, cut.reason)
+        return None
+
+    def _compute(self, runner: Runner[Item, Result], cut: Cut[_Asked[Item, Result]]) -> None:
+        """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them."""
+        batch, began = cut.members, time.perf_counter()
+        results, error = attempt(runner.run, [asked.item for asked in batch])
+        ran = _ran(batch, began, cut.reason, results)
+        if self._observer is not None:
+            self._observer.batch(ran, began - min(asked.since for asked in batch))
+        if error is not None and len(batch) > 1:
+            self._one_by_one(runner, batch)
+        else:
+            _settle(batch, results, error)
+        del results, error
+        _let_go(batch)
+        with self._changed:
+            del self._running[threading.current_thread()]
+            took_s = (ran.ended - began) / ran.requests
+            self._request_s = took_s if not self._request_s else 0.8 * self._request_s + 0.2 * took_s
+        if self._open_beside is not None and not self._closed and self._is_slow(ran):
+            open_beside, self._open_beside = self._open_beside, None
+            with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
+                self._start(partial(self._serve_beside, open_beside))
+
+    def _one_by_one(self, runner: Runner[Item, Result], batch: Sequence[_Asked[Item, Result]]) -> None:
+        """Run the members of a failed batch alone, so that one cannot fail the others."""
+        for at in range(len(batch)):
+            if not batch[at].future.done():
+                results, error = attempt(runner.run, [batch[at].item])
+                _settle([batch[at]], results, error)
+                del results, error
 
     def _is_slow(self, ran: Ran) -> bool:
         """Whether requests wait for runs that are slow by themselves, and not by what the machine had to do once."""
         self._slow_runs = self._slow_runs + 1 if ran.ended - ran.began >= _SLOW_S and self._queue else 0
         return self._slow_runs >= _SLOW_RUNS
 
-    def _way(self) -> Run[Item, Result]:
-        """How this thread's batch is computed: with all cores where nothing else is to be done."""
-        with self._changed:
-            if self._run_beside is not None and (self._queue or len(self._running) > 1):
-                return self._run_beside
-        return self._run
 
-    def _one_by_one(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
-        """Run the members of a failed batch alone, so that one cannot fail the others."""
-        for waiting in batch:
-            if waiting.future.cancelled():
-                continue
-            results: Sequence[Result] = ()
-            error: Exception | None = None
-            try:
-                results = self._run([waiting.item])
-            except EngineError as raised:
-                error = raised
-            except Exception as raised:  # noqa: BLE001 -- as above
-                error = InferenceFailedError(f"the model failed: {type(raised).__name__}")
-            _settle([waiting], results, error)
+def _ran(batch: Sequence[_Asked[Item, Result]], began: float, reason: Dispatch, results: Sequence[Result]) -> Ran:
+    """What is told of a run that has just ended, also to those who were in it."""
+    ended = time.perf_counter()
+    rows = sum(asked.rows for asked in batch)
+    input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
+    ran = Ran(len(batch), rows, began, ended, reason, input_s, output_s)
+    for asked in batch:
+        asked.ran = ran
+    return ran
 
-    def _next(self) -> list[_Waiting[Item, Result]]:
-        """What goes into this thread's next run: the oldest request and all that fit with it; empty at the end."""
-        with self._changed:
-            self._running.pop(threading.current_thread(), None)
-            while True:
-                self._drop_cancelled()
-                if self._queue:
-                    break
-                if self._is_over():
-                    return []
-                self._changed.wait()
-            first = self._queue.popleft()
-            batch, rows = [first], first.rows
-            kept: deque[_Waiting[Item, Result]] = deque()
-            while self._queue:
-                waiting = self._queue.popleft()
-                if waiting.key == first.key and rows + waiting.rows <= self._max_rows:
-                    batch.append(waiting)
-                    rows += waiting.rows
-                else:
-                    kept.append(waiting)
-            self._queue = kept
-            self._running[threading.current_thread()] = batch
-            return batch
 
-    def _is_awaited(self) -> bool:
-        """Whether a caller is still there of the runs under way, of what waits or of what is begun."""
-        with self._changed:
-            asked = chain(*self._running.values(), self._queue)
-            return self._begun > 0 or any(not waiting.future.done() for waiting in asked)
-
-    def _drop_cancelled(self) -> None:
-        """Forget requests whose callers went away."""
-        if any(waiting.future.cancelled() for waiting in self._queue):
-            self._queue = deque(waiting for waiting in self._queue if not waiting.future.cancelled())
+def _let_go(batch: list[_Asked[Item, Result]]) -> None:
+    """Hold nothing of what was computed: its places in the queue are cleared when they come up."""
+    for asked in batch:
+        del asked.item
+    batch.clear()
 
 
 def _closing() -> EngineError:
     return ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
 
 
-def _settle(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
+def _settle(batch: Sequence[_Asked[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
     """Hand results or the error to the callers, each on its own loop, once."""
 
-    def resolve(members: Sequence[tuple[int, _Waiting[Item, Result]]]) -> None:
-        for at, waiting in members:
-            if waiting.future.done():
+    def resolve(members: Sequence[tuple[int, _Asked[Item, Result]]]) -> None:
+        for at, asked in members:
+            if asked.future.done():
                 continue
             if error is not None:
-                waiting.future.set_exception(error)
+                asked.future.set_exception(error)
             else:
-                waiting.future.set_result(results[at])
+                asked.future.set_result(results[at])
 
-    by_loop: dict[int, list[tuple[int, _Waiting[Item, Result]]]] = {}
-    for at, waiting in enumerate(batch):
-        by_loop.setdefault(id(waiting.loop), []).append((at, waiting))
+    by_loop: dict[int, list[tuple[int, _Asked[Item, Result]]]] = {}
+    for at, asked in enumerate(batch):
+        by_loop.setdefault(id(asked.loop), []).append((at, asked))
     for members in by_loop.values():
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             members[0][1].loop.call_soon_threadsafe(resolve, members)

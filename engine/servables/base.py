@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import TensorError
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
@@ -22,12 +23,8 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 Items: TypeAlias = Literal["texts", "images", "rows"]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """How much a model takes on: rows in a batch, requests that wait."""
-
-    max_rows: int
-    max_waiting: int
+BatchLimits: TypeAlias = BatchPolicy
+"""How much a model takes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from engine.errors import InferenceTimeoutError, ModelFileError, TensorError
+from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError, TensorError
 from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import BatchObserver, Computed
@@ -64,8 +64,7 @@ class Graph:
         self._batcher: Batcher[Tensors, dict[str, Tensor]] = Batcher(
             partial(_run, self._session),
             name=name,
-            max_rows=limits.max_rows,
-            max_waiting=limits.max_waiting,
+            policy=limits,
             observer=observer,
             open_beside=self._twin.open,
         )
@@ -227,8 +226,18 @@ def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def parted(joined: Mapping[str, Tensor], rows: Sequence[int]) -> list[dict[str, Tensor]]:
-    """Outputs of a batch, parted again by request."""
+    """Outputs of a batch, parted again by request.
+
+    Raises:
+        InferenceFailedError: an output has another number of rows than went in.
+    """
     ends = np.cumsum(rows)
+    for name, value in joined.items():
+        if value.ndim == 0 or len(value) != ends[-1]:
+            raise InferenceFailedError(
+                f"the output {name!r} of {ends[-1]} rows has the shape {list(value.shape)}: they cannot share a run; "
+                "write the line `batching: off`"
+            )
     return [
         {name: value[end - count : end] for name, value in joined.items()}
         for end, count in zip(ends, rows, strict=True)

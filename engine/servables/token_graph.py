@@ -73,8 +73,7 @@ class TokenGraph:
         self._batcher: Batcher[TokenRows, NDArray[np.float32]] = Batcher(
             partial(self._run, self._session),
             name=name,
-            max_rows=limits.max_rows,
-            max_waiting=limits.max_waiting,
+            policy=limits,
             observer=observer,
             open_beside=self._twin.open,
         )

@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,10 @@ from prometheus_client import CollectorRegistry
 from engine.errors import InferenceFailedError, InputRefusedError, ModelNotReadyError, QueueFullError
 from engine.metrics import EngineMetrics
 from engine.scheduler.batcher import Batcher
+from engine.scheduler.policy import BatchPolicy
 from mesh.tracing import TraceContext, current_trace
+
+_POLICY = {field.name for field in fields(BatchPolicy)}
 
 
 class Gate:
@@ -35,7 +39,8 @@ class Gate:
 
 
 def batcher(run, **how):
-    return Batcher(run, name="test", **{"max_rows": 4, "max_waiting": 8, **how})
+    policy = {"max_rows": 4, "max_waiting": 8} | {key: how.pop(key) for key in _POLICY & set(how)}
+    return Batcher(run, name="test", policy=BatchPolicy(**policy), **how)
 
 
 async def test_an_idle_model_runs_at_once_and_alone():

@@ -9,6 +9,7 @@ import pytest
 
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import Computed
+from engine.scheduler.policy import BatchPolicy
 from tests.unit.engine.test_batcher import Gate
 
 
@@ -30,7 +31,7 @@ class Listening:
 
 async def test_a_batch_that_had_room_went_idle_and_one_that_had_none_went_full():
     gate, heard = Gate(), Listening()
-    made = Batcher(gate.run, name="m", max_rows=4, max_waiting=16, observer=heard)
+    made = Batcher(gate.run, name="m", policy=BatchPolicy(4, 16), observer=heard)
     first = asyncio.create_task(made.submit(0, rows=1))
     await asyncio.to_thread(gate.entered.wait, 5)
     rest = [asyncio.create_task(made.submit(number, rows=2)) for number in (1, 2)]
@@ -44,7 +45,7 @@ async def test_a_batch_that_had_room_went_idle_and_one_that_had_none_went_full()
 
 async def test_the_oldest_wait_grows_while_a_run_is_under_way_and_is_nothing_once_nobody_waits():
     gate, heard = Gate(), Listening()
-    made = Batcher(gate.run, name="m", max_rows=4, max_waiting=16, observer=heard)
+    made = Batcher(gate.run, name="m", policy=BatchPolicy(4, 16), observer=heard)
     (queue,) = heard.queues
     assert queue.oldest_wait_s == 0
     first = asyncio.create_task(made.submit(0, rows=1))
@@ -65,7 +66,7 @@ async def test_what_is_not_the_model_is_no_part_of_its_time():
         time.sleep(0.03)
         return Computed(items, input_s=0.01, output_s=0.005)
 
-    made = Batcher(run, name="m", max_rows=4, max_waiting=16, observer=heard)
+    made = Batcher(run, name="m", policy=BatchPolicy(4, 16), observer=heard)
     assert await made.submit(7, rows=1) == 7
     await asyncio.to_thread(made.close)
     ((ran, _),) = heard.runs

@@ -15,6 +15,7 @@ from engine.manifest import parse_manifest
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.pieces import in_turn
+from engine.scheduler.policy import BatchPolicy
 from engine.servables import BatchLimits, Classifier, Embedder
 from tests.unit.engine.graphs import model, opened
 
@@ -109,7 +110,7 @@ async def test_another_callers_request_is_next_but_one():
         order.extend(items)
         return items
 
-    made = Batcher(run, name="test", max_rows=4, max_waiting=8)
+    made = Batcher(run, name="test", policy=BatchPolicy(4, 8))
     large = asyncio.create_task(in_turn(["large"] * 30, lambda piece: made.submit(piece, rows=4)))
     await asyncio.to_thread(entered.wait, 5)
     small = asyncio.create_task(made.submit("small", rows=1))
@@ -128,7 +129,7 @@ async def test_a_large_request_that_is_begun_is_answered_before_the_model_closes
         return items
 
     entered, go_on = threading.Event(), threading.Event()
-    made = Batcher(run, name="test", max_rows=4, max_waiting=8)
+    made = Batcher(run, name="test", policy=BatchPolicy(4, 8))
 
     async def large() -> list[int]:
         with made.begun():

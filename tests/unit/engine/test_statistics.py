@@ -18,6 +18,7 @@ from engine.metrics import EngineMetrics
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import Ran
 from engine.scheduler.pieces import in_turn
+from engine.scheduler.policy import BatchPolicy
 
 MODEL = "tenants/t/models/m"
 LABELS = {"model": MODEL, "version": "1"}
@@ -129,7 +130,7 @@ async def test_a_request_in_pieces_has_the_times_of_all_its_runs(figures):
         time.sleep(0.01)
         return items
 
-    made = Batcher(run, name="m", max_rows=1, max_waiting=16, observer=figures)
+    made = Batcher(run, name="m", policy=BatchPolicy(1, 16), observer=figures)
     with figures.request() as times:
         await in_turn([1, 2, 3], lambda item: made.submit(item, rows=1))
     await asyncio.to_thread(made.close)
@@ -153,7 +154,7 @@ async def test_times_of_requests_at_once_do_not_mix(figures):
 
 async def test_the_oldest_wait_is_shown_and_holds_no_queue_in_memory(figures, registry):
     name = "tiation_inference_oldest_wait_seconds"
-    made = Batcher(lambda items: (time.sleep(0.2), items)[1], name="m", max_rows=1, max_waiting=8, observer=figures)
+    made = Batcher(lambda items: (time.sleep(0.2), items)[1], name="m", policy=BatchPolicy(1, 8), observer=figures)
     asked = [asyncio.create_task(made.submit(n, rows=1)) for n in range(2)]
     await asyncio.sleep(0.1)
     assert 0.05 < registry.get_sample_value(name, LABELS) < 5

@@ -1,0 +1,197 @@
+"""Requests of several owners in lanes of their own: whose is the next one, and who goes with it.
+
+What may wait, and when a batch is cut, is decided in `engine.scheduler.queue`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush, heapreplace
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Batch", "Group", "Lanes", "Purse", "W", "Waiters", "Waiting"]
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request in the queue.
+
+    Attributes:
+        rows: how many it has.
+        key: only requests of equal keys share a batch.
+        owner: whose it is; empty for nobody's.
+        level: its priority, from 0, the most urgent.
+        since: when it came.
+        length: how long it is along the axis that is padded; 0 where nothing is.
+        size: how many bytes it keeps in memory.
+        waits: whether it is in the queue.
+        purse: of its owner at its level.
+        group: what it waits with; gone once it waits no more.
+    """
+
+    rows: int
+    key: Hashable
+    owner: str
+    level: int
+    since: float
+    length: int
+    size: int
+    waits: bool = field(default=False, init=False)
+    purse: Purse = field(init=False)
+    group: Group[Any] = field(init=False)
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass(slots=True, eq=False)
+class Purse:
+    """What an owner has had at one level, in rows, and how many of its requests wait there."""
+
+    number: int
+    spent: float
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class Batch(Generic[W]):
+    """A batch that is being filled.
+
+    Attributes:
+        limit: the most rows.
+        max_padded: the most places; 0 for no bound.
+        members: what is in it.
+        rows: of all of them.
+        width: the longest of them.
+        refused: whether anything did not fit.
+    """
+
+    limit: int
+    max_padded: int
+    members: list[W] = field(default_factory=list)
+    rows: int = 0
+    width: int = 0
+    refused: bool = False
+
+    def fits(self, waiting: W) -> bool:
+        """Whether there is room for one more request."""
+        rows = self.rows + waiting.rows
+        if rows <= self.limit and (not self.max_padded or rows * max(self.width, waiting.length) <= self.max_padded):
+            return True
+        self.refused = True
+        return False
+
+    def add(self, waiting: W) -> None:
+        """Put a request in, at its owner's cost."""
+        self.members.append(waiting)
+        self.rows += waiting.rows
+        self.width = max(self.width, waiting.length)
+        waiting.purse.spent += waiting.rows
+
+
+class Lanes(Generic[W]):
+    """Requests of several owners, a lane each; the first is the oldest of whoever has spent least.
+
+    What was taken out elsewhere is dropped when it comes up; an owner that has spent more is put in its place then.
+    """
+
+    __slots__ = ("_lanes", "_order")
+
+    def __init__(self) -> None:
+        self._lanes: dict[Purse, deque[W]] = {}
+        self._order: list[tuple[float, int, Purse]] = []
+
+    def append(self, waiting: W) -> None:
+        """Put a request at the end of its owner's lane."""
+        lane = self._lanes.get(waiting.purse)
+        if lane is None:
+            self._lanes[waiting.purse] = lane = deque()
+            heappush(self._order, (waiting.purse.spent, waiting.purse.number, waiting.purse))
+        lane.append(waiting)
+
+    def first(self) -> W | None:
+        """The next one; None where none waits."""
+        order = self._order
+        while order:
+            spent, number, purse = order[0]
+            lane = self._lanes[purse]
+            while lane and not lane[0].waits:
+                lane.popleft()
+            if not lane:
+                heappop(order)
+                del self._lanes[purse]
+            elif spent < purse.spent:
+                heapreplace(order, (purse.spent, number, purse))
+            else:
+                return lane[0]
+        return None
+
+    def fill(self, batch: Batch[W], take: Callable[[W], None]) -> None:
+        """Put one after another into a batch; an owner whose next one does not fit is passed over."""
+        passed = []
+        while batch.rows < batch.limit and (waiting := self.first()) is not None:
+            if batch.fits(waiting):
+                batch.add(waiting)
+                take(waiting)
+            else:
+                passed.append(heappop(self._order))
+        for entry in passed:
+            heappush(self._order, entry)
+
+    def tidy(self) -> None:
+        """Let go of what does not wait any more."""
+        for purse, lane in self._lanes.items():
+            self._lanes[purse] = deque(waiting for waiting in lane if waiting.waits)
+
+
+class Group(Generic[W]):
+    """What may share a run without padding to speak of: requests of one key and one bucket, at all levels."""
+
+    __slots__ = ("count", "lanes", "length", "name", "rows")
+
+    def __init__(self, name: tuple[Hashable, int]) -> None:
+        self.name = name
+        self.length = 0
+        self.lanes: dict[int, Lanes[W]] = {}
+        self.count = 0
+        self.rows = 0
+
+    def first(self) -> W | None:
+        """The most urgent; None where none waits."""
+        return next((first for level in sorted(self.lanes) if (first := self.lanes[level].first()) is not None), None)
+
+
+class Waiters(Generic[W]):
+    """Everything that waits at one level."""
+
+    __slots__ = ("_numbers", "clock", "count", "lanes", "purses", "served", "tidy_at")
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self.served = 0
+        self.count = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: nobody waits, and nobody owes anything."""
+        self.lanes: Lanes[W] = Lanes()
+        self.purses: dict[str, Purse] = {}
+        self.clock = 0.0
+        self.tidy_at = 64
+
+    def purse(self, owner: str) -> Purse:
+        """What an owner has spent, which is at least what those had to spend that were served meanwhile."""
+        purse = self.purses.get(owner)
+        if purse is None:
+            if len(self.purses) >= self.tidy_at:
+                self.purses = {
+                    name: each for name, each in self.purses.items() if each.waiting or each.spent > self.clock
+                }
+                self.tidy_at = 64 + 2 * len(self.purses)
+            purse = self.purses[owner] = Purse(next(self._numbers), self.clock)
+        elif not purse.waiting and purse.spent < self.clock:
+            purse.spent = self.clock
+        return purse

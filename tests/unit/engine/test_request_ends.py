@@ -1,0 +1,196 @@
+"""How a request ends: answered, refused, late, cancelled, failed, or with the model; always once, and alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import (
+    InferenceFailedError,
+    InputRefusedError,
+    ModelNotReadyError,
+    QueueFullError,
+    QueueTimeoutError,
+)
+from engine.scheduler.batcher import Batcher
+from engine.scheduler.policy import BatchPolicy, Level
+from engine.scheduler.run import Runner
+from engine.scheduler.terms import Terms
+from tests.unit.engine.test_batcher import Gate, batcher, until
+
+
+async def started(gate, made):
+    """A request whose run is under way."""
+    first = asyncio.create_task(made.submit(0, rows=1))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    return first
+
+
+async def test_a_request_is_late_exactly_when_its_time_is_over_and_not_once_the_run_before_it_ends():
+    gate = Gate()
+    made = batcher(gate.run)
+    first = await started(gate, made)
+    began = time.perf_counter()
+    with pytest.raises(QueueTimeoutError, match=r"waited for 0\.05 s"):
+        await made.submit(1, rows=1, terms=Terms(timeout_s=0.05))
+    assert 0.045 <= time.perf_counter() - began < 1
+    assert made.waiting == 0
+    gate.open.set()
+    assert await first == 0
+    await asyncio.to_thread(made.close)
+    assert gate.batches == [[0]]
+
+
+async def test_what_has_begun_in_time_is_answered_however_long_it_takes():
+    made = batcher(lambda items: (time.sleep(0.1), items)[1])
+    assert await made.submit(7, rows=1, terms=Terms(timeout_s=0.02)) == 7
+    await asyncio.to_thread(made.close)
+
+
+async def test_the_model_and_the_level_say_how_long_where_the_request_does_not():
+    gate = Gate()
+    made = batcher(gate.run, timeout_s=0.02, levels=(Level(), Level(timeout_s=0.04)))
+    first = await started(gate, made)
+    for terms, within in ((Terms(), "0.02"), (Terms(priority=2), "0.04"), (Terms(priority=2, timeout_s=0.03), "0.03")):
+        with pytest.raises(QueueTimeoutError, match=f"for {within} s"):
+            await made.submit(1, rows=1, terms=terms)
+    gate.open.set()
+    await first
+    await asyncio.to_thread(made.close)
+
+
+async def test_one_that_finds_no_place_is_told_when_there_will_be_one():
+    made = batcher(lambda items: (time.sleep(0.1), items)[1], max_rows=1, max_waiting=4)
+    await made.submit(0, rows=1)
+    tasks = [asyncio.create_task(made.submit(1, rows=1))]
+    await asyncio.sleep(0)
+    await until(lambda: made.waiting == 0)
+    tasks += [asyncio.create_task(made.submit(number, rows=1)) for number in range(2, 6)]
+    await until(lambda: made.waiting == 4)
+    with pytest.raises(QueueFullError) as caught:
+        await made.submit(9, rows=1)
+    assert 0.2 <= caught.value.retry_after_s <= 1.2
+    await asyncio.gather(*tasks)
+    await asyncio.to_thread(made.close)
+
+
+async def test_urgent_requests_go_first_and_owners_take_turns():
+    gate = Gate()
+    made = batcher(gate.run, max_rows=1, max_waiting=100, levels=(Level(), Level()), default_level=2)
+    first = await started(gate, made)
+    tasks = [
+        asyncio.create_task(made.submit(number, rows=1, terms=terms))
+        for number, terms in enumerate(
+            [Terms("a"), Terms("a"), Terms("a"), Terms("b"), Terms("b", priority=1), Terms("c", priority=99)], 1
+        )
+    ]
+    await until(lambda: made.waiting == 6)
+    gate.open.set()
+    await asyncio.gather(first, *tasks)
+    assert [number for (number,) in gate.batches] == [0, 5, 1, 4, 6, 2, 3]
+    await asyncio.to_thread(made.close)
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_gives_its_place_back_at_once():
+    gate = Gate()
+    made = batcher(gate.run, max_waiting=1)
+    first = await started(gate, made)
+    for _ in range(3):
+        waits = asyncio.create_task(made.submit(1, rows=1))
+        await until(lambda: made.waiting == 1)
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        assert made.waiting == 0
+    gate.open.set()
+    await first
+    await asyncio.to_thread(made.close)
+
+
+async def test_while_cores_are_waited_for_whoever_asks_goes_along():
+    gate, turn = Gate(), threading.Lock()
+    gate.open.set()
+    made = Batcher(Runner(gate.run, lambda: turn), name="test", policy=BatchPolicy(4, 8))
+    with turn:
+        first = asyncio.create_task(made.submit(0, rows=1))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(made.submit(1, rows=1))
+        await until(lambda: made.waiting == 2)
+    assert await asyncio.gather(first, second) == [0, 2]
+    assert gate.batches == [[0, 1]]
+    await asyncio.to_thread(made.close)
+
+
+async def test_several_runners_take_from_one_queue():
+    gates = [Gate() for _ in range(3)]
+    runners = [Runner(gate.run) for gate in gates]
+    made = Batcher(runners[0], beside=runners[1:], name="test", policy=BatchPolicy(1, 8))
+    tasks = [asyncio.create_task(made.submit(number, rows=1)) for number in range(3)]
+    for gate in gates:
+        await asyncio.to_thread(gate.entered.wait, 5)
+    for gate in gates:
+        gate.open.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+    assert sorted(batch for gate in gates for batch in gate.batches) == [[0], [1], [2]]
+    await asyncio.to_thread(made.close)
+
+
+ENDS = ["wait", "cancel", "late", "refused", "crash", "exit"]
+REQUEST = st.tuples(st.integers(1, 3), st.sampled_from(ENDS), st.sampled_from("ab"), st.integers(1, 2))
+CLOSE = st.none() | st.integers(0, 30)
+
+
+def ending(items):
+    """A run that ends as the first of its items says that is not content to wait."""
+    time.sleep(0.001)
+    for _, how in items:
+        if how == "refused":
+            raise InputRefusedError("no")
+        if how == "crash":
+            raise MemoryError
+        if how == "exit":
+            raise SystemExit(1)
+    return [number * 2 for number, _ in items]
+
+
+def check(number, how, answer, *, closes):
+    if closes and isinstance(answer, ModelNotReadyError):
+        return
+    if how == "wait":
+        assert answer == number * 2
+    elif how == "late":  # it may have been taken at once
+        assert answer == number * 2 or isinstance(answer, QueueTimeoutError)
+    else:
+        ends = {"cancel": asyncio.CancelledError, "refused": InputRefusedError}
+        assert isinstance(answer, ends.get(how, InferenceFailedError))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(REQUEST, min_size=1, max_size=30), st.integers(1, 3), CLOSE, st.sampled_from([0.0, 0.002]))
+def test_however_requests_end_their_mates_get_their_own_answers(requests, runners, closes_at, delay_s):
+    """Cancelled, late, refused by the model, with a model that crashes or that is closed in between."""
+
+    async def scenario() -> None:
+        policy = BatchPolicy(4, 1000, max_delay_s=delay_s, levels=(Level(), Level()))
+        made = Batcher(ending, name="test", policy=policy, beside=[Runner(ending)] * (runners - 1))
+        tasks, closing = [], None
+        for number, (rows, how, owner, priority) in enumerate(requests):
+            if number == closes_at:
+                closing = asyncio.create_task(asyncio.to_thread(made.close))
+            terms = Terms(owner, priority, 1e-9 if how == "late" else 0.0)
+            tasks.append(asyncio.create_task(made.submit((number, how), rows=rows, terms=terms)))
+            await asyncio.sleep(0)
+            if how == "cancel":
+                tasks[-1].cancel()
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, (answer, (_, how, *_)) in enumerate(zip(answers, requests, strict=True)):
+            check(number, how, answer, closes=closes_at is not None)
+        assert made.waiting == 0
+        await (closing or asyncio.to_thread(made.close))
+
+    asyncio.run(scenario())
