@@ -26,6 +26,7 @@ _COMMANDS = {
     "approvals": "cli.commands.approvals:approvals",
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
+    "rank": "cli.commands.rank:rank",
     "connections": "cli.commands.connections:connections",
     "webhooks": "cli.commands.webhooks:webhooks",
     "tenants": "cli.commands.tenants:tenants",

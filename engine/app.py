@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
-from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc
+from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc, ranking_pb2_grpc
 
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.adapters.answers_in_redis import RedisAnswers
@@ -26,6 +26,7 @@ from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.predictions import PredictionServicer
+from engine.servicers.rankings import RankingServicer
 from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
@@ -76,6 +77,7 @@ async def build(mesh: Mesh) -> Service:
                 decision_pb2_grpc.add_DecisionServiceServicer_to_server,
                 DecisionServicer(decisions, mesh.pages, mesh.sandbox),
             ),
+            (ranking_pb2_grpc.add_RankingServiceServicer_to_server, RankingServicer()),
         ),
         start=repository.start,
         background=background,

@@ -5,6 +5,8 @@ How an error reaches a caller lives in `mesh.status`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "BackboneError",
     "BackboneInUseError",
     "CacheUrlError",
+    "DecisionExamplesError",
     "DecisionExistsError",
     "DecisionFailedError",
     "DecisionInvalidError",
@@ -48,6 +51,10 @@ __all__ = [
     "WarmUpError",
     "WrongItemsError",
 ]
+
+
+_MAX_NAMED = 20
+"""Examples that an error names."""
 
 
 class EngineError(TiationError):
@@ -363,6 +370,29 @@ class DecisionExistsError(EngineError):
 
     code = Code.ALREADY_EXISTS
     reason = "DECISION_EXISTS"
+
+
+class DecisionExamplesError(EngineError):
+    """A decision does not answer its examples as they say.
+
+    Args:
+        failed: the examples' indices, with their names and what is wrong.
+        total: how many examples there are.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = "DECISION_EXAMPLES_FAILED"
+
+    def __init__(self, failed: Sequence[tuple[int, str]], total: int) -> None:
+        named = failed[:_MAX_NAMED]
+        more = f"\nand {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
+        super().__init__(
+            f"{len(failed)} of {total} examples are answered otherwise; change the graph or the examples\n"
+            + "\n".join(text for _, text in named)
+            + more,
+            violations=tuple(FieldViolation(f"decision.examples[{at}]", text) for at, text in named),
+            failed=len(failed),
+        )
 
 
 class DecisionFailedError(EngineError):

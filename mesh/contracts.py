@@ -24,7 +24,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         )
     ),
     "engine": (
-        *(f"tiation/engine/v1/{resource}.proto" for resource in ("model", "decision", "prediction")),
+        *(f"tiation/engine/v1/{resource}.proto" for resource in ("model", "decision", "prediction", "ranking")),
         "inference/grpc_service.proto",
     ),
     "orchestrator": tuple(

@@ -34,7 +34,8 @@ _LOOK = (
     "security.access.test",
 )
 _RUN = (
-    "engine.models.infer", "engine.models.load", "engine.decisions.decide", "orchestrator.runs.*",
+    "engine.models.infer", "engine.models.load", "engine.decisions.decide", "engine.decisions.test",
+    "engine.rankings.rank", "orchestrator.runs.*",
     "integration.connections.test", "integration.connections.invoke", "integration.fetches.create",
 )  # fmt: skip
 _ROLES = {

@@ -1,6 +1,6 @@
-"""Decisions: graphs in GoRules' JSON Decision Model, every version of them kept.
+"""Decisions: graphs in GoRules' JSON Decision Model with their examples, every version of them kept.
 
-Evaluating one happens in the sandbox.
+Evaluating one is `engine.decisions.evaluation`.
 """
 
 from __future__ import annotations
@@ -8,77 +8,101 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID, uuid5
 
 import msgspec
 
+from engine.decisions.examples import Example
 from engine.errors import DecisionNotFoundError
 from mesh.catalogue import Catalogue
 from mesh.db import Transaction
-from mesh.entries import Entry
+from mesh.entries import Body, Entry
+from mesh.pagination import Page
 
-__all__ = ["Decision", "DecisionVersion", "Decisions"]
+__all__ = ["Decision", "DecisionVersion", "Decisions", "number_of"]
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """A decision: its graph as text, and the number of this graph, counted from 1."""
+    """A decision: its graph as text, the examples that it answers, and the number of both, counted from 1."""
 
     graph: str
     version: int = 1
+    examples: tuple[Example, ...] = ()
 
 
 class DecisionVersion(msgspec.Struct, frozen=True):
-    """A graph as it was at one time; it never changes."""
+    """A graph with its examples as it was at one time; it never changes."""
 
     graph: str
+    examples: tuple[Example, ...] = ()
 
 
 class Decisions(Catalogue):
-    """Keeps decisions; every change of a graph keeps the one before."""
+    """Keeps decisions; every change of a graph or its examples keeps the ones before."""
 
-    async def graph(self, name: str, version: int) -> tuple[str, int]:
-        """A decision's graph and its version; 0 asks for the newest.
+    async def version(self, name: str, version: int) -> tuple[DecisionVersion, int]:
+        """A version of a decision and its number; 0 asks for the newest.
 
         Raises:
             NotFoundError: there is no such decision.
             DecisionNotFoundError: there is no such version.
         """
         entry = await self.get(Decision, name)
-        if version in (0, entry.body.version):
-            return entry.body.graph, entry.body.version
-        if version > entry.body.version:
+        newest = entry.body
+        if version in (0, newest.version):
+            return DecisionVersion(newest.graph, newest.examples), newest.version
+        if version > newest.version:
             raise DecisionNotFoundError(
-                f"{name} has no version {version}; the newest is {entry.body.version}", version=version
+                f"{name} has no version {version}; the newest is {newest.version}", version=version
             )
         kept = await self.get(DecisionVersion, _version_name(name, version))
-        return kept.body.graph, version
+        return kept.body, version
+
+    async def page(self, kind: type[Body], parent: str, page: Page) -> list[Entry[Body]]:
+        """As any catalogue's; versions come newest first."""
+        if kind is not DecisionVersion:
+            return await super().page(kind, parent, page)
+
+        def work(transaction: Transaction) -> list[Entry[Body]]:
+            newest = self.found(transaction, Decision, parent).body.version
+            first = newest if page.cursor is None else number_of(page.cursor) - 1
+            numbers = range(first, max(0, first - page.limit - 1), -1)
+            return [self.found(transaction, kind, _version_name(parent, number)) for number in numbers]
+
+        return await self._database.read(work)
 
     @staticmethod
     def changer(changed: dict[str, Any], labels: dict[str, str] | None) -> Callable[[Entry[Decision]], Entry[Decision]]:
-        """What changes an entry to new fields; another graph is another version."""
+        """What changes an entry to new fields; another graph, or other examples, are another version."""
 
         def change(entry: Entry[Decision]) -> Entry[Decision]:
             body = msgspec.structs.replace(entry.body, **changed)
-            if body.graph != entry.body.graph:
+            if body != entry.body:
                 body = msgspec.structs.replace(body, version=entry.body.version + 1)
             return replace(entry, body=body, labels=entry.labels if labels is None else labels)
 
         return change
 
     def wrote(self, transaction: Transaction, entry: Entry[Any]) -> None:
-        """Keep the graph under its version's number."""
+        """Keep the graph and its examples under their version's number."""
         if not isinstance(entry.body, Decision):
             return
         name = _version_name(entry.name, entry.body.version)
         if not self._rows.taken(transaction, DecisionVersion, name):
-            kept: Entry[Any] = replace(
-                entry, name=name, uid=name, revision=1, body=DecisionVersion(entry.body.graph), labels={}
-            )
-            self._rows.add(transaction, kept)
+            uid = str(uuid5(UUID(entry.uid), str(entry.body.version)))
+            body = DecisionVersion(entry.body.graph, entry.body.examples)
+            now = entry.update_time
+            self._rows.add(transaction, Entry(name, uid, 1, now, now, body))
 
     def deleting(self, transaction: Transaction, entry: Entry[Any]) -> None:
         """Versions go with their decision."""
         for version in range(1, entry.body.version + 1):
             self._rows.bury(transaction, DecisionVersion, _version_name(entry.name, version), forever=False)
+
+
+def number_of(version: str) -> int:
+    """The number of a version, by its name."""
+    return int(version.rsplit("/", 1)[1])
 
 
 def _version_name(decision: str, version: int) -> str:

@@ -16,6 +16,7 @@ from rich.table import Table
 from tiation.orchestrator.v1 import run_pb2_grpc
 
 HERE = Path(__file__).parent
+EXAMPLES = ("--examples", str(HERE / "support-routing.examples.yaml"))
 sys.path.insert(0, str(HERE.parent.parent))
 
 from examples.driver import DemoPlatform, main, run_to_end  # noqa: E402 -- needs the path above
@@ -41,7 +42,7 @@ def show(platform: DemoPlatform) -> bool:
     platform.deploy(
         {
             "model support-intents": ("models", "push", str(HERE / "support-intents")),
-            "decision support-routing": ("decisions", "push", str(HERE / "support-routing.json")),
+            "decision support-routing": ("decisions", "push", str(HERE / "support-routing.json"), *EXAMPLES),
             "connection crm": ("connections", "apply", str(HERE / "crm.yaml")),
             "agent support-triage": ("agents", "apply", str(HERE / "agent.yaml")),
         }

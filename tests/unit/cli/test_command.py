@@ -17,7 +17,7 @@ from cli.options import full_name, split_name
 from cli.output import print_table
 
 EVERY = (
-    "up", "down", "status", "logs", "serve", "token", "run", "top", "backup", "restore", "upgrade", "doctor",
+    "up", "down", "status", "logs", "serve", "token", "run", "rank", "top", "backup", "restore", "upgrade", "doctor",
     "completion",
 )  # fmt: skip
 GROUPS = {
@@ -26,7 +26,7 @@ GROUPS = {
     "runs": ("list", "get", "cancel", "follow", "fork", "redrive"),
     "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
     "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities"),
-    "decisions": ("push", "list", "get", "delete", "decide"),
+    "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback"),
     "connections": ("apply", "invoke", "list", "get", "delete", "test"),
     "webhooks": ("apply", "delete", "get", "list", "test"),
     "tenants": ("create", "apply", "list", "get", "delete"),

@@ -34,7 +34,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/engine/v1/decision.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xbc\x03\n\x08\x44\x65\x63ision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32\'.tiation.engine.v1.Decision.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1c\n\x05graph\x18\x07 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04(\x80\x80@\x12\x15\n\x07version\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:\\\xea\x41Y\n\x1b\x65ngine.tiation.dev/Decision\x12%tenants/{tenant}/decisions/{decision}*\tdecisions2\x08\x64\x65\x63ision\"H\n\x12GetDecisionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\"\x8e\x01\n\x14ListDecisionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1b\x65ngine.tiation.dev/Decision\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"`\n\x15ListDecisionsResponse\x12.\n\tdecisions\x18\x01 \x03(\x0b\x32\x1b.tiation.engine.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x02\n\x15\x43reateDecisionRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1b\x65ngine.tiation.dev/Decision\x12\x41\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.tiation.engine.v1.DecisionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa6\x01\n\x15UpdateDecisionRequest\x12\x39\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.tiation.engine.v1.DecisionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"_\n\x15\x44\x65leteDecisionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xa4\x01\n\rDecideRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12,\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12\x1c\n\x07version\x18\x03 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12\x13\n\x05trace\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"r\n\x0e\x44\x65\x63ideResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x05trace\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct2\xab\t\n\x0f\x44\x65\x63isionService\x12\xaa\x01\n\x0bGetDecision\x12%.tiation.engine.v1.GetDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"W\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.decisions.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=tenants/*/decisions/*}\x12\xc0\x01\n\rListDecisions\x12\'.tiation.engine.v1.ListDecisionsRequest\x1a(.tiation.engine.v1.ListDecisionsResponse\"\\\xda\x41\x06parent\xca\xf3\x18!\n\x15\x65ngine.decisions.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=tenants/*}/decisions\x12\xd6\x01\n\x0e\x43reateDecision\x12(.tiation.engine.v1.CreateDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"}\xda\x41\x1bparent,decision,decision_id\xca\xf3\x18#\n\x17\x65ngine.decisions.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02,\" /v1/{parent=tenants/*}/decisions:\x08\x64\x65\x63ision\x12\xe0\x01\n\x0eUpdateDecision\x12(.tiation.engine.v1.UpdateDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"\x86\x01\xda\x41\x14\x64\x65\x63ision,update_mask\xca\xf3\x18*\n\x17\x65ngine.decisions.update\x12\rdecision.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x35\x32)/v1/{decision.name=tenants/*/decisions/*}:\x08\x64\x65\x63ision\x12\xae\x01\n\x0e\x44\x65leteDecision\x12(.tiation.engine.v1.DeleteDecisionRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18!\n\x17\x65ngine.decisions.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\"* /v1/{name=tenants/*/decisions/*}\x12\xba\x01\n\x06\x44\x65\x63ide\x12 .tiation.engine.v1.DecideRequest\x1a!.tiation.engine.v1.DecideResponse\"k\xca\xf3\x18/\n\x17\x65ngine.decisions.decide\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02,\"\'/v1/{name=tenants/*/decisions/*}:decide:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tiation/engine/v1/decision.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtiation/mesh/v1/options.proto\"\x81\x04\n\x08\x44\x65\x63ision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x45\n\x06labels\x18\x06 \x03(\x0b\x32\'.tiation.engine.v1.Decision.LabelsEntryB\x0c\xe2\x41\x01\x01\xbaH\x05\x9a\x01\x02\x10@\x12\x1c\n\x05graph\x18\x07 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04(\x80\x80@\x12\x15\n\x07version\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x43\n\x08\x65xamples\x18\t \x03(\x0b\x32\".tiation.engine.v1.DecisionExampleB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:\\\xea\x41Y\n\x1b\x65ngine.tiation.dev/Decision\x12%tenants/{tenant}/decisions/{decision}*\tdecisions2\x08\x64\x65\x63ision\"\xa1\x01\n\x0f\x44\x65\x63isionExample\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12,\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12-\n\x06output\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x65xact\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9d\x04\n\x0f\x44\x65\x63isionVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12L\n\x06labels\x18\x06 \x03(\x0b\x32..tiation.engine.v1.DecisionVersion.LabelsEntryB\x0c\xe2\x41\x01\x03\xbaH\x05\x9a\x01\x02\x10@\x12\x15\n\x07version\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05graph\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12:\n\x08\x65xamples\x18\t \x03(\x0b\x32\".tiation.engine.v1.DecisionExampleB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:|\xea\x41y\n\"engine.tiation.dev/DecisionVersion\x12\x38tenants/{tenant}/decisions/{decision}/versions/{version}*\x08versions2\x0f\x64\x65\x63isionVersion\"V\n\x19GetDecisionVersionRequest\x12\x39\n\x04name\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xfa\x41$\n\"engine.tiation.dev/DecisionVersion\"\x9c\x01\n\x1bListDecisionVersionsRequest\x12;\n\x06parent\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xfa\x41$\x12\"engine.tiation.dev/DecisionVersion\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"v\n\x1cListDecisionVersionsResponse\x12=\n\x11\x64\x65\x63ision_versions\x18\x01 \x03(\x0b\x32\".tiation.engine.v1.DecisionVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x13TestDecisionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12\x1c\n\x05graph\x18\x03 \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80@\x12\x43\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\".tiation.engine.v1.DecisionExampleB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\"\x9c\x01\n\x14TestDecisionResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x14\n\x0cpassed_count\x18\x02 \x01(\x05\x12\x14\n\x0c\x66\x61iled_count\x18\x03 \x01(\x05\x12\x31\n\x07results\x18\x04 \x03(\x0b\x32 .tiation.engine.v1.ExampleResult\x12\x14\n\x0cunused_rules\x18\x05 \x03(\t\"\xaa\x01\n\rExampleResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\'\n\x06result\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x64ifferences\x18\x04 \x03(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12.\n\x05steps\x18\x06 \x03(\x0b\x32\x1f.tiation.engine.v1.DecisionStep\"H\n\x12GetDecisionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\"\x8e\x01\n\x14ListDecisionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1b\x65ngine.tiation.dev/Decision\x12\x1e\n\tpage_size\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\"`\n\x15ListDecisionsResponse\x12.\n\tdecisions\x18\x01 \x03(\x0b\x32\x1b.tiation.engine.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x02\n\x15\x43reateDecisionRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\x12\x1b\x65ngine.tiation.dev/Decision\x12\x41\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x39\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.tiation.engine.v1.DecisionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\nrequest_id\x18\x04 \x01(\tB\x0f\xe2\x41\x01\x01\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa6\x01\n\x15UpdateDecisionRequest\x12\x39\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.tiation.engine.v1.DecisionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"_\n\x15\x44\x65leteDecisionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xa4\x01\n\rDecideRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12,\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12\x1c\n\x07version\x18\x03 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12\x13\n\x05trace\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa2\x01\n\x0e\x44\x65\x63ideResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x05trace\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x05steps\x18\x04 \x03(\x0b\x32\x1f.tiation.engine.v1.DecisionStep\"t\n\x0c\x44\x65\x63isionStep\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12+\n\x05rules\x18\x05 \x03(\x0b\x32\x1c.tiation.engine.v1.FiredRule\"\xa8\x01\n\tFiredRule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12:\n\x07matched\x18\x04 \x03(\x0b\x32).tiation.engine.v1.FiredRule.MatchedEntry\x1a.\n\x0cMatchedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x01\n\x12\x42\x61tchDecideRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xfa\x41\x1d\n\x1b\x65ngine.tiation.dev/Decision\x12\x38\n\x06inputs\x18\x02 \x03(\x0b\x32\x17.google.protobuf.StructB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x08\x12\x1c\n\x07version\x18\x03 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\"I\n\x13\x42\x61tchDecideResponse\x12\x32\n\x07\x61nswers\x18\x01 \x03(\x0b\x32!.tiation.engine.v1.DecideResponse2\xf0\x0f\n\x0f\x44\x65\x63isionService\x12\xaa\x01\n\x0bGetDecision\x12%.tiation.engine.v1.GetDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"W\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.decisions.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=tenants/*/decisions/*}\x12\xc0\x01\n\rListDecisions\x12\'.tiation.engine.v1.ListDecisionsRequest\x1a(.tiation.engine.v1.ListDecisionsResponse\"\\\xda\x41\x06parent\xca\xf3\x18!\n\x15\x65ngine.decisions.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=tenants/*}/decisions\x12\xd6\x01\n\x0e\x43reateDecision\x12(.tiation.engine.v1.CreateDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"}\xda\x41\x1bparent,decision,decision_id\xca\xf3\x18#\n\x17\x65ngine.decisions.create\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02,\" /v1/{parent=tenants/*}/decisions:\x08\x64\x65\x63ision\x12\xe0\x01\n\x0eUpdateDecision\x12(.tiation.engine.v1.UpdateDecisionRequest\x1a\x1b.tiation.engine.v1.Decision\"\x86\x01\xda\x41\x14\x64\x65\x63ision,update_mask\xca\xf3\x18*\n\x17\x65ngine.decisions.update\x12\rdecision.name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\x35\x32)/v1/{decision.name=tenants/*/decisions/*}:\x08\x64\x65\x63ision\x12\xae\x01\n\x0e\x44\x65leteDecision\x12(.tiation.engine.v1.DeleteDecisionRequest\x1a\x16.google.protobuf.Empty\"Z\xda\x41\x04name\xca\xf3\x18!\n\x17\x65ngine.decisions.delete\x12\x04name \x01\xd2\xf3\x18\x02\x08\x02\x82\xd3\xe4\x93\x02\"* /v1/{name=tenants/*/decisions/*}\x12\xca\x01\n\x12GetDecisionVersion\x12,.tiation.engine.v1.GetDecisionVersionRequest\x1a\".tiation.engine.v1.DecisionVersion\"b\xda\x41\x04name\xca\xf3\x18\x1e\n\x14\x65ngine.decisions.get\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02-\x12+/v1/{name=tenants/*/decisions/*/versions/*}\x12\xe0\x01\n\x14ListDecisionVersions\x12..tiation.engine.v1.ListDecisionVersionsRequest\x1a/.tiation.engine.v1.ListDecisionVersionsResponse\"g\xda\x41\x06parent\xca\xf3\x18!\n\x15\x65ngine.decisions.list\x12\x06parent \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02-\x12+/v1/{parent=tenants/*/decisions/*}/versions\x12\xc1\x01\n\x0cTestDecision\x12&.tiation.engine.v1.TestDecisionRequest\x1a\'.tiation.engine.v1.TestDecisionResponse\"`\xda\x41\x04name\xca\xf3\x18\x1f\n\x15\x65ngine.decisions.test\x12\x04name \x01\xd2\xf3\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\"%/v1/{name=tenants/*/decisions/*}:test:\x01*\x12\xce\x01\n\x0b\x42\x61tchDecide\x12%.tiation.engine.v1.BatchDecideRequest\x1a&.tiation.engine.v1.BatchDecideResponse\"p\xca\xf3\x18/\n\x17\x65ngine.decisions.decide\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/decisions/*}:batchDecide:\x01*\x12\xba\x01\n\x06\x44\x65\x63ide\x12 .tiation.engine.v1.DecideRequest\x1a!.tiation.engine.v1.DecideResponse\"k\xca\xf3\x18/\n\x17\x65ngine.decisions.decide\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02,\"\'/v1/{name=tenants/*/decisions/*}:decide:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,8 +59,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECISION'].fields_by_name['graph']._serialized_options = b'\342A\001\002\272H\006r\004(\200\200@'
   _globals['_DECISION'].fields_by_name['version']._loaded_options = None
   _globals['_DECISION'].fields_by_name['version']._serialized_options = b'\342A\001\003'
+  _globals['_DECISION'].fields_by_name['examples']._loaded_options = None
+  _globals['_DECISION'].fields_by_name['examples']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\002'
   _globals['_DECISION']._loaded_options = None
   _globals['_DECISION']._serialized_options = b'\352AY\n\033engine.tiation.dev/Decision\022%tenants/{tenant}/decisions/{decision}*\tdecisions2\010decision'
+  _globals['_DECISIONEXAMPLE'].fields_by_name['name']._loaded_options = None
+  _globals['_DECISIONEXAMPLE'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\200\001'
+  _globals['_DECISIONEXAMPLE'].fields_by_name['input']._loaded_options = None
+  _globals['_DECISIONEXAMPLE'].fields_by_name['input']._serialized_options = b'\342A\001\002'
+  _globals['_DECISIONEXAMPLE'].fields_by_name['output']._loaded_options = None
+  _globals['_DECISIONEXAMPLE'].fields_by_name['output']._serialized_options = b'\342A\001\002'
+  _globals['_DECISIONEXAMPLE'].fields_by_name['exact']._loaded_options = None
+  _globals['_DECISIONEXAMPLE'].fields_by_name['exact']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONVERSION_LABELSENTRY']._loaded_options = None
+  _globals['_DECISIONVERSION_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_DECISIONVERSION'].fields_by_name['name']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_DECISIONVERSION'].fields_by_name['uid']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['uid']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION'].fields_by_name['etag']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONVERSION'].fields_by_name['create_time']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION'].fields_by_name['update_time']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION'].fields_by_name['labels']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['labels']._serialized_options = b'\342A\001\003\272H\005\232\001\002\020@'
+  _globals['_DECISIONVERSION'].fields_by_name['version']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['version']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION'].fields_by_name['graph']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['graph']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION'].fields_by_name['examples']._loaded_options = None
+  _globals['_DECISIONVERSION'].fields_by_name['examples']._serialized_options = b'\342A\001\003'
+  _globals['_DECISIONVERSION']._loaded_options = None
+  _globals['_DECISIONVERSION']._serialized_options = b'\352Ay\n\"engine.tiation.dev/DecisionVersion\0228tenants/{tenant}/decisions/{decision}/versions/{version}*\010versions2\017decisionVersion'
+  _globals['_GETDECISIONVERSIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETDECISIONVERSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A$\n\"engine.tiation.dev/DecisionVersion'
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A$\022\"engine.tiation.dev/DecisionVersion'
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDECISIONVERSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033engine.tiation.dev/Decision'
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['graph']._loaded_options = None
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['graph']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200@'
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['examples']._loaded_options = None
+  _globals['_TESTDECISIONREQUEST'].fields_by_name['examples']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\002'
   _globals['_GETDECISIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETDECISIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033engine.tiation.dev/Decision'
   _globals['_LISTDECISIONSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -97,6 +145,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECIDEREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
   _globals['_DECIDEREQUEST'].fields_by_name['trace']._loaded_options = None
   _globals['_DECIDEREQUEST'].fields_by_name['trace']._serialized_options = b'\342A\001\001'
+  _globals['_FIREDRULE_MATCHEDENTRY']._loaded_options = None
+  _globals['_FIREDRULE_MATCHEDENTRY']._serialized_options = b'8\001'
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\035\n\033engine.tiation.dev/Decision'
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['inputs']._loaded_options = None
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['inputs']._serialized_options = b'\342A\001\002\272H\010\222\001\005\010\001\020\200\010'
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_BATCHDECIDEREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
   _globals['_DECISIONSERVICE'].methods_by_name['GetDecision']._loaded_options = None
   _globals['_DECISIONSERVICE'].methods_by_name['GetDecision']._serialized_options = b'\332A\004name\312\363\030\036\n\024engine.decisions.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002\"\022 /v1/{name=tenants/*/decisions/*}'
   _globals['_DECISIONSERVICE'].methods_by_name['ListDecisions']._loaded_options = None
@@ -107,28 +163,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECISIONSERVICE'].methods_by_name['UpdateDecision']._serialized_options = b'\332A\024decision,update_mask\312\363\030*\n\027engine.decisions.update\022\rdecision.name \001\322\363\030\002\010\002\202\323\344\223\00252)/v1/{decision.name=tenants/*/decisions/*}:\010decision'
   _globals['_DECISIONSERVICE'].methods_by_name['DeleteDecision']._loaded_options = None
   _globals['_DECISIONSERVICE'].methods_by_name['DeleteDecision']._serialized_options = b'\332A\004name\312\363\030!\n\027engine.decisions.delete\022\004name \001\322\363\030\002\010\002\202\323\344\223\002\"* /v1/{name=tenants/*/decisions/*}'
+  _globals['_DECISIONSERVICE'].methods_by_name['GetDecisionVersion']._loaded_options = None
+  _globals['_DECISIONSERVICE'].methods_by_name['GetDecisionVersion']._serialized_options = b'\332A\004name\312\363\030\036\n\024engine.decisions.get\022\004name \001\322\363\030\002\010\001\202\323\344\223\002-\022+/v1/{name=tenants/*/decisions/*/versions/*}'
+  _globals['_DECISIONSERVICE'].methods_by_name['ListDecisionVersions']._loaded_options = None
+  _globals['_DECISIONSERVICE'].methods_by_name['ListDecisionVersions']._serialized_options = b'\332A\006parent\312\363\030!\n\025engine.decisions.list\022\006parent \001\322\363\030\002\010\001\202\323\344\223\002-\022+/v1/{parent=tenants/*/decisions/*}/versions'
+  _globals['_DECISIONSERVICE'].methods_by_name['TestDecision']._loaded_options = None
+  _globals['_DECISIONSERVICE'].methods_by_name['TestDecision']._serialized_options = b'\332A\004name\312\363\030\037\n\025engine.decisions.test\022\004name \001\322\363\030\002\010\001\202\323\344\223\002*\"%/v1/{name=tenants/*/decisions/*}:test:\001*'
+  _globals['_DECISIONSERVICE'].methods_by_name['BatchDecide']._loaded_options = None
+  _globals['_DECISIONSERVICE'].methods_by_name['BatchDecide']._serialized_options = b'\312\363\030/\n\027engine.decisions.decide\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\0021\",/v1/{name=tenants/*/decisions/*}:batchDecide:\001*'
   _globals['_DECISIONSERVICE'].methods_by_name['Decide']._loaded_options = None
   _globals['_DECISIONSERVICE'].methods_by_name['Decide']._serialized_options = b'\312\363\030/\n\027engine.decisions.decide\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\002,\"\'/v1/{name=tenants/*/decisions/*}:decide:\001*'
   _globals['_DECISION']._serialized_start=357
-  _globals['_DECISION']._serialized_end=801
-  _globals['_DECISION_LABELSENTRY']._serialized_start=662
-  _globals['_DECISION_LABELSENTRY']._serialized_end=707
-  _globals['_GETDECISIONREQUEST']._serialized_start=803
-  _globals['_GETDECISIONREQUEST']._serialized_end=875
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=878
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=1020
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1022
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1118
-  _globals['_CREATEDECISIONREQUEST']._serialized_start=1121
-  _globals['_CREATEDECISIONREQUEST']._serialized_end=1390
-  _globals['_UPDATEDECISIONREQUEST']._serialized_start=1393
-  _globals['_UPDATEDECISIONREQUEST']._serialized_end=1559
-  _globals['_DELETEDECISIONREQUEST']._serialized_start=1561
-  _globals['_DELETEDECISIONREQUEST']._serialized_end=1656
-  _globals['_DECIDEREQUEST']._serialized_start=1659
-  _globals['_DECIDEREQUEST']._serialized_end=1823
-  _globals['_DECIDERESPONSE']._serialized_start=1825
-  _globals['_DECIDERESPONSE']._serialized_end=1939
-  _globals['_DECISIONSERVICE']._serialized_start=1942
-  _globals['_DECISIONSERVICE']._serialized_end=3137
+  _globals['_DECISION']._serialized_end=870
+  _globals['_DECISION_LABELSENTRY']._serialized_start=731
+  _globals['_DECISION_LABELSENTRY']._serialized_end=776
+  _globals['_DECISIONEXAMPLE']._serialized_start=873
+  _globals['_DECISIONEXAMPLE']._serialized_end=1034
+  _globals['_DECISIONVERSION']._serialized_start=1037
+  _globals['_DECISIONVERSION']._serialized_end=1578
+  _globals['_DECISIONVERSION_LABELSENTRY']._serialized_start=731
+  _globals['_DECISIONVERSION_LABELSENTRY']._serialized_end=776
+  _globals['_GETDECISIONVERSIONREQUEST']._serialized_start=1580
+  _globals['_GETDECISIONVERSIONREQUEST']._serialized_end=1666
+  _globals['_LISTDECISIONVERSIONSREQUEST']._serialized_start=1669
+  _globals['_LISTDECISIONVERSIONSREQUEST']._serialized_end=1825
+  _globals['_LISTDECISIONVERSIONSRESPONSE']._serialized_start=1827
+  _globals['_LISTDECISIONVERSIONSRESPONSE']._serialized_end=1945
+  _globals['_TESTDECISIONREQUEST']._serialized_start=1948
+  _globals['_TESTDECISIONREQUEST']._serialized_end=2150
+  _globals['_TESTDECISIONRESPONSE']._serialized_start=2153
+  _globals['_TESTDECISIONRESPONSE']._serialized_end=2309
+  _globals['_EXAMPLERESULT']._serialized_start=2312
+  _globals['_EXAMPLERESULT']._serialized_end=2482
+  _globals['_GETDECISIONREQUEST']._serialized_start=2484
+  _globals['_GETDECISIONREQUEST']._serialized_end=2556
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=2559
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=2701
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=2703
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2799
+  _globals['_CREATEDECISIONREQUEST']._serialized_start=2802
+  _globals['_CREATEDECISIONREQUEST']._serialized_end=3071
+  _globals['_UPDATEDECISIONREQUEST']._serialized_start=3074
+  _globals['_UPDATEDECISIONREQUEST']._serialized_end=3240
+  _globals['_DELETEDECISIONREQUEST']._serialized_start=3242
+  _globals['_DELETEDECISIONREQUEST']._serialized_end=3337
+  _globals['_DECIDEREQUEST']._serialized_start=3340
+  _globals['_DECIDEREQUEST']._serialized_end=3504
+  _globals['_DECIDERESPONSE']._serialized_start=3507
+  _globals['_DECIDERESPONSE']._serialized_end=3669
+  _globals['_DECISIONSTEP']._serialized_start=3671
+  _globals['_DECISIONSTEP']._serialized_end=3787
+  _globals['_FIREDRULE']._serialized_start=3790
+  _globals['_FIREDRULE']._serialized_end=3958
+  _globals['_FIREDRULE_MATCHEDENTRY']._serialized_start=3912
+  _globals['_FIREDRULE_MATCHEDENTRY']._serialized_end=3958
+  _globals['_BATCHDECIDEREQUEST']._serialized_start=3961
+  _globals['_BATCHDECIDEREQUEST']._serialized_end=4121
+  _globals['_BATCHDECIDERESPONSE']._serialized_start=4123
+  _globals['_BATCHDECIDERESPONSE']._serialized_end=4196
+  _globals['_DECISIONSERVICE']._serialized_start=4199
+  _globals['_DECISIONSERVICE']._serialized_end=6231
 # @@protoc_insertion_point(module_scope)

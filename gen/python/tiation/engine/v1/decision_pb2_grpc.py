@@ -61,6 +61,26 @@ class DecisionServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.DeleteDecisionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetDecisionVersion = channel.unary_unary(
+                '/tiation.engine.v1.DecisionService/GetDecisionVersion',
+                request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.GetDecisionVersionRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.DecisionVersion.FromString,
+                _registered_method=True)
+        self.ListDecisionVersions = channel.unary_unary(
+                '/tiation.engine.v1.DecisionService/ListDecisionVersions',
+                request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsResponse.FromString,
+                _registered_method=True)
+        self.TestDecision = channel.unary_unary(
+                '/tiation.engine.v1.DecisionService/TestDecision',
+                request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionResponse.FromString,
+                _registered_method=True)
+        self.BatchDecide = channel.unary_unary(
+                '/tiation.engine.v1.DecisionService/BatchDecide',
+                request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideResponse.FromString,
+                _registered_method=True)
         self.Decide = channel.unary_unary(
                 '/tiation.engine.v1.DecisionService/Decide',
                 request_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.DecideRequest.SerializeToString,
@@ -107,6 +127,34 @@ class DecisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDecisionVersion(self, request, context):
+        """Returns one version, as it was and will stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisionVersions(self, request, context):
+        """Lists a decision's versions, newest first, without their graphs and examples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestDecision(self, request, context):
+        """Runs examples against a version and reports; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchDecide(self, request, context):
+        """Evaluates a decision on many inputs, all with the same version. One wrong input refuses the whole and is named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Decide(self, request, context):
         """Evaluates a decision.
         """
@@ -141,6 +189,26 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.DeleteDecision,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.DeleteDecisionRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetDecisionVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDecisionVersion,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.GetDecisionVersionRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.DecisionVersion.SerializeToString,
+            ),
+            'ListDecisionVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisionVersions,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsResponse.SerializeToString,
+            ),
+            'TestDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestDecision,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionResponse.SerializeToString,
+            ),
+            'BatchDecide': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDecide,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideResponse.SerializeToString,
             ),
             'Decide': grpc.unary_unary_rpc_method_handler(
                     servicer.Decide,
@@ -284,6 +352,114 @@ class DecisionService:
             '/tiation.engine.v1.DecisionService/DeleteDecision',
             tiation_dot_engine_dot_v1_dot_decision__pb2.DeleteDecisionRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDecisionVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.DecisionService/GetDecisionVersion',
+            tiation_dot_engine_dot_v1_dot_decision__pb2.GetDecisionVersionRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_decision__pb2.DecisionVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisionVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.DecisionService/ListDecisionVersions',
+            tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_decision__pb2.ListDecisionVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.DecisionService/TestDecision',
+            tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_decision__pb2.TestDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchDecide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.DecisionService/BatchDecide',
+            tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_decision__pb2.BatchDecideResponse.FromString,
             options,
             channel_credentials,
             insecure,

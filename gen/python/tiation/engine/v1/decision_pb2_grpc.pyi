@@ -27,6 +27,14 @@ class DecisionServiceStub:
     """Changes one decision."""
     DeleteDecision: _aio.UnaryUnaryMultiCallable[_decision_pb2.DeleteDecisionRequest, _empty_pb2.Empty]
     """Deletes one decision."""
+    GetDecisionVersion: _aio.UnaryUnaryMultiCallable[_decision_pb2.GetDecisionVersionRequest, _decision_pb2.DecisionVersion]
+    """Returns one version, as it was and will stay."""
+    ListDecisionVersions: _aio.UnaryUnaryMultiCallable[_decision_pb2.ListDecisionVersionsRequest, _decision_pb2.ListDecisionVersionsResponse]
+    """Lists a decision's versions, newest first, without their graphs and examples."""
+    TestDecision: _aio.UnaryUnaryMultiCallable[_decision_pb2.TestDecisionRequest, _decision_pb2.TestDecisionResponse]
+    """Runs examples against a version and reports; changes nothing."""
+    BatchDecide: _aio.UnaryUnaryMultiCallable[_decision_pb2.BatchDecideRequest, _decision_pb2.BatchDecideResponse]
+    """Evaluates a decision on many inputs, all with the same version. One wrong input refuses the whole and is named."""
     Decide: _aio.UnaryUnaryMultiCallable[_decision_pb2.DecideRequest, _decision_pb2.DecideResponse]
     """Evaluates a decision."""
 
@@ -72,6 +80,38 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_decision_pb2.DeleteDecisionRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Deletes one decision."""
+
+    @_abc_1.abstractmethod
+    def GetDecisionVersion(
+        self,
+        request: _decision_pb2.GetDecisionVersionRequest,
+        context: _aio.ServicerContext[_decision_pb2.GetDecisionVersionRequest, _abc.Awaitable[_decision_pb2.DecisionVersion]],
+    ) -> _abc.Awaitable[_decision_pb2.DecisionVersion]:
+        """Returns one version, as it was and will stay."""
+
+    @_abc_1.abstractmethod
+    def ListDecisionVersions(
+        self,
+        request: _decision_pb2.ListDecisionVersionsRequest,
+        context: _aio.ServicerContext[_decision_pb2.ListDecisionVersionsRequest, _abc.Awaitable[_decision_pb2.ListDecisionVersionsResponse]],
+    ) -> _abc.Awaitable[_decision_pb2.ListDecisionVersionsResponse]:
+        """Lists a decision's versions, newest first, without their graphs and examples."""
+
+    @_abc_1.abstractmethod
+    def TestDecision(
+        self,
+        request: _decision_pb2.TestDecisionRequest,
+        context: _aio.ServicerContext[_decision_pb2.TestDecisionRequest, _abc.Awaitable[_decision_pb2.TestDecisionResponse]],
+    ) -> _abc.Awaitable[_decision_pb2.TestDecisionResponse]:
+        """Runs examples against a version and reports; changes nothing."""
+
+    @_abc_1.abstractmethod
+    def BatchDecide(
+        self,
+        request: _decision_pb2.BatchDecideRequest,
+        context: _aio.ServicerContext[_decision_pb2.BatchDecideRequest, _abc.Awaitable[_decision_pb2.BatchDecideResponse]],
+    ) -> _abc.Awaitable[_decision_pb2.BatchDecideResponse]:
+        """Evaluates a decision on many inputs, all with the same version. One wrong input refuses the whole and is named."""
 
     @_abc_1.abstractmethod
     def Decide(
