@@ -23,6 +23,7 @@ __all__ = [
     "DigestMismatchError",
     "ElementError",
     "EngineError",
+    "EnsembleError",
     "ExternalDataError",
     "InferenceFailedError",
     "InferenceTimeoutError",
@@ -39,6 +40,7 @@ __all__ = [
     "QueueFullError",
     "QueueTimeoutError",
     "ReadOnlyModelError",
+    "StepError",
     "StorageFullError",
     "TensorError",
     "TextsTooLongError",
@@ -276,6 +278,30 @@ class BackboneInUseError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "BACKBONE_IN_USE"
+
+
+class EnsembleError(EngineError):
+    """An ensemble cannot be computed: one of its models is not loaded, or no longer fits the others."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ENSEMBLE_BROKEN"
+
+
+class StepError(EngineError):
+    """A step of an ensemble failed; its code and reason are those of what it failed with."""
+
+    reason = "STEP_FAILED"
+
+    def __init__(self, step: str, cause: TiationError) -> None:
+        super().__init__(
+            f"step `{step}`: {cause.message}",
+            violations=cause.violations,
+            retry_after_s=cause.retry_after_s,
+            quota=cause.quota,
+            **{**cause.metadata, "step": step},
+        )
+        self.code = cause.code  # type: ignore[misc]  # each instance carries its cause's own
+        self.reason = cause.reason  # type: ignore[misc]
 
 
 class TooDeepError(EngineError):

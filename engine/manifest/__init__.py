@@ -5,6 +5,7 @@ Running it lives in `engine.servables`; where the files lie lives in `engine.rep
 
 from __future__ import annotations
 
+from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.fields import Base, Common
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
@@ -28,6 +29,7 @@ __all__ = [
     "ClassificationManifest",
     "Common",
     "EmbeddingManifest",
+    "EnsembleManifest",
     "EntailmentManifest",
     "Example",
     "GraphManifest",

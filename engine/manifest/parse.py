@@ -10,6 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from engine.errors import ManifestError
+from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
@@ -35,6 +36,7 @@ Manifest: TypeAlias = (
     | EntailmentManifest
     | TokenClassificationManifest
     | ImageClassificationManifest
+    | EnsembleManifest
 )
 
 _KINDS: Mapping[str, type[Manifest]] = {
@@ -44,6 +46,7 @@ _KINDS: Mapping[str, type[Manifest]] = {
     "zero-shot-classification": EntailmentManifest,
     "token-classification": TokenClassificationManifest,
     "image-classification": ImageClassificationManifest,
+    "ensemble": EnsembleManifest,
 }
 _HEADS: Mapping[str, type[Manifest]] = {
     "text-classification": ClassificationManifest,
@@ -58,6 +61,12 @@ _LINES: Mapping[str, str] = {
     "examples": "examples: [{text: I was charged twice, label: billing}, {text: The app crashes, label: bug}]",
     "text": "text: I was charged twice",
     "label": "label: billing",
+    "steps": "steps: [{model: my-model, inputs: {x: x}}]",
+    "model": "model: my-model",
+    "inputs": "inputs: {x: x}",
+    "outputs": "outputs: {y: my-model.y}",
+    "datatype": "datatype: FP32",
+    "shape": "shape: [-1, 4]",
 }
 
 

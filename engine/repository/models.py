@@ -96,6 +96,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         hold: what an operator has said of it alone.
         failure: why it is not, though it shall be.
         inferred: what its manifest left out and its files told, as lines of the manifest.
+        depth: how many ensembles stand above each other in it; 0 for a model that is none.
     """
 
     kind: str
@@ -106,6 +107,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     hold: Hold = Hold.NONE
     failure: str = ""
     inferred: tuple[str, ...] = ()
+    depth: int = 0
 
 
 class ModelCatalogue(Catalogue):
@@ -146,9 +148,12 @@ def description(manifest: Manifest, model: _Described, files: Sequence[File], **
         for specs in (model.inputs, model.outputs)
     )
     kind = str(manifest.__struct_config__.tag)
-    return ModelVersion(kind, tuple(files), inputs, outputs, inferred=tuple(model.inferred), **said)
+    depth = int(getattr(model, "depth", 0))
+    return ModelVersion(kind, tuple(files), inputs, outputs, inferred=tuple(model.inferred), depth=depth, **said)
 
 
 def loading_order(entry: Entry[ModelVersion]) -> int:
     """What others stand on comes first."""
+    if entry.body.kind == "ensemble":
+        return 10 + entry.body.depth
     return {"onnx": 0, "text-embedding": 1, "text-classification": 2}.get(entry.body.kind, 3)

@@ -27,6 +27,7 @@ from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
     EmbeddingManifest,
+    EnsembleManifest,
     EntailmentManifest,
     GraphManifest,
     ImageClassificationManifest,
@@ -39,6 +40,7 @@ from engine.manifest import (
 )
 from engine.metrics import EngineMetrics, ModelFigures
 from engine.repository.completion import constructed
+from engine.repository.standing import check_standing
 from engine.repository.uses import Uses
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.terms import PLAIN, Terms
@@ -48,6 +50,7 @@ from engine.servables import (
     Classifier,
     Embedder,
     EncoderZeroShot,
+    Ensemble,
     ImageClassifier,
     Inference,
     OnnxModel,
@@ -184,6 +187,7 @@ class Opener:
             ) from None
         manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
         figures = self._metrics.of(model, int(number))
+        check_standing(model, manifest.stands_on, find)
         find_own = partial(find, tenant_of(name))
         servable = await self._servable(manifest, folder, figures, find_own)
         answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
@@ -221,6 +225,8 @@ class Opener:
                 return await constructed(lambda: PairZeroShot(folder, manifest, session, limits, figures))
             case TokenClassificationManifest():
                 return await constructed(lambda: TokenClassifier(folder, manifest, session, limits, figures))
+            case EnsembleManifest():
+                return Ensemble(manifest, find)
             case ClassificationManifest():
                 return await Classifier.build(manifest, partial(_backbone, manifest.backbone, find))
             case ZeroShotManifest():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.servables.base import BatchLimits, Classified, Inference, Servable
 from engine.servables.embedder import Embedder
+from engine.servables.ensemble import Ensemble
 from engine.servables.entailment import PairZeroShot
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
@@ -21,6 +22,7 @@ __all__ = [
     "Classifier",
     "Embedder",
     "EncoderZeroShot",
+    "Ensemble",
     "Extracted",
     "ImageClassifier",
     "Inference",

@@ -1,0 +1,159 @@
+"""Ensembles in a repository: what they stand on stays, what takes its place answers, none stands on itself."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import BackboneInUseError, EnsembleError, TooDeepError
+from engine.repository.models import ModelVersion
+from engine.scheduler.terms import Terms
+from tests.unit.engine.graphs import doubling
+from tests.unit.engine.test_cached_models import CachingPlace, counts, tripling
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "ensemble"
+X = {"x": np.array([[1.0, 2.0]], np.float32)}
+Y = [[4, 8]]
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = CachingPlace(tmp_path)
+    yield made
+    await made.close()
+
+
+def manifest(name: str, *models: str) -> str:
+    """An ensemble of models one after the other."""
+    lines, source = [], "x"
+    for at, model in enumerate(models):
+        lines.append(f"  - {{name: s{at}, model: {model}, inputs: {{x: {source}}}}}\n")
+        source = f"s{at}.y"
+    return f"name: {name}\nkind: ensemble\nsteps:\n{''.join(lines)}outputs: {{y: {source}}}\n"
+
+
+async def push(place: CachingPlace, repository, name: str, text: str = "", content: bytes = b""):
+    return await place.push(repository, f"tenants/t/models/{name}", manifest=text, content=content)
+
+
+async def ask(repository, name: str) -> list:
+    return (await repository.find("t", name, "").infer(X, Terms("t"))).outputs["y"].tolist()
+
+
+async def test_an_ensemble_answers_with_what_its_models_are_now(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "m")
+    entry = await push(place, repository, "e", manifest("e", "m", "m"))
+    assert (entry.body.kind, entry.body.depth) == ("ensemble", 1)
+    assert [spec.name for spec in entry.body.inputs] == ["x"]
+    assert await ask(repository, "e") == Y
+    await push(place, repository, "m", content=tripling())
+    assert await ask(repository, "e") == [[9, 18]]
+    assert repository.find("t", "m", "2").figures.statistics().success.count == 2
+
+
+async def test_a_pinned_version_stays_whatever_comes(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "m")
+    await push(place, repository, "e", manifest("e", "m, version: 1"))
+    await push(place, repository, "m", content=tripling())
+    assert await ask(repository, "e") == [[2, 4]]
+    with pytest.raises(BackboneInUseError, match="is what tenants/t/models/e stands on"):
+        await repository.unload("tenants/t/models/m/versions/1")
+    await repository.unload("tenants/t/models/m/versions/2")
+
+
+async def test_what_an_ensemble_stands_on_cannot_go_before_it(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "m")
+    await push(place, repository, "e", manifest("e", "m"))
+    with pytest.raises(BackboneInUseError):
+        await repository.unload("tenants/t/models/m/versions/1")
+    with pytest.raises(BackboneInUseError):
+        await repository.delete_model("tenants/t/models/m", "")
+    await repository.unload("tenants/t/models/e/versions/1")
+    await repository.unload("tenants/t/models/m/versions/1")
+    with pytest.raises(EnsembleError, match=r"steps\[0\]\.model: `m` is not loaded; load it first"):
+        await repository.load("tenants/t/models/e/versions/1")
+
+
+async def test_a_restart_loads_ensembles_after_what_they_stand_on(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "z")
+    await push(place, repository, "y", manifest("y", "z"))
+    await push(place, repository, "x", manifest("x", "y"))
+    again = await place.started()
+    assert await ask(again, "x") == [[2, 4]]
+    assert [entry.body.failure for entry in await place.catalogue.every(ModelVersion)] == ["", "", ""]
+
+
+async def test_four_ensembles_above_each_other_are_taken_and_no_fifth(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "e0")
+    for depth in range(1, 5):
+        await push(place, repository, f"e{depth}", manifest(f"e{depth}", f"e{depth - 1}"))
+    assert await ask(repository, "e4") == [[2, 4]]
+    with pytest.raises(TooDeepError):
+        await push(place, repository, "e5", manifest("e5", "e4"))
+
+
+async def test_an_ensemble_that_would_come_to_stand_on_itself_is_refused(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "b")
+    await push(place, repository, "a", manifest("a", "b"))
+    with pytest.raises(TooDeepError, match="stands on itself"):
+        await push(place, repository, "b", manifest("b", "a"))
+    with pytest.raises(TooDeepError):
+        await push(place, repository, "a", manifest("a", "a"))
+    assert await ask(repository, "a") == [[2, 4]]
+
+
+async def test_another_tenants_models_are_none_of_its_own(place: CachingPlace):
+    repository = await place.started()
+    await place.push(repository, "tenants/other/models/m")
+    with pytest.raises(EnsembleError):
+        await push(place, repository, "e", manifest("e", "m"))
+
+
+async def test_steps_find_their_models_kept_answers(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "m", "name: m\nkind: onnx\nresponse_cache: true\n", doubling(["n", 2]))
+    await push(place, repository, "e", manifest("e", "m"))
+    for _ in range(3):
+        assert await ask(repository, "e") == [[2, 4]]
+    assert counts(repository) == (2, 1)
+
+
+async def test_a_kept_answer_of_an_ensemble_goes_with_the_model_that_gave_it(place: CachingPlace):
+    repository = await place.started()
+    await push(place, repository, "m")
+    await push(place, repository, "e", manifest("e", "m") + "response_cache: true\n")
+    assert await ask(repository, "e") == await ask(repository, "e") == [[2, 4]]
+    await push(place, repository, "m", content=tripling())
+    assert await ask(repository, "e") == [[3, 6]]
+    assert counts(repository, name="e") == (1, 2)
+
+
+async def test_the_flowers_of_the_example_get_their_names(place: CachingPlace, tmp_path):
+    from sklearn.datasets import load_iris
+
+    command = [sys.executable, EXAMPLE / "make_models.py", tmp_path / "made"]
+    await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
+    repository = await place.started()
+    for name in ("flower-scale", "flower-network", "flower-names"):
+        made = tmp_path / "made" / name
+        await push(place, repository, name, (made / "model.yaml").read_text(), (made / "model.onnx").read_bytes())
+    await push(place, repository, "flower-kinds", (EXAMPLE / "flower-kinds" / "model.yaml").read_text())
+    measures, kinds = load_iris(return_X_y=True)
+    names = load_iris().target_names
+    asked = {"measures": measures.astype(np.float32)}
+    answer = await repository.find("t", "flower-kinds", "").infer(asked, Terms("t"))
+    assert [kind.decode() for kind in answer.outputs["kind"]][::50] == ["setosa", "versicolor", "virginica"]
+    right = np.array([kind.decode() for kind in answer.outputs["kind"]]) == names[kinds]
+    assert right.mean() > 0.95
+    assert answer.outputs["probabilities"].shape == (150, 3)
