@@ -91,6 +91,8 @@ class Loaded:
     """Keeps its answers; None where its manifest does not ask for that."""
     bases: Callable[[], tuple[Loaded, ...]] = tuple
     """What it stands on, as that is now."""
+    uses: Uses = field(default_factory=Uses, compare=False)
+    """Who works with it."""
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """As its servable; an answer that is kept is not computed again."""
@@ -132,9 +134,6 @@ class Loaded:
             raise TooDeepError(self.model)
         below = tuple(part for base in self.bases() for part in base.identity(depth + 1))
         return (self.model, self.uid, str(len(below)), *below)
-
-    uses: Uses = field(default_factory=Uses, compare=False)
-    """Who works with it."""
 
 
 Find: TypeAlias = Callable[[str, str, str], Loaded]
@@ -225,12 +224,21 @@ class Opener:
                 return await constructed(lambda: PairZeroShot(folder, manifest, session, limits, figures))
             case TokenClassificationManifest():
                 return await constructed(lambda: TokenClassifier(folder, manifest, session, limits, figures))
-            case EnsembleManifest():
-                return Ensemble(manifest, find)
-            case ClassificationManifest():
-                return await Classifier.build(manifest, partial(_backbone, manifest.backbone, find))
-            case ZeroShotManifest():
-                return await EncoderZeroShot.build(manifest, partial(_backbone, manifest.backbone, find))
+            case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
+                return await _standing(manifest, find)
+
+
+async def _standing(
+    manifest: EnsembleManifest | ClassificationManifest | ZeroShotManifest, find: Callable[[str, str], Loaded]
+) -> Servable:
+    """A model that stands on others."""
+    match manifest:
+        case EnsembleManifest():
+            return Ensemble(manifest, find)
+        case ClassificationManifest():
+            return await Classifier.build(manifest, partial(_backbone, manifest.backbone, find))
+        case ZeroShotManifest():
+            return await EncoderZeroShot.build(manifest, partial(_backbone, manifest.backbone, find))
 
 
 def _backbone(name: str, find: Callable[[str, str], Loaded]) -> Servable:

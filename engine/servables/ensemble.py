@@ -36,6 +36,13 @@ _MAX_PLANS = 16
 _depth: ContextVar[int] = ContextVar("ensemble_depth", default=0)
 
 
+class Held(Protocol):
+    """Keeps a version in memory for those who work with it."""
+
+    def by(self, task: asyncio.Task[Any]) -> None:
+        """A task works with it, until it ends."""
+
+
 class StepModel(Protocol):
     """A version in memory, as a step asks it."""
 
@@ -54,6 +61,10 @@ class StepModel(Protocol):
     @property
     def figures(self) -> ModelFigures:
         """Counts its requests."""
+
+    @property
+    def uses(self) -> Held:
+        """Keeps it in memory."""
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Every output."""
@@ -103,6 +114,10 @@ class Ensemble:
         if depth >= MAX_DEPTH:
             raise TooDeepError(self._manifest.name)
         members = self._members()
+        task = asyncio.current_task()
+        for member in members.values():
+            if task is not None:
+                member.uses.by(task)
         try:
             self._plan = plan = self._planned(members)
         except ManifestError as error:  # it fitted when it was loaded: a model has changed since then

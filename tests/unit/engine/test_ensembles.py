@@ -24,6 +24,7 @@ from engine.errors import (
 )
 from engine.figures import ModelFigures
 from engine.manifest import parse_manifest
+from engine.repository.uses import Uses
 from engine.scheduler.terms import SequenceTerms, Terms
 from engine.servables.base import Inference
 from engine.servables.ensemble import Ensemble
@@ -49,6 +50,7 @@ class Member:
         self.inputs, self.outputs, self.work = inputs, outputs, work
         self.servable, self.name, self.uid = self, name, uid
         self.figures = ModelFigures(name, uid)
+        self.uses = Uses()
         self.asked: list[Terms] = []
 
     async def infer(self, tensors, terms) -> Inference:
