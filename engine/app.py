@@ -15,6 +15,7 @@ from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
 from engine.cache.ports import AnswerStore
 from engine.decisions.graphs import Decisions
+from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
@@ -54,7 +55,15 @@ async def build(mesh: Mesh) -> Service:
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
-        Opener(EngineMetrics(mesh.registry, spans), sessions, limits, images, partial(Answers, store, store_figures)),
+        Opener(
+            EngineMetrics(mesh.registry, spans),
+            sessions,
+            limits,
+            images,
+            GenerationMetrics(mesh.registry),
+            mesh.sandbox,
+            partial(Answers, store, store_figures),
+        ),
         Sharing(mesh.database, mesh.process),
     )
     follower = Follower(mesh.database, repository.catch_up)

@@ -11,6 +11,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
     "AliasNotReadyError",
+    "AnswerUnreadError",
     "BackboneError",
     "BackboneInUseError",
     "CacheUrlError",
@@ -37,9 +38,11 @@ __all__ = [
     "NoLabelsError",
     "OpsetError",
     "ParameterError",
+    "PromptError",
     "QueueFullError",
     "QueueTimeoutError",
     "ReadOnlyModelError",
+    "SamplingError",
     "StepError",
     "StorageFullError",
     "TensorError",
@@ -337,6 +340,29 @@ class StorageFullError(EngineError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "STORAGE_FULL"
+
+
+class PromptError(EngineError):
+    """A prompt that the model cannot go on from."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "PROMPT_INVALID"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}", violations=(FieldViolation(field, message),), field=field)
+
+
+class SamplingError(PromptError):
+    """A wish about how tokens are chosen that cannot be met."""
+
+    reason = "SAMPLING_INVALID"
+
+
+class AnswerUnreadError(EngineError):
+    """An answer was not read while it was made, and too much of it waited."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "ANSWER_UNREAD"
 
 
 class QueueFullError(EngineError):

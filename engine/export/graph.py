@@ -5,6 +5,8 @@ What a particular network looks like lives in the exporters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -37,11 +39,15 @@ class GraphBuilder:
         """A constant int64 vector, shape (len(values),)."""
         return self.weight("int64_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def op(self, operator: str, *inputs: str, **attributes: float) -> str:
+    def scalar(self, value: int) -> str:
+        """A constant int64 without axes."""
+        return self.weight(f"int64_scalar_{value}", np.array(value, np.int64))
+
+    def op(self, operator: str, *inputs: str, **attributes: float | list[int]) -> str:
         """Add a node with one output and return the output's name."""
         return self.ops(operator, *inputs, outputs=1, **attributes)[0]
 
-    def ops(self, operator: str, *inputs: str, outputs: int, **attributes: float) -> list[str]:
+    def ops(self, operator: str, *inputs: str, outputs: int, **attributes: float | list[int]) -> list[str]:
         """Add a node with several outputs and return their names."""
         names = [f"{operator}_{len(self._nodes)}_{index}" for index in range(outputs)]
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))  # type: ignore[arg-type]
@@ -61,12 +67,30 @@ class GraphBuilder:
         Raises:
             onnx.checker.ValidationError: the graph is not a valid model.
         """
-        self._nodes.append(helper.make_node("Identity", [value], [output]))
+        axes = {name: helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()}
+        return self.build_of(
+            list(axes.values()), {value: helper.make_tensor_value_info(output, TensorProto.FLOAT, output_shape)}
+        )
+
+    def build_of(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """Close a graph of any inputs and outputs.
+
+        Args:
+            inputs: what it takes.
+            outputs: what it gives, by the names that `op` returned for them.
+
+        Raises:
+            onnx.checker.ValidationError: the graph is not a valid model.
+        """
+        for value, output in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [value], [output.name]))
         graph = helper.make_graph(
             self._nodes,
             self._name,
-            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, output_shape)],
+            list(inputs),
+            list(outputs.values()),
             list(self._weights.values()),
         )
         model = helper.make_model(

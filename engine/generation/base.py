@@ -77,9 +77,9 @@ class Sampling:
 
     Attributes:
         max_tokens: the most tokens to make; 0 means as many as the model's context holds.
-        temperature: 0 takes the most probable one.
-        top_p: only the most probable ones that come to this share together, from above 0 to 1.
-        top_k: only so many of the most probable ones; 0 means all.
+        temperature: 0 takes the most probable one; None means as the model says.
+        top_p: only the most probable ones that come to this share together, from above 0 to 1; None as above.
+        top_k: only so many of the most probable ones; 0 means all, None as above.
         seed: the same seed and prompt give the same text, whatever else is computed beside it; None draws one.
         stop: texts that end the answer; they are not part of it.
         frequency_penalty: taken from a token's logit for each time that it was made, from -2 to 2.
@@ -89,9 +89,9 @@ class Sampling:
     """
 
     max_tokens: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     frequency_penalty: float = 0.0

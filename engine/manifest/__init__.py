@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.fields import Base, Common
+from engine.manifest.generation import DefaultSampling, GenerationManifest
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
 from engine.manifest.scheduling import GraphManifest, Scheduling
@@ -28,10 +29,12 @@ __all__ = [
     "Candidate",
     "ClassificationManifest",
     "Common",
+    "DefaultSampling",
     "EmbeddingManifest",
     "EnsembleManifest",
     "EntailmentManifest",
     "Example",
+    "GenerationManifest",
     "GraphManifest",
     "ImageClassificationManifest",
     "Manifest",

@@ -11,6 +11,7 @@ from msgspec import inspect
 
 from engine.errors import ManifestError
 from engine.manifest.ensembles import EnsembleManifest
+from engine.manifest.generation import GenerationManifest
 from engine.manifest.images import ImageClassificationManifest
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
@@ -37,6 +38,7 @@ Manifest: TypeAlias = (
     | TokenClassificationManifest
     | ImageClassificationManifest
     | EnsembleManifest
+    | GenerationManifest
 )
 
 _KINDS: Mapping[str, type[Manifest]] = {
@@ -47,6 +49,7 @@ _KINDS: Mapping[str, type[Manifest]] = {
     "token-classification": TokenClassificationManifest,
     "image-classification": ImageClassificationManifest,
     "ensemble": EnsembleManifest,
+    "text-generation": GenerationManifest,
 }
 _HEADS: Mapping[str, type[Manifest]] = {
     "text-classification": ClassificationManifest,

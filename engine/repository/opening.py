@@ -23,12 +23,15 @@ from engine.errors import (
     TooDeepError,
     VersionNotFoundError,
 )
+from engine.generation.figures import GenerationFigures, GenerationMetrics
+from engine.generation.prompts import Renderer
 from engine.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
     EmbeddingManifest,
     EnsembleManifest,
     EntailmentManifest,
+    GenerationManifest,
     GraphManifest,
     ImageClassificationManifest,
     Manifest,
@@ -57,6 +60,7 @@ from engine.servables import (
     PairZeroShot,
     Servable,
     TextClassifier,
+    TextGenerator,
     TokenClassifier,
 )
 from engine.servables.base import MAX_DEPTH, Tensors
@@ -148,6 +152,8 @@ class Opener:
         session: how sessions are opened.
         limits: how much a model takes on.
         images: decodes images.
+        generation: counts tokens.
+        renderer: renders chat templates.
         answers: makes what keeps the answers of a model that asks for it; None where none are kept.
     """
 
@@ -157,12 +163,16 @@ class Opener:
         session: SessionSettings,
         limits: BatchLimits,
         images: ImagePool,
+        generation: GenerationMetrics,
+        renderer: Renderer,
         answers: Callable[[CacheObserver], Answers] | None = None,
     ) -> None:
         self._metrics = metrics
         self._session = session
         self._limits = limits
         self._images = images
+        self._generation = generation
+        self._renderer = renderer
         self._answers = answers
 
     async def open(self, name: str, folder: Path, find: Find) -> Loaded:
@@ -188,7 +198,8 @@ class Opener:
         figures = self._metrics.of(model, int(number))
         check_standing(model, manifest.stands_on, find)
         find_own = partial(find, tenant_of(name))
-        servable = await self._servable(manifest, folder, figures, find_own)
+        written = partial(self._generation.of, model, int(number))
+        servable = await self._servable(manifest, folder, figures, find_own, written)
         answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
         return Loaded(
             name,
@@ -206,7 +217,12 @@ class Opener:
         await self._images.close()
 
     async def _servable(
-        self, manifest: Manifest, folder: Path, figures: ModelFigures, find: Callable[[str, str], Loaded]
+        self,
+        manifest: Manifest,
+        folder: Path,
+        figures: ModelFigures,
+        find: Callable[[str, str], Loaded],
+        written: Callable[[], GenerationFigures],
     ) -> Servable:
         session, limits, images = self._session, self._limits, self._images
         if isinstance(manifest, GraphManifest):
@@ -224,6 +240,9 @@ class Opener:
                 return await constructed(lambda: PairZeroShot(folder, manifest, session, limits, figures))
             case TokenClassificationManifest():
                 return await constructed(lambda: TokenClassifier(folder, manifest, session, limits, figures))
+            case GenerationManifest():
+                renderer = self._renderer
+                return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
             case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
                 return await _standing(manifest, find)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.errors import EngineError, WarmUpError
-from engine.manifest import Manifest
+from engine.manifest import GenerationManifest, Manifest
 from engine.manifest.fields import WarmUp
 from engine.servables import Servable
 from engine.servables.base import Tensors
@@ -24,7 +24,7 @@ _LIMIT_S = 60.0
 async def warm_up(servable: Servable, manifest: Manifest) -> None:
     """Ask a version that was just opened what its manifest says.
 
-    Where the manifest says nothing, a model of texts is asked a few words. All others were tried when they were
+    Where the manifest says nothing, a model that reads texts is asked a few words. All others were tried when they were
     opened, see `engine.servables.graph`, as far as values without meaning can try them.
 
     Raises:
@@ -32,7 +32,8 @@ async def warm_up(servable: Servable, manifest: Manifest) -> None:
     """
     asked = manifest.warm_up
     if asked is None:
-        asked = (WarmUp(texts=("a few words",)),) if _texts_input(servable) == "text" else ()
+        made_up = _texts_input(servable) == "text" and not isinstance(manifest, GenerationManifest)
+        asked = (WarmUp(texts=("a few words",)),) if made_up else ()
     try:
         async with asyncio.timeout(_LIMIT_S):
             for index, entry in enumerate(asked):

@@ -9,6 +9,7 @@ from engine.servables.base import BatchLimits, Classified, Inference, Servable
 from engine.servables.embedder import Embedder
 from engine.servables.ensemble import Ensemble
 from engine.servables.entailment import PairZeroShot
+from engine.servables.generation import TextGenerator
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
 from engine.servables.text_graph import TextClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "PairZeroShot",
     "Servable",
     "TextClassifier",
+    "TextGenerator",
     "TokenClassifier",
     "ZeroShot",
 ]

@@ -1,4 +1,4 @@
-"""The pools of child processes in which tenants' jq programs and decision graphs run and their images are decoded.
+"""The pools of child processes in which tenants' programs, decision graphs and templates run and images are decoded.
 
 What runs inside these processes is `mesh.sandboxed`; no tenant's code is ever evaluated on this side.
 """
@@ -22,6 +22,7 @@ from mesh.sandbox.errors import (
     SandboxMemoryError,
     SandboxOutputTooLargeError,
     SandboxUnavailableError,
+    TemplateInvalidError,
 )
 from mesh.sandbox.images import MAX_OUTPUT_BYTES, Fit, ImagePool, Invert, Wanted
 from mesh.sandbox.pool import DecisionResult, Json, SandboxPool
@@ -50,5 +51,6 @@ __all__ = [
     "SandboxOutputTooLargeError",
     "SandboxPool",
     "SandboxUnavailableError",
+    "TemplateInvalidError",
     "Wanted",
 ]

@@ -32,6 +32,7 @@ __all__ = [
     "SandboxMemoryError",
     "SandboxOutputTooLargeError",
     "SandboxUnavailableError",
+    "TemplateInvalidError",
     "refused",
 ]
 
@@ -129,6 +130,13 @@ class ImageInvalidError(SandboxError):
     reason = "IMAGE_INVALID"
 
 
+class TemplateInvalidError(SandboxError):
+    """A template does not compile, or refuses or fails on what it was given; the message is its own."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "TEMPLATE_INVALID"
+
+
 class SandboxInputError(SandboxError):
     """What is handed to the sandbox is no JSON, too large, nested too deeply, or badly named."""
 
@@ -178,7 +186,7 @@ class SandboxUnavailableError(SandboxError):
     reason = "SANDBOX_UNAVAILABLE"
 
 
-def refused(status: Status, fields: Mapping[str, Any]) -> SandboxError:
+def refused(status: Status, fields: Mapping[str, Any]) -> SandboxError:  # noqa: C901 -- one line a status
     """The error for a worker's answer other than OK; `fields` are as the status says."""
     match status:
         case Status.JQ_SYNTAX:
@@ -195,6 +203,8 @@ def refused(status: Status, fields: Mapping[str, Any]) -> SandboxError:
             return DecisionRuntimeError(fields["message"], node=fields["node"])
         case Status.IMAGE_INVALID:
             return ImageInvalidError(fields["message"])
+        case Status.TEMPLATE_INVALID:
+            return TemplateInvalidError(fields["message"])
         case Status.TOO_LARGE:
             size = fields["bytes"]
             return SandboxOutputTooLargeError(f"the output of {size} bytes is too large", bytes=size)

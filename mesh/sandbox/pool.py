@@ -1,4 +1,5 @@
-"""What the rest of the platform asks of the sandbox: run a jq program, evaluate a decision, check either.
+"""What the rest of the platform asks of the sandbox: run a jq program, evaluate a decision, check either, render a
+template.
 
 How processes are kept is `mesh.sandbox.lane`; what happens in them is `mesh.sandboxed`.
 """
@@ -48,7 +49,7 @@ class DecisionResult:
 
 
 class SandboxPool:
-    """Runs tenants' jq programs and decision graphs in confined child processes.
+    """Runs tenants' jq programs, decision graphs and templates in confined child processes.
 
     A kind's processes (`size` and a spare) start with its first call, or with `start` if it is named in `warm`. A call
     that breaks a limit costs its process, which is replaced at once, and raises one error; other calls go on beside it.
@@ -82,7 +83,7 @@ class SandboxPool:
         self._limits = limits
         self._lanes = {
             kind: Lane(kind, size, limits, max_waiting=max_waiting, max_wait_s=max_wait_s)
-            for kind in (Kind.JQ, Kind.DECISION)
+            for kind in (Kind.JQ, Kind.DECISION, Kind.TEMPLATE)
         }
         self._warm = tuple(warm)
         self._graphs: Recent[bytes] = Recent(256, 16 << 20)
@@ -169,6 +170,19 @@ class SandboxPool:
         digest = hashlib.sha256(graph).digest()
         frame = pack(Op.VALIDATE, self._checked(digest, graph))
         await self._call(Kind.DECISION, owner or digest.hex(), frame)
+
+    async def render(self, template: str, variables: Mapping[str, Json], *, owner: str = "") -> str:
+        """Render a Jinja template; it sees its variables only.
+
+        Raises:
+            TemplateInvalidError: it does not compile, or failed on these variables.
+            SandboxError: as `jq`.
+        """
+        text = template.encode(errors="replace")
+        if len(text) > MAX_PROGRAM_BYTES:
+            raise SandboxInputError(f"the template of {len(text)} bytes is larger than {MAX_PROGRAM_BYTES}")
+        frame = pack(Op.TEMPLATE, text, self._encoded(variables, len(text)))
+        return str(self._decoded(await self._call(Kind.TEMPLATE, owner or template, frame)))
 
     async def _call(self, kind: Kind, owner: str, frame: bytes) -> bytes:
         status, body = await self._lanes[kind].call(owner, frame)

@@ -45,6 +45,10 @@ class Kind(StrEnum):
     JQ = "jq"
     DECISION = "decision"
     IMAGE = "image"
+    TEMPLATE = "template"
+
+
+_ENGINES: Final = {Kind.JQ: "jq", Kind.DECISION: "zen", Kind.IMAGE: "PIL", Kind.TEMPLATE: "jinja2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +252,7 @@ def _spawn(kind: Kind, limits: Limits, stdin: socket.socket) -> subprocess.Popen
 def _import_path(kind: Kind) -> list[str]:
     """Where the worker finds our code and its engine; it has no other path besides the standard library."""
     ours = Path(mesh.__path__[0]).resolve().parent
-    spec = importlib.util.find_spec({Kind.JQ: "jq", Kind.DECISION: "zen", Kind.IMAGE: "PIL"}[kind])
+    spec = importlib.util.find_spec(_ENGINES[kind])
     if spec is None or spec.origin is None:
         raise SandboxUnavailableError(f"the {kind.value} engine is not installed")
     origin = Path(spec.origin).resolve()

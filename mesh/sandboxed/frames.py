@@ -35,6 +35,8 @@ class Op(IntEnum):
     """graph -> `OK`."""
     IMAGE = 5
     """what is wanted, JSON; an image file -> `OK` with its pixels, which are no JSON."""
+    TEMPLATE = 6
+    """template, JSON object of its variables -> `OK` with the text, as JSON."""
 
 
 class Status(IntEnum):
@@ -63,6 +65,8 @@ class Status(IntEnum):
     TOO_DEEP = 31
     """Nothing more: the output is nested too deeply."""
     IMAGE_INVALID = 40
+    """message."""
+    TEMPLATE_INVALID = 50
     """message."""
 
 

@@ -1,6 +1,6 @@
 """The worker's main loop: one call at a time, in order, from descriptor 0 and back to it.
 
-What a call does is in `programs` and `decisions`; that nothing else can be done is in `confine`.
+What a call does is in `programs`, `decisions`, `images` and `templates`; that nothing else can be done is in `confine`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def main(kind: str, memory_bytes: int, max_request_bytes: int, max_output_bytes:
     """Serve calls until the other end of descriptor 0 closes.
 
     Args:
-        kind: `jq`, `decision` or `image`: which engine this worker loads.
+        kind: `jq`, `decision`, `image` or `template`: which engine this worker loads.
         memory_bytes: what calls may use on top of the idle worker.
         max_request_bytes: the largest request frame.
         max_output_bytes: the largest result.
     """
-    answer = {"jq": _jq, "decision": _decision, "image": _image}[kind](max_output_bytes)
+    answer = {"jq": _jq, "decision": _decision, "image": _image, "template": _template}[kind](max_output_bytes)
     memory = confine(memory_bytes, threads=kind == "decision")
     sys.setrecursionlimit(_MAX_DEPTH)
     gc.collect()
@@ -89,6 +89,17 @@ def _image(max_output_bytes: int) -> Answer:
         if len(pixels) > max_output_bytes:
             raise Refusal(Status.TOO_LARGE, bytes=len(pixels))
         return pixels
+
+    return answer
+
+
+def _template(max_output_bytes: int) -> Answer:
+    from mesh.sandboxed.templates import Templates
+
+    templates = Templates(max_output_bytes)
+
+    def answer(_: int, parts: list[bytes]) -> bytes:
+        return templates.render(parts[0].decode(), parts[1])
 
     return answer
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 import mesh
+from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.changes import ModelChange
 from engine.repository.models import File, ModelCatalogue, VersionPolicy
@@ -19,7 +20,7 @@ from engine.servables import BatchLimits
 from mesh.db import open_database
 from mesh.entry_store import EntryStore
 from mesh.migrate import migrate
-from mesh.sandbox import ImagePool
+from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import doubling, folder
 
 MODEL = "tenants/t/models/m"
@@ -39,7 +40,14 @@ class Place:
 
     def repository(self) -> SharedRepository:
         self.registry = CollectorRegistry()
-        opener = Opener(EngineMetrics(self.registry), SessionSettings(), BatchLimits(8, 64), ImagePool())
+        opener = Opener(
+            EngineMetrics(self.registry),
+            SessionSettings(),
+            BatchLimits(8, 64),
+            ImagePool(),
+            GenerationMetrics(self.registry),
+            SandboxPool(),
+        )
         made = SharedRepository(self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"))
         self.opened.append(made)
         return made

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
+from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
@@ -20,7 +21,7 @@ from engine.repository.sharing import Sharing
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.terms import Terms
 from engine.servables import BatchLimits
-from mesh.sandbox import ImagePool
+from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import model
 from tests.unit.engine.test_repository import MODEL, Encoder, Place
 
@@ -38,7 +39,16 @@ class CachingPlace(Place):
 
     def repository(self) -> SharedRepository:
         answers = partial(Answers, self.store, self.store_figures)
-        opener = Opener(EngineMetrics(CollectorRegistry()), SessionSettings(), BatchLimits(8, 64), ImagePool(), answers)
+        registry = CollectorRegistry()
+        opener = Opener(
+            EngineMetrics(registry),
+            SessionSettings(),
+            BatchLimits(8, 64),
+            ImagePool(),
+            GenerationMetrics(registry),
+            SandboxPool(),
+            answers,
+        )
         made = SharedRepository(
             self.root / "models", None, self.catalogue, opener,
             Sharing(self.database, "engine"),

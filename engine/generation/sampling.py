@@ -1,0 +1,145 @@
+"""How the next tokens of several rows are chosen: all rows at once, each with chances of its own.
+
+A row's choice depends on its logits, its settings and its own generator alone, whoever is computed beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Chances", "Scored", "choose", "scores"]
+
+_CANDIDATES = 512
+"""So many of the most probable tokens are looked at first: nearly always they come to `top_p` together."""
+
+Logits: TypeAlias = NDArray[np.float32]
+Scored: TypeAlias = tuple[float, tuple[tuple[int, float], ...]]
+"""The log-probability of the chosen token, and those of the most probable ones, by id."""
+
+
+@dataclass(slots=True)
+class Chances:
+    """How one row chooses.
+
+    Attributes:
+        temperature: 0 takes the most probable token.
+        top_p: only the most probable ones that come to this share together.
+        top_k: only so many of the most probable ones; 0 means all.
+        frequency_penalty: taken from a token's logit for each time that it was made.
+        presence_penalty: taken once from it.
+        random: draws for this row alone.
+        made: how often each token was made, float32 (vocabulary,); None without penalties.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    frequency_penalty: float
+    presence_penalty: float
+    random: np.random.Generator
+    made: NDArray[np.float32] | None = field(default=None)
+
+    def note(self, token: int) -> None:
+        """A token was made."""
+        if self.made is not None:
+            self.made[token] += 1
+
+
+def choose(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
+    """The next token of each row.
+
+    Args:
+        logits: float32 (rows, vocabulary), changed here; what is forbidden is -inf.
+        chances: of each row.
+
+    Returns:
+        Token ids, int64 (rows,); -1 where the logits hold no number to choose by.
+    """
+    for row, each in enumerate(chances):
+        if each.made is not None:
+            logits[row] -= each.frequency_penalty * each.made + each.presence_penalty * (each.made > 0)
+    tokens = logits.argmax(axis=1)
+    best = logits[np.arange(len(tokens)), tokens]
+    drawn = [row for row, each in enumerate(chances) if each.temperature > 0 and np.isfinite(best[row])]
+    plain = [row for row in drawn if chances[row].top_k == 0 and chances[row].top_p >= 1]
+    if plain:
+        tokens[plain] = _draw(_probabilities(logits[plain], [chances[row] for row in plain]), plain, chances)
+    narrow = [row for row in drawn if row not in set(plain)]
+    for row in narrow:
+        tokens[row] = _draw_narrow(logits[row], chances[row])
+    tokens[~np.isfinite(best)] = -1
+    return np.asarray(tokens, np.int64)
+
+
+def scores(logits: Logits, tokens: NDArray[np.int64], tops: Sequence[int | None]) -> list[Scored | None]:
+    """Log-probabilities of the chosen tokens, by the model's own logits, for the rows that want them.
+
+    Args:
+        logits: float32 (rows, vocabulary), as the model gave them.
+        tokens: the chosen ones, int64 (rows,).
+        tops: of how many of the most probable tokens each row wants to be told; None wants nothing.
+    """
+    found: list[Scored | None] = []
+    for row, top in enumerate(tops):
+        if top is None:
+            found.append(None)
+            continue
+        shifted = logits[row] - logits[row].max()
+        told = shifted - np.log(np.exp(shifted).sum(dtype=np.float64))
+        best: list[int] = []
+        if top:
+            some = np.argpartition(-told, min(top, len(told) - 1))[:top]
+            best = some[np.argsort(-told[some], kind="stable")].tolist()
+        found.append((float(told[tokens[row]]), tuple((token, float(told[token])) for token in best)))
+    return found
+
+
+def _probabilities(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.float64]:
+    """Shares that come to 1 in each row, float64 (rows, vocabulary)."""
+    temperatures = np.array([each.temperature for each in chances])[:, None]
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperatures
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return np.asarray(scaled, np.float64)
+
+
+def _draw(shares: NDArray[np.float64], rows: Sequence[int], chances: Sequence[Chances]) -> NDArray[np.int64]:
+    """One column of each row, as probable as its share."""
+    ends = shares.cumsum(axis=1)
+    points = np.array([chances[row].random.random() for row in rows]) * ends[:, -1]
+    columns = (ends <= points[:, None]).sum(axis=1)
+    return np.asarray(np.minimum(columns, _last_possible(shares)), np.int64)
+
+
+def _last_possible(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The last column of each row that has a share at all: rounding never chooses what is forbidden."""
+    width = shares.shape[1]
+    return np.asarray(width - 1 - (shares[:, ::-1] > 0).argmax(axis=1), np.int64)
+
+
+def _draw_narrow(logits: Logits, chances: Chances) -> int:
+    """One token of the few that `top_k` and `top_p` leave."""
+    width = len(logits)
+    wanted = min(chances.top_k or _CANDIDATES, width)
+    shifted = (logits - logits.max()).astype(np.float64) / chances.temperature
+    weights = np.exp(shifted)
+    while True:
+        some = np.argpartition(-shifted, wanted - 1)[:wanted] if wanted < width else np.arange(width)
+        some = some[np.lexsort((some, -shifted[some]))]
+        kept = weights[some]
+        total = kept.sum() if chances.top_k else weights.sum()
+        ends = kept.cumsum()
+        if chances.top_p < 1:
+            count = int((ends < chances.top_p * total).sum()) + 1
+            if count > wanted and wanted < width and not chances.top_k:
+                wanted = min(width, wanted * 8)
+                continue
+            ends = ends[: min(count, wanted)]
+        ends = ends[: max(1, int((kept[: len(ends)] > 0).sum()))]
+        point = chances.random.random() * ends[-1]
+        return int(some[min(int((ends <= point).sum()), len(ends) - 1)])
