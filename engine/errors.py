@@ -48,7 +48,11 @@ __all__ = [
     "TensorError",
     "TextsTooLongError",
     "TooDeepError",
+    "TooManyUploadsError",
+    "UploadBusyError",
     "UploadError",
+    "UploadExistsError",
+    "UploadNotFoundError",
     "VersionAliasedError",
     "VersionExistsError",
     "VersionNotFoundError",
@@ -326,6 +330,34 @@ class UploadError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "UPLOAD_INVALID"
+
+
+class UploadNotFoundError(EngineError):
+    """The tenant has no such upload."""
+
+    code = Code.NOT_FOUND
+    reason = "UPLOAD_NOT_FOUND"
+
+
+class UploadExistsError(EngineError):
+    """There is an upload of this id with other files."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "UPLOAD_EXISTS"
+
+
+class UploadBusyError(EngineError):
+    """Another call writes to the upload."""
+
+    code = Code.UNAVAILABLE
+    reason = "UPLOAD_BUSY"
+
+
+class TooManyUploadsError(EngineError):
+    """The tenant has more unfinished uploads than one may have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_UPLOADS"
 
 
 class DigestMismatchError(EngineError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -18,12 +16,10 @@ from cli.document import open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import print_one
+from cli.pushing import file_of, push_files
 from cli.resources import add_looking
 
 __all__ = ["models"]
-
-_PIECE_BYTES = 512 * 1024
-_PUSH_TIMEOUT_S = 600.0
 
 
 @click.group()
@@ -41,6 +37,8 @@ def models() -> None:
 def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, output: str) -> None:
     """Upload FOLDER, which holds model.yaml and the files it names, as a new version of a model.
 
+    Where the connection breaks it goes on from there, and so does the same command when it was ended before.
+
     \b
     Example:
       tiation models push examples/support-triage/support-intents
@@ -53,32 +51,15 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
     header = pb.PushModelHeader(
         parent=f"tenants/{owner}",
         model_id=model_id,
-        files=[pb.ModelFile(path=path.name, size_bytes=path.stat().st_size, sha256=_digest(path)) for path in files],
+        files=[file_of(path) for path in files],
         skip_load=no_load,
     )
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
-        version = stub.PushModel(_parts(header, files, show=output == "table"), timeout=_PUSH_TIMEOUT_S)
+        version = push_files(stub, header, files, show=output == "table")
     lines = [f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}"]
     if version.inferred:
         lines += ["read from its files, as model.yaml would say it:", *(f"  {line}" for line in version.inferred)]
     print_one(version, output, "\n".join(lines))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parts(header: pb.PushModelHeader, files: Sequence[Path], *, show: bool) -> Iterator[pb.PushModelRequest]:
-    """The upload, with progress on a terminal."""
-    yield pb.PushModelRequest(header=header)
-    total = sum(file.size_bytes for file in header.files)
-    with click.progressbar(length=total, label="uploading", hidden=not show or total < 16 * _PIECE_BYTES) as bar:
-        for path in files:
-            with path.open("rb") as file:
-                while data := file.read(_PIECE_BYTES):
-                    yield pb.PushModelRequest(piece=pb.PushModelPiece(path=path.name, data=data))
-                    bar.update(len(data))
 
 
 add_looking(models, KIND, "support-intents", ending=" Every version of it, and its files.")

@@ -97,6 +97,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         failure: why it is not, though it shall be.
         inferred: what its manifest left out and its files told, as lines of the manifest.
         depth: how many ensembles stand above each other in it; 0 for a model that is none.
+        request_id: of the push that made it; the same one again makes no other.
     """
 
     kind: str
@@ -108,6 +109,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     failure: str = ""
     inferred: tuple[str, ...] = ()
     depth: int = 0
+    request_id: str = ""
 
 
 class ModelCatalogue(Catalogue):

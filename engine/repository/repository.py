@@ -26,6 +26,7 @@ from engine.repository.policy import aliased, desired, hold_of
 from engine.repository.records import Records, model_of, number_of
 from engine.repository.sharing import Sharing
 from engine.repository.system import SystemModels
+from engine.repository.uploads import Uploads
 from mesh.catalogue import Catalogue
 from mesh.entries import Body, Entry, entry_etag
 from mesh.etag import check_etag
@@ -59,6 +60,7 @@ class Repository:
     ) -> None:
         self.folder = folder
         self.sharing = sharing
+        self.uploads = Uploads(folder / ".uploads")
         self._system = system
         self._catalogue = catalogue
         self._opener = opener
@@ -118,8 +120,32 @@ class Repository:
         """The versions of a model that are in memory."""
         return self._memory.versions_of(model)
 
+    async def known_files(self, tenant: str) -> dict[str, list[Path]]:
+        """Where files of a tenant's versions are, by their SHA-256."""
+        found: dict[str, list[Path]] = {}
+        for entry in await self._catalogue.every(ModelVersion):
+            if tenant_of(entry.name) == tenant:
+                for file in entry.body.files:
+                    found.setdefault(file.sha256, []).append(self.of(entry.name) / file.path)
+        return found
+
+    async def pushed(self, model: str, request_id: str) -> Entry[ModelVersion] | None:
+        """The version that a push made before; None where none did."""
+        if not request_id:
+            return None
+        versions = await self._records.versions_of(model)
+        return next((entry for entry in versions.values() if entry.body.request_id == request_id), None)
+
     async def keep(
-        self, model: str, version: int, staged: Path, files: Sequence[File], labels: dict[str, str], *, load: bool
+        self,
+        model: str,
+        version: int,
+        staged: Path,
+        files: Sequence[File],
+        labels: dict[str, str],
+        *,
+        load: bool,
+        request_id: str = "",
     ) -> Entry[ModelVersion]:
         """Take in an upload that is whole; it is opened before it is kept, so that what is kept can be loaded.
 
@@ -130,6 +156,8 @@ class Repository:
             EngineError: the upload is no model.
         """
         async with self._changing, self.sharing.alone():
+            if (earlier := await self.pushed(model, request_id)) is not None:
+                return earlier
             current = await self._records.known(Model, model)
             number = version or (current.body.latest if current else 0) + 1
             name = version_name(model, number)
@@ -143,7 +171,7 @@ class Repository:
                 except EngineError as error:
                     failure = error.message
             said = {"wanted": load, "hold": Hold.NONE if load else Hold.UNLOADED, "failure": failure}
-            body = description(loaded.manifest, loaded.servable, files, **said)
+            body = description(loaded.manifest, loaded.servable, files, request_id=request_id, **said)
             return await to_the_end(self._take_in(loaded, staged, current, body, labels))
 
     async def load(self, name: str) -> Entry[ModelVersion]:

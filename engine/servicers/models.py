@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from google.protobuf import empty_pb2
 from tiation.engine.v1 import model_pb2 as pb
 from tiation.engine.v1 import model_pb2_grpc
 
-from engine.errors import ReadOnlyModelError, UploadError
-from engine.repository.models import File, Model, ModelVersion
+from engine.repository.models import Model, ModelVersion
 from engine.repository.repository import Repository
-from engine.repository.upload import Upload
 from engine.servicers.model_messages import read_change, show_model, show_version
+from engine.servicers.pushes import Pushes
 from mesh.call import Context
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry
-from mesh.identity import SYSTEM_TENANT
 from mesh.pagination import Pages
-from mesh.resource import tenant_of
 from mesh.shelf import Shelf
 
 __all__ = ["ModelServicer"]
-
-_FLUSH_BYTES = 4 * 1024 * 1024
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
@@ -43,6 +37,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             catalogue, pages, ModelVersion, "versions", show_version, lambda _: ModelVersion("", ())
         )
         self._catalogue = catalogue
+        self._pushes = Pushes(repository)
 
     async def GetModel(self, request: pb.GetModelRequest, _: Context) -> pb.Model:
         """One model."""
@@ -67,23 +62,16 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     async def PushModel(self, requests: AsyncIterator[pb.PushModelRequest], _: Context) -> pb.ModelVersion:
         """A new version from an upload; nothing of it is seen before all of it is there and can be opened."""
-        first = await anext(requests)
-        if first.WhichOneof("part") != "header":
-            raise UploadError("the first message must be the header")
-        header = first.header
-        if tenant_of(header.parent) == SYSTEM_TENANT:
-            raise ReadOnlyModelError("models of tenants/system ship with the platform", resource=header.parent)
-        files = [File(file.path, file.size_bytes, file.sha256) for file in header.files]
-        upload = Upload(self._repository.folder, files, self._repository.sharing.uploads)
-        try:
-            await _receive(requests, upload)
-            model = self._models.name(header.parent, header.model_id)
-            kept = await self._repository.keep(
-                model, header.version, upload.folder, files, dict(header.labels), load=not header.skip_load
-            )
-        finally:
-            await asyncio.to_thread(upload.abandon)
-        return self._message(kept)
+        return self._message(await self._pushes.push(requests))
+
+    async def BeginModelUpload(self, request: pb.BeginModelUploadRequest, _: Context) -> pb.ModelUpload:
+        """How far an upload has come, which begins where there is none."""
+        return await self._pushes.begin(request)
+
+    async def CancelModelUpload(self, request: pb.CancelModelUploadRequest, _: Context) -> empty_pb2.Empty:
+        """One unfinished upload less."""
+        await self._pushes.cancel(request)
+        return empty_pb2.Empty()
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, _: Context) -> pb.ModelVersion:
         """One version."""
@@ -117,24 +105,3 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         message = self._versions.message(entry)
         message.state = getattr(pb.ModelVersion, self._repository.state(entry))
         return message
-
-
-async def _receive(requests: AsyncIterator[pb.PushModelRequest], upload: Upload) -> None:
-    """Write an upload's pieces, on a thread, some megabytes at a time."""
-    held: list[pb.PushModelPiece] = []
-    size = 0
-
-    def flush(pieces: list[pb.PushModelPiece]) -> None:
-        for piece in pieces:
-            upload.write(piece.path, piece.data)
-
-    async for request in requests:
-        if request.WhichOneof("part") != "piece":
-            raise UploadError("after the header there are only pieces")
-        held.append(request.piece)
-        size += len(request.piece.data)
-        if size >= _FLUSH_BYTES:
-            await asyncio.to_thread(flush, held)
-            held, size = [], 0
-    await asyncio.to_thread(flush, held)
-    await asyncio.to_thread(upload.finish)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from tiation.orchestrator.v1 import run_pb2
 
 from tests.fakes.installed import Installed, installed
 from tests.fakes.runs import AGENT, check_completed, events_until_end, start
+from tests.unit.engine.graphs import folder, model
 
 POINTS = ("RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "STEP_SUCCEEDED")
 KILLED = {
@@ -140,3 +146,35 @@ def count(here: Installed, outcome: str) -> int:
             token = answer["nextPageToken"]
             if not token:
                 return found
+
+
+def heavy(where: Path, megabytes: int) -> Path:
+    """A model of so many megabytes, none of them like another."""
+    weights = np.random.default_rng(5).random(megabytes * 1024 * 256, np.float32)
+    x = {"x": (TensorProto.FLOAT, ["n", 2])}
+    nodes = [helper.make_node("Gather", ["w", "at"], ["one"]), helper.make_node("Add", ["x", "one"], ["y"])]
+    content = model(nodes, x, {"y": x["x"]}, {"w": weights, "at": np.array(7)})
+    return folder(where, f"name: {where.name}\nkind: onnx\n", model=content)
+
+
+def test_a_push_whose_engine_is_killed_goes_on_from_there(plain: Installed, tmp_path: Path):
+    pushed = heavy(tmp_path / "heavy", 96)
+    plain.wait_serving()
+    seen: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(plain.command, "models", "push", str(pushed))
+        killed = False
+        while not pushing.done():
+            for path in (plain.home / "engine" / "models").glob(".uploads/default/*/files/model.onnx"):
+                with suppress(FileNotFoundError):
+                    seen.append(path.stat().st_size)
+            if not killed and seen and seen[-1] > 8 << 20:
+                plain.kill("engine")
+                killed = True
+            time.sleep(0.002)
+    assert killed
+    assert "heavy/versions/1 ready" in pushing.result().stdout
+    assert seen[-1] > seen[0]
+    assert seen == sorted(seen), "what had come was sent again"
+    assert not list((plain.home / "engine" / "models").glob(".uploads/default/*"))
+    plain.command("models", "delete", "heavy")

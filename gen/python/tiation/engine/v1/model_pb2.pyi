@@ -212,7 +212,7 @@ class PushModelRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PushModelHeader, _Mapping]] = ..., piece: _Optional[_Union[PushModelPiece, _Mapping]] = ...) -> None: ...
 
 class PushModelHeader(_message.Message):
-    __slots__ = ("parent", "model_id", "version", "files", "labels", "skip_load")
+    __slots__ = ("parent", "model_id", "version", "files", "labels", "skip_load", "upload_id", "request_id")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -226,21 +226,65 @@ class PushModelHeader(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SKIP_LOAD_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     parent: str
     model_id: str
     version: int
     files: _containers.RepeatedCompositeFieldContainer[ModelFile]
     labels: _containers.ScalarMap[str, str]
     skip_load: bool
-    def __init__(self, parent: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., skip_load: _Optional[bool] = ...) -> None: ...
+    upload_id: str
+    request_id: str
+    def __init__(self, parent: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., skip_load: _Optional[bool] = ..., upload_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class PushModelPiece(_message.Message):
-    __slots__ = ("path", "data")
+    __slots__ = ("path", "data", "offset")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    offset: int
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class BeginModelUploadRequest(_message.Message):
+    __slots__ = ("parent", "upload_id", "files")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    upload_id: str
+    files: _containers.RepeatedCompositeFieldContainer[ModelFile]
+    def __init__(self, parent: _Optional[str] = ..., upload_id: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ...) -> None: ...
+
+class CancelModelUploadRequest(_message.Message):
+    __slots__ = ("parent", "upload_id")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    upload_id: str
+    def __init__(self, parent: _Optional[str] = ..., upload_id: _Optional[str] = ...) -> None: ...
+
+class ModelUpload(_message.Message):
+    __slots__ = ("upload_id", "files", "expire_time")
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    upload_id: str
+    files: _containers.RepeatedCompositeFieldContainer[ReceivedFile]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, upload_id: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ReceivedFile, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ReceivedFile(_message.Message):
+    __slots__ = ("path", "received_bytes", "size_bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    received_bytes: int
+    size_bytes: int
+    def __init__(self, path: _Optional[str] = ..., received_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class GetModelVersionRequest(_message.Message):
     __slots__ = ("name",)

@@ -61,6 +61,16 @@ class ModelServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
                 _registered_method=True)
+        self.BeginModelUpload = channel.unary_unary(
+                '/tiation.engine.v1.ModelService/BeginModelUpload',
+                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.BeginModelUploadRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelUpload.FromString,
+                _registered_method=True)
+        self.CancelModelUpload = channel.unary_unary(
+                '/tiation.engine.v1.ModelService/CancelModelUpload',
+                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.CancelModelUploadRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetModelVersion = channel.unary_unary(
                 '/tiation.engine.v1.ModelService/GetModelVersion',
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.GetModelVersionRequest.SerializeToString,
@@ -126,6 +136,23 @@ class ModelServiceServicer:
         whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
         the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
         up with is kept with the state FAILED, and the version before goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginModelUpload(self, request, context):
+        """Begins an upload that may be broken off and go on, or says how far one has come: the same id and files again are the
+        same upload, of which other files are refused with ALREADY_EXISTS. Files that the tenant has in another version are
+        there from the start. What PushModel is told to continue comes from there. An upload that nothing comes for is
+        forgotten after 24 hours; a tenant has 16 at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelModelUpload(self, request, context):
+        """Forgets an upload and what has come of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +225,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.PushModel,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
+            ),
+            'BeginModelUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginModelUpload,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.BeginModelUploadRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelUpload.SerializeToString,
+            ),
+            'CancelModelUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelModelUpload,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.CancelModelUploadRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'GetModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModelVersion,
@@ -361,6 +398,60 @@ class ModelService:
             '/tiation.engine.v1.ModelService/PushModel',
             tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginModelUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.ModelService/BeginModelUpload',
+            tiation_dot_engine_dot_v1_dot_model__pb2.BeginModelUploadRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_model__pb2.ModelUpload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelModelUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.ModelService/CancelModelUpload',
+            tiation_dot_engine_dot_v1_dot_model__pb2.CancelModelUploadRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

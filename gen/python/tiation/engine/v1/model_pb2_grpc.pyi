@@ -33,6 +33,14 @@ class ModelServiceStub:
     the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
     up with is kept with the state FAILED, and the version before goes on.
     """
+    BeginModelUpload: _aio.UnaryUnaryMultiCallable[_model_pb2.BeginModelUploadRequest, _model_pb2.ModelUpload]
+    """Begins an upload that may be broken off and go on, or says how far one has come: the same id and files again are the
+    same upload, of which other files are refused with ALREADY_EXISTS. Files that the tenant has in another version are
+    there from the start. What PushModel is told to continue comes from there. An upload that nothing comes for is
+    forgotten after 24 hours; a tenant has 16 at most.
+    """
+    CancelModelUpload: _aio.UnaryUnaryMultiCallable[_model_pb2.CancelModelUploadRequest, _empty_pb2.Empty]
+    """Forgets an upload and what has come of it."""
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionRequest, _model_pb2.ModelVersion]
     """Returns one version."""
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelVersionsRequest, _model_pb2.ListModelVersionsResponse]
@@ -100,6 +108,26 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
         up with is kept with the state FAILED, and the version before goes on.
         """
+
+    @_abc_1.abstractmethod
+    def BeginModelUpload(
+        self,
+        request: _model_pb2.BeginModelUploadRequest,
+        context: _aio.ServicerContext[_model_pb2.BeginModelUploadRequest, _abc.Awaitable[_model_pb2.ModelUpload]],
+    ) -> _abc.Awaitable[_model_pb2.ModelUpload]:
+        """Begins an upload that may be broken off and go on, or says how far one has come: the same id and files again are the
+        same upload, of which other files are refused with ALREADY_EXISTS. Files that the tenant has in another version are
+        there from the start. What PushModel is told to continue comes from there. An upload that nothing comes for is
+        forgotten after 24 hours; a tenant has 16 at most.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelModelUpload(
+        self,
+        request: _model_pb2.CancelModelUploadRequest,
+        context: _aio.ServicerContext[_model_pb2.CancelModelUploadRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """Forgets an upload and what has come of it."""
 
     @_abc_1.abstractmethod
     def GetModelVersion(

@@ -1,0 +1,91 @@
+"""Bringing a model's files over a connection that breaks: only what is missing goes again."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from tiation.engine.v1 import model_pb2 as pb
+
+from cli import pushing
+from cli.pushing import file_of, push_files
+
+
+class Broken(grpc.RpcError, grpc.Call):
+    """What a call ends with whose process died."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+
+for _name in grpc.Call.__abstractmethods__:
+    setattr(Broken, _name, getattr(Broken, _name) if _name == "code" else lambda *_: None)
+Broken.__abstractmethods__ = frozenset()
+
+
+class Engine:
+    """Takes uploads, and breaks off after so many pieces as often as it is told."""
+
+    def __init__(self, breaks: list[int], code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+        self.breaks, self.code = breaks, code
+        self.content: dict[str, bytes] = {}
+        self.pieces: list[tuple[str, int]] = []
+        self.headers: list[pb.PushModelHeader] = []
+
+    def BeginModelUpload(self, request, timeout):
+        received = {file.path: len(self.content.get(file.path, b"")) for file in request.files}
+        return pb.ModelUpload(files=[pb.ReceivedFile(path=path, received_bytes=n) for path, n in received.items()])
+
+    def PushModel(self, parts, timeout):
+        parts = iter(parts)
+        self.headers.append(next(parts).header)
+        left = self.breaks.pop(0) if self.breaks else 1 << 30
+        for part in parts:
+            if not left:
+                raise Broken(self.code)
+            left -= 1
+            piece = part.piece
+            assert piece.offset == len(self.content.get(piece.path, b""))
+            self.content[piece.path] = self.content.get(piece.path, b"") + piece.data
+            self.pieces.append((piece.path, piece.offset))
+        return pb.ModelVersion(name="tenants/t/models/m/versions/1")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(pushing, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(pushing, "_PAUSE_S", 0.0)
+    (tmp_path / "model.yaml").write_bytes(b"m" * 10)
+    (tmp_path / "model.onnx").write_bytes(bytes(range(256)) * 40)
+    return sorted(tmp_path.iterdir())
+
+
+def header(files) -> pb.PushModelHeader:
+    return pb.PushModelHeader(parent="tenants/t", model_id="m", files=[file_of(path) for path in files])
+
+
+def test_after_a_break_only_the_rest_is_sent(files):
+    engine = Engine([3, 0, 4])
+    push_files(engine, header(files), files, show=False)
+    assert engine.content == {path.name: path.read_bytes() for path in files}
+    assert len(engine.pieces) == len(set(engine.pieces)) == 12
+    assert len({each.request_id for each in engine.headers}) == 1
+
+
+def test_the_same_files_go_on_under_the_same_id_in_another_command(files):
+    engine = Engine([2], grpc.StatusCode.PERMISSION_DENIED)
+    with pytest.raises(Broken):
+        push_files(engine, header(files), files, show=False)
+    push_files(engine, header(files), files, show=False)
+    assert len(engine.pieces) == len(set(engine.pieces)) == 12
+    first, second = engine.headers
+    assert (first.upload_id, first.request_id == second.request_id) == (second.upload_id, False)
+
+
+def test_it_gives_up_where_nothing_arrives_any_more(files, monkeypatch):
+    monkeypatch.setattr(pushing, "_GIVE_UP_S", 0.05)
+    engine = Engine([0] * 1_000_000)
+    with pytest.raises(Broken):
+        push_files(engine, header(files), files, show=False)
