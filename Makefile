@@ -23,7 +23,7 @@ help: ## this list
 
 setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
 
-setup-test: setup .venv/.dev .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
+setup-test: setup .venv/.dev .cache/kserve/.ready .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
 demo: setup ## start the platform, run every example on it, show what happened, stop
 	@$(BIN)/python examples/demo.py
@@ -85,6 +85,15 @@ $(TYPESCRIPT)/node_modules/.ready: $(TYPESCRIPT)/package-lock.json
 		npm ci --prefix $(TYPESCRIPT) --cache .cache/npm --no-audit --no-fund --loglevel=error || \
 			{ echo "error: npm could not install it; check the network and npm's registry settings, then run again" >&2; exit 1; }; \
 	else echo "npm is not here: the tests of the TypeScript client will be skipped"; fi
+	@touch $@
+
+# kserve's clients, in an environment of their own: they want other versions than we do.
+.cache/kserve/.ready: requirements/kserve.txt | .venv/bin/python
+	@echo "Installing kserve's clients"
+	@rm -rf .cache/kserve && $(PYTHON) -m venv .cache/kserve
+	@.cache/kserve/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+		--requirement requirements/kserve.txt || \
+		{ echo "error: kserve could not be installed; check the network and pip's index settings, then run again" >&2; exit 1; }
 	@touch $@
 
 .cache/bin/grpcurl:

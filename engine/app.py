@@ -7,7 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
-from tiation.engine.v1 import decision_pb2_grpc, model_pb2_grpc, prediction_pb2_grpc, ranking_pb2_grpc
+from tiation.engine.v1 import (
+    decision_pb2_grpc,
+    inference_rest_pb2_grpc,
+    model_pb2_grpc,
+    openai_pb2_grpc,
+    prediction_pb2_grpc,
+    ranking_pb2_grpc,
+)
 
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.adapters.answers_in_redis import RedisAnswers
@@ -25,7 +32,9 @@ from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
+from engine.servicers.inference_rest import InferenceRestServicer
 from engine.servicers.models import ModelServicer
+from engine.servicers.openai import OpenAIServicer
 from engine.servicers.predictions import PredictionServicer
 from engine.servicers.rankings import RankingServicer
 from mesh.config import EngineSettings
@@ -69,6 +78,7 @@ async def build(mesh: Mesh) -> Service:
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine
     decisions = Decisions(mesh.database, EntryStore())
+    inference = InferenceServicer(repository)
 
     async def stop() -> None:
         await repository.stop()
@@ -76,7 +86,12 @@ async def build(mesh: Mesh) -> Service:
 
     return Service(
         servicers=(
-            (grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, InferenceServicer(repository)),
+            (grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server, inference),
+            (
+                inference_rest_pb2_grpc.add_InferenceRestServiceServicer_to_server,
+                InferenceRestServicer(inference),
+            ),
+            (openai_pb2_grpc.add_OpenAIServiceServicer_to_server, OpenAIServicer(repository, catalogue)),
             (
                 model_pb2_grpc.add_ModelServiceServicer_to_server,
                 ModelServicer(repository, catalogue, mesh.pages),

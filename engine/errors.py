@@ -14,6 +14,8 @@ __all__ = [
     "AnswerUnreadError",
     "BackboneError",
     "BackboneInUseError",
+    "BodyError",
+    "BodyTooLargeError",
     "CacheUrlError",
     "DecisionExamplesError",
     "DecisionExistsError",
@@ -26,6 +28,8 @@ __all__ = [
     "EngineError",
     "EnsembleError",
     "ExternalDataError",
+    "FieldError",
+    "FieldUnsupportedError",
     "InferenceFailedError",
     "InferenceTimeoutError",
     "InputRefusedError",
@@ -82,6 +86,36 @@ class TensorError(EngineError):
         super().__init__(
             f"tensor {tensor!r}: {message}", violations=(FieldViolation(f"inputs[{tensor}]", message),), tensor=tensor
         )
+
+
+class BodyError(EngineError):
+    """A request's body is not what the protocol says it is."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "BODY_INVALID"
+
+
+class BodyTooLargeError(EngineError):
+    """A request's body comes to more than is taken."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "BODY_TOO_LARGE"
+
+
+class FieldError(EngineError):
+    """A field of a request in another protocol's words is unknown, missing, or not what it must be."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "FIELD_INVALID"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"`{field}`: {message}", violations=(FieldViolation(field, message),), field=field)
+
+
+class FieldUnsupportedError(FieldError):
+    """A field of a request asks for what the protocol knows and the engine does not do."""
+
+    reason = "FIELD_UNSUPPORTED"
 
 
 class ElementError(EngineError):

@@ -147,7 +147,8 @@ def decode_typed(name: str, datatype: str, shape: Sequence[int], values: Sequenc
             natural = np.array(values, dtype)
     except (ArithmeticError, ValueError, TypeError):
         raise TensorError(name, f"holds a value that is no {datatype}") from None
-    if count and dtype.kind in "iub" and np.asarray(values).dtype.kind not in "iub":
+    whole = dtype.kind not in "iub" or not count or np.asarray(values).dtype.kind in "iub"
+    if not whole and not all(isinstance(value, int) for value in values):  # numpy makes fractions of large UINT64
         raise TensorError(name, f"holds a value that is no {datatype}")
     return natural.reshape(tuple(shape))
 

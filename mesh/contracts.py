@@ -24,7 +24,10 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
         )
     ),
     "engine": (
-        *(f"tiation/engine/v1/{resource}.proto" for resource in ("model", "decision", "prediction", "ranking")),
+        *(
+            f"tiation/engine/v1/{resource}.proto"
+            for resource in ("model", "decision", "prediction", "inference_rest", "openai", "ranking")
+        ),
         "inference/grpc_service.proto",
     ),
     "orchestrator": tuple(

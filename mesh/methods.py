@@ -186,7 +186,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
         answer=answer,
         permission=access.permission,
         resource=_find(access.resource, named) if access.resource else None,
-        template="",
+        template=access.template,
         callers=frozenset(access.callers),
         internal=access.visibility == options_pb2.Access.INTERNAL,
         anyone=access.anyone,

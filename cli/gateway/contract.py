@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pool
+from tiation.mesh.v1 import options_pb2
 
 from mesh.contracts import proto_services
 from mesh.methods import Method, methods_of
@@ -33,6 +35,8 @@ class Backend:
         open_paths: regular expressions of the REST paths that need no token.
         has_rest: whether any method has a REST path.
         limited_paths: regular expressions of the REST paths whose bodies have a limit of their own, with that limit.
+        dialect: whose words its REST side speaks, in lower case; empty for our own.
+        entries: what its REST paths begin with, where they are not below `/v1/tenants`.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Backend:
     open_paths: tuple[str, ...]
     has_rest: bool
     limited_paths: tuple[tuple[str, int], ...] = ()
+    dialect: str = ""
+    entries: tuple[str, ...] = ()
 
     @property
     def is_public(self) -> bool:
@@ -56,9 +62,10 @@ def services() -> tuple[Backend, ...]:
 
 def _backend(name: str, cluster: str) -> Backend:
     methods = tuple(methods_of([name]).values())
+    described = descriptor_pool.Default().FindServiceByName(name)
+    dialect: Any = described.GetOptions().Extensions[options_pb2.dialect]  # type: ignore[index]
     rules = {
-        f"{name}/{method.name}": method.GetOptions().Extensions[annotations_pb2.http]
-        for method in descriptor_pool.Default().FindServiceByName(name).methods
+        f"{name}/{method.name}": method.GetOptions().Extensions[annotations_pb2.http] for method in described.methods
     }
     open_paths = [path for method in methods if method.anyone for path in _paths(rules[method.name])]
     limited = [(method, path) for method in methods if method.max_body_bytes for path in _paths(rules[method.name])]
@@ -69,14 +76,28 @@ def _backend(name: str, cluster: str) -> Backend:
         tuple(open_paths),
         any(True for rule in rules.values() for _ in _paths(rule)),
         tuple((path, method.max_body_bytes) for method, path in limited),
+        options_pb2.Dialect.Name(dialect).lower() if dialect else "",
+        _entries(rules.values()) if dialect else (),
     )
+
+
+def _entries(rules: Iterable[http_pb2.HttpRule]) -> tuple[str, ...]:
+    """The first two parts of the paths, or the first alone where a path has no more: what covers all of them."""
+    begun = {"/".join(path.split("/")[:3]) for rule in rules for path in _templates(rule)}
+    return tuple(sorted(each for each in begun if not any(each.startswith(f"{other}/") for other in begun)))
 
 
 def _paths(rule: http_pb2.HttpRule) -> Iterable[str]:
     """The paths of a method's REST rule as regular expressions."""
-    path = getattr(rule, rule.WhichOneof("pattern") or "get", "")
-    if path:
+    for path in _templates(rule):
         template = re.sub(r"\{[^=}]+=([^}]+)\}", r"\1", path)
         yield "[^/]+".join(re.escape(part) for part in template.split("*"))
+
+
+def _templates(rule: http_pb2.HttpRule) -> Iterable[str]:
+    """The paths of a method's REST rule as they are written."""
+    path = getattr(rule, rule.WhichOneof("pattern") or "get", "")
+    if path:
+        yield path
     for further in rule.additional_bindings:
-        yield from _paths(further)
+        yield from _templates(further)

@@ -13,10 +13,11 @@ __all__ = ["cors_policy"]
 
 _SENT = (
     "authorization", "content-type", "connect-protocol-version", "connect-timeout-ms", "grpc-timeout", "if-none-match",
-    "traceparent", "x-grpc-web", "x-user-agent",
+    "inference-header-content-length", "traceparent", "x-grpc-web", "x-user-agent",
 )  # fmt: skip
 _SEEN = (
-    "content-disposition", "etag", "grpc-message", "grpc-status", "grpc-status-details-bin", "retry-after",
+    "content-disposition", "etag", "grpc-message", "grpc-status", "grpc-status-details-bin",
+    "inference-header-content-length", "retry-after",
 )  # fmt: skip
 
 

@@ -85,6 +85,8 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "tracing": tracing(settings.tracing),
             "not_modified": str(CLONE / "envoy" / "not_modified.lua"),
             "connect_json": str(CLONE / "envoy" / "connect_json.lua"),
+            "open_inference": _dialect_program("open_inference"),
+            "openai": _dialect_program("openai"),
             "too_large": _too_large_program(gateway.max_request_bytes),
             "unknown_fields": unknown_fields_program(),
             "cors": cors_policy(gateway.cors_origins),
@@ -145,6 +147,10 @@ def _token_rules() -> list[dict[str, Any]]:
 
 def _too_large_program(most_bytes: int) -> str:
     return f"local most_bytes = {most_bytes}\n{(CLONE / 'envoy' / 'too_large.lua').read_text()}"
+
+
+def _dialect_program(dialect: str) -> str:
+    return f'local dialect = "{dialect}"\n{(CLONE / "envoy" / "dialects.lua").read_text()}'
 
 
 def _secret(home: Path, name: str) -> dict[str, Any]:

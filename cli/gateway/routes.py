@@ -32,6 +32,7 @@ _CONNECT_JSON = {
     "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     "name": "connect_json",
 }
+_ENABLED: Mapping[str, Any] = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 _GRACE_S = 2.0
 """A service stops a call that takes too long itself and says so; the proxy does where the service does not."""
 
@@ -47,6 +48,7 @@ def routes() -> list[dict[str, Any]]:
         *made,
         *(_to({"prefix": f"/{name}/"}, REFLECTED_BY, None) for name in SHARED),
         *_limited(),
+        *_dialects(),
         _rest(),
         _nowhere(),
     ]
@@ -88,9 +90,19 @@ def _rest() -> dict[str, Any]:
     That it leads to a service at all is for browsers: the proxy looks here for which pages may call.
     """
     gathered = _to({"prefix": "/v1/"}, REFLECTED_BY, None)
-    enabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
-    gathered["typed_per_filter_config"] = {"tiation.too_large": enabled, "tiation.unknown_fields": enabled}
+    gathered["typed_per_filter_config"] = {"tiation.too_large": _ENABLED, "tiation.unknown_fields": _ENABLED}
     return _with_lua(gathered, {})
+
+
+def _dialects() -> list[dict[str, Any]]:
+    """REST in others' words: bodies are passed on as they are, and errors read as its clients know them."""
+    made = []
+    for backend in services():
+        for entry in backend.entries:
+            gathered = _to({"path_separated_prefix": entry}, REFLECTED_BY, None)
+            filters = {"tiation.too_large": _ENABLED, f"tiation.{backend.dialect}": _ENABLED}
+            made.append(_with_lua({**gathered, "typed_per_filter_config": filters}, {}))
+    return made
 
 
 def _limited() -> list[dict[str, Any]]:
@@ -109,7 +121,7 @@ def _limited() -> list[dict[str, Any]]:
 
 def _with_lua(route: dict[str, Any], named: dict[str, str]) -> dict[str, Any]:
     """A route on which a program of `envoy/` runs: the named one, or the one for readers, which REST takes along."""
-    enabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": named}
+    enabled = {**_ENABLED, "config": named}
     filters = {**route.get("typed_per_filter_config", {}), "envoy.filters.http.lua": enabled}
     return {**route, "typed_per_filter_config": filters}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from engine.scheduler.terms import PLAIN, Terms
 
@@ -130,6 +130,7 @@ class Piece:
     scores: tuple[TokenScore, ...] = field(default=())
 
 
+@runtime_checkable
 class Generator(Protocol):
     """A model in memory that goes on with a text."""
 

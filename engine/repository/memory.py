@@ -61,6 +61,10 @@ class Memory:
         """The version that answers requests which name none; 0 while none is loaded."""
         return self._serving.get(model, 0)
 
+    def serving_of(self, tenant: str) -> list[str]:
+        """The models of a tenant, by name, that have a version in memory."""
+        return sorted({loaded.model for loaded in self._loaded.values() if tenant_of(loaded.model) == tenant})
+
     def versions_of(self, model: str) -> list[int]:
         """The versions of a model that are in memory."""
         return sorted(loaded.version for loaded in self._loaded.values() if loaded.model == model)

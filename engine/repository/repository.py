@@ -120,6 +120,10 @@ class Repository:
         """The versions of a model that are in memory."""
         return self._memory.versions_of(model)
 
+    def serving_of(self, tenant: str) -> list[str]:
+        """The models of a tenant, by name, that have a version in memory."""
+        return self._memory.serving_of(tenant)
+
     async def known_files(self, tenant: str) -> dict[str, list[Path]]:
         """Where files of a tenant's versions are, by their SHA-256."""
         found: dict[str, list[Path]] = {}

@@ -31,6 +31,12 @@ BREACHES = {
     "public_methods_have_a_rest_path": f"{_SERVICE}.Unguarded has no REST path",
     "internal_methods_have_no_rest_path": f"{_SERVICE}.Hidden is internal and has a REST path",
     "rest_paths_lie_below_tenants": f"{_SERVICE}.GetThing lies at /v2/{{title=tenants/*}}:get",
+    "other_protocols_have_paths_of_their_own": (
+        "tiation.security.v1.BorrowedService.Answer speaks another protocol's words at /v1/tenants:answer"
+    ),
+    "access_by_a_bare_name_ends_in_a_field_of_the_request": (
+        "tiation.security.v1.BorrowedService.Answer finds no bare name at ghost"
+    ),
     "rest_paths_and_bodies_name_fields_of_the_request": f"{_SERVICE}.GetThing binds title, which the request lacks",
     "rest_verbs_fit_the_methods": f"{_SERVICE}.GetThing is post /v2/{{title=tenants/*}}:get with body ''",
     "everything_has_a_comment": "tiation.security.v1.ListOthersRequest.page_token has no comment",

@@ -53,9 +53,10 @@ def test_public_methods_with_a_path_are_in_it_and_internal_ones_are_not(sample: 
 def test_every_public_rest_binding_of_ours_is_in_it(contracts: Contracts) -> None:
     found = {op["operationId"] for item in document(contracts)["paths"].values() for op in item.values()}
     expected = {
-        f"{method.containing_service.name}_{method.name}"
+        f"{method.containing_service.name}_{method.name}" + (f"_{number}" if number else "")
         for method in contracts.methods()
-        if contracts.option(method, "google.api.http") is not None
+        if (http := contracts.option(method, "google.api.http")) is not None
+        for number in [0, *range(2, 2 + len(http.additional_bindings))]
     }
     assert found == expected
     assert "PolicyService_StreamPolicy" not in found
@@ -129,6 +130,17 @@ def test_raw_bodies_are_binary_both_ways(sample: dict) -> None:
     binary = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
     assert operation["requestBody"]["content"] == binary
     assert operation["responses"]["200"]["content"] == binary
+
+
+def test_another_protocols_paths_say_its_own_bodies_and_errors(contracts: Contracts) -> None:
+    paths = document(contracts)["paths"]
+    chat = paths["/v1/chat/completions"]["post"]
+    assert list(chat["requestBody"]["content"]) == ["application/json"]
+    assert list(chat["responses"]["200"]["content"]) == ["application/json", "text/event-stream"]
+    infer = paths["/v2/models/{model_name}/infer"]["post"]
+    assert list(infer["requestBody"]["content"]) == ["application/json", "application/octet-stream"]
+    schema = infer["responses"]["default"]["content"]["application/json"]["schema"]
+    assert schema["properties"] == {"error": {"type": "string"}}
 
 
 def test_errors_are_google_rpc_status(sample: dict) -> None:

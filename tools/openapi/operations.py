@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from tools.contracts import Contracts
+from tools.openapi import dialects
 from tools.openapi.errors import ContractError
 from tools.openapi.paths import Path, parse
 from tools.openapi.schemas import Schema, Schemas, is_map, sentence
@@ -115,13 +116,13 @@ class Operations:
             rest = [field for field in message.fields if field.name not in path.fields]
             whole = len(rest) == len(message.fields)
             if message.full_name == _HTTP_BODY:
-                return {"required": True, "content": _raw()}
+                return {"required": True, "content": self._raw(method)}
             schema = self._schemas.reference(message) if whole else self._schemas.message(message, rest)
             required = any(self._schemas.required(field) for field in rest)
             return {"required": required, "content": {"application/json": {"schema": schema}}}
         field = _field(method, message, rule.body)
         if field.message_type is not None and field.message_type.full_name == _HTTP_BODY:
-            return {"required": True, "content": _raw()}
+            return {"required": self._schemas.required(field), "content": self._raw(method)}
         schema = self._schemas.field(field)
         description = schema.pop("description", "")
         if set(schema) == {"allOf"}:
@@ -137,10 +138,10 @@ class Operations:
         }
 
     def _responses(self, method: MethodDescriptor, rule: Any) -> Schema:  # noqa: ANN401
-        message = method.output_type
+        message, dialect = method.output_type, self._dialect(method)
         status = self._contracts.pool.FindMessageTypeByName("google.rpc.Status")
         if message.full_name == _HTTP_BODY:
-            content = _raw()
+            content = dialects.answers(dialect, streams=method.server_streaming) if dialect else _raw()
         else:
             if rule.response_body:
                 schema = self._schemas.field(_field(method, message, rule.response_body))
@@ -148,14 +149,24 @@ class Operations:
                 schema = self._schemas.reference(message)
             media = "text/event-stream" if method.server_streaming else "application/json"
             content = {media: {"schema": schema}}
-        answer = "A stream of events, each with one of these as its data." if method.server_streaming else "Success."
+        events = method.server_streaming and not dialect
+        answer = "A stream of events, each with one of these as its data." if events else "Success."
+        error = dialects.error(dialect) if dialect else self._schemas.reference(status)
         return {
             "200": {"description": answer, "content": content},
             "default": {
                 "description": "Any error.",
-                "content": {"application/json": {"schema": self._schemas.reference(status)}},
+                "content": {"application/json": {"schema": error}},
             },
         }
+
+    def _raw(self, method: MethodDescriptor) -> Schema:
+        dialect = self._dialect(method)
+        return dialects.body(dialect) if dialect else _raw()
+
+    def _dialect(self, method: MethodDescriptor) -> int:
+        """Whose words the method's paths speak; 0 for our own."""
+        return int(self._contracts.option(method.containing_service, "tiation.mesh.v1.dialect") or 0)
 
 
 def _raw() -> Schema:

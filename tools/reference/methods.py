@@ -91,7 +91,8 @@ def _who(access: Any) -> str:  # noqa: ANN401
         return f"Internal: called by {callers}" if callers else "Internal"
     if access.anyone:
         return "Needs no token"
-    where = "the platform" if access.platform else f"`{access.resource}`" if access.resource else "the caller's tenant"
+    named = access.resource or access.template
+    where = "the platform" if access.platform else f"`{named}`" if named else "the caller's tenant"
     line = f"Permission `{access.permission}` on {where}" if access.permission else "Any valid token"
     return f"Internal: called by {callers}. {line}" if access.visibility == _INTERNAL else line
 

@@ -102,6 +102,20 @@ def access_names_a_field_of_the_request_that_names_a_resource(contracts: Contrac
     return offenders
 
 
+def access_by_a_bare_name_ends_in_a_field_of_the_request(contracts: Contracts) -> Offenders:
+    """A template names a string of the request, and stands instead of a resource."""
+    offenders = []
+    for method in ours(contracts):
+        access = access_of(contracts, method)
+        if access is None or not access.template:
+            continue
+        name = access.template.rsplit("{", 1)[1].rstrip("}")
+        field = find_field(method.input_type, name)
+        if access.resource or field is None or field.type != FieldDescriptor.TYPE_STRING:
+            offenders.append(f"{method.full_name} finds no bare name at {name}")
+    return offenders
+
+
 def requests_with_a_name_are_checked_on_that_name(contracts: Contracts) -> Offenders:
     """A request that says which resource it is about must be authorised on it, not on the tenant at large."""
     return [

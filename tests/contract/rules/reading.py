@@ -60,6 +60,13 @@ def resources(contracts: Contracts) -> Iterator[Descriptor]:
             yield message
 
 
+def ours_in_rest(contracts: Contracts) -> Iterator[MethodDescriptor]:
+    """Methods whose REST side speaks our own words, not another protocol's."""
+    for method in ours(contracts):
+        if not contracts.option(method.containing_service, "tiation.mesh.v1.dialect"):
+            yield method
+
+
 def find_field(message: Descriptor | None, dotted: str) -> FieldDescriptor | None:
     field = None
     for name in dotted.split("."):

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 
-from tests.contract.rules.reading import INTERNAL, Offenders, access_of, bindings, find_field, ours, public, snake
+from tests.contract.rules.reading import (
+    INTERNAL,
+    Offenders,
+    access_of,
+    bindings,
+    find_field,
+    ours,
+    ours_in_rest,
+    public,
+    snake,
+)
 from tools.contracts import Contracts
 
 # Public methods that REST cannot carry, and why. A name in it that has become wrong is an offender too.
 WITHOUT_REST = {
     "tiation.engine.v1.ModelService.PushModel": "an upload in pieces",
+}
+
+# Services that speak another protocol's REST, and where its paths begin. What is not listed lies below tenants.
+DIALECTS = {
+    "tiation.engine.v1.InferenceRestService": r"/v2(/|$)",
+    "tiation.engine.v1.OpenAIService": r"/v1/(embeddings|chat/completions|completions|models)(/|$)",
 }
 
 
@@ -34,9 +50,19 @@ def internal_methods_have_no_rest_path(contracts: Contracts) -> Offenders:
 def rest_paths_lie_below_tenants(contracts: Contracts) -> Offenders:
     return [
         f"{method.full_name} lies at {path}"
-        for method in ours(contracts)
+        for method in ours_in_rest(contracts)
         for _, path, _ in bindings(contracts, method)
         if not re.match(r"^/v1/(\{[a-z_.]+=tenants/\*|tenants(/|:|$))", path)
+    ]
+
+
+def other_protocols_have_paths_of_their_own(contracts: Contracts) -> Offenders:
+    return [
+        f"{method.full_name} speaks another protocol's words at {path}"
+        for method in ours(contracts)
+        if contracts.option(method.containing_service, "tiation.mesh.v1.dialect")
+        for _, path, _ in bindings(contracts, method)
+        if not re.match(DIALECTS.get(str(method.containing_service.full_name), "$^"), path)
     ]
 
 
@@ -54,7 +80,8 @@ def rest_verbs_fit_the_methods(contracts: Contracts) -> Offenders:
     """AIP-131 to 136: Get and List are GET, Create POST, Update PATCH, Delete DELETE, the rest `:verb`."""
     expected = {"Get": "get", "List": "get", "Create": "post", "Update": "patch", "Delete": "delete"}
     offenders = []
-    for method in public(contracts):
+    in_rest = {method.full_name for method in ours_in_rest(contracts)}
+    for method in (method for method in public(contracts) if method.full_name in in_rest):
         kind = re.match(r"(Get|List|Create|Update|Delete)[A-Z]", method.name)
         for verb, path, body in bindings(contracts, method):
             if kind is None:

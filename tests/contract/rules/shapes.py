@@ -27,7 +27,8 @@ WITHOUT_FIELDS = {
     "tiation.analytics.v1.Metric": {"uid", "etag", "create_time", "update_time", "labels"},
 }
 
-# Streams that are the pieces of one file, whole before its first piece goes: it is asked for again.
+# Streams that are the pieces of one file, whole before its first piece goes: it is asked for again. Or events in
+# another protocol's words, which has its own for what broke.
 FILES = {"google.api.HttpBody"}
 
 

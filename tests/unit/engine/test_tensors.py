@@ -33,3 +33,10 @@ def test_ordinary_tensors_without_elements_are_taken(shape):
 def test_a_large_tensor_with_all_its_bytes_is_taken():
     assert decode_raw("t", "BOOL", [2**21, 1], bytes(2**21)).shape == (2**21, 1)
     assert decode_typed("t", "INT64", [1, 3], [1, 2, 3]).dtype == np.int64
+
+
+def test_large_whole_numbers_are_no_fractions():
+    largest = [0, 2**63, 2**64 - 1]
+    assert decode_typed("x", "UINT64", [3], largest).tolist() == largest
+    with pytest.raises(TensorError, match="no UINT64"):
+        decode_typed("x", "UINT64", [2], [0.0, 2**63])

@@ -26,19 +26,21 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/mesh/v1/options.proto\x12\x0ftiation.mesh.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xdd\x01\n\x06\x41\x63\x63\x65ss\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12\x36\n\nvisibility\x18\x04 \x01(\x0e\x32\".tiation.mesh.v1.Access.Visibility\x12\x0e\n\x06\x61nyone\x18\x05 \x01(\x08\x12\x10\n\x08platform\x18\x06 \x01(\x08\"B\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\"\x8e\x01\n\x06Record\x12\x32\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32 .tiation.mesh.v1.Record.Category\"P\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\x0b\n\x07\x45XECUTE\x10\x03\x12\x08\n\x04NONE\x10\x04:I\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Access:I\n\x06record\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Record:L\n\x07timeout\x12\x1e.google.protobuf.MethodOptions\x18\xbc\x8e\x03 \x01(\x0b\x32\x19.google.protobuf.Duration:8\n\x0emax_body_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc2\x8e\x03 \x01(\x05:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtiation/mesh/v1/options.proto\x12\x0ftiation.mesh.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xef\x01\n\x06\x41\x63\x63\x65ss\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61llers\x18\x03 \x03(\t\x12\x36\n\nvisibility\x18\x04 \x01(\x0e\x32\".tiation.mesh.v1.Access.Visibility\x12\x0e\n\x06\x61nyone\x18\x05 \x01(\x08\x12\x10\n\x08platform\x18\x06 \x01(\x08\x12\x10\n\x08template\x18\x07 \x01(\t\"B\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\"\x8e\x01\n\x06Record\x12\x32\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32 .tiation.mesh.v1.Record.Category\"P\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\x0b\n\x07\x45XECUTE\x10\x03\x12\x08\n\x04NONE\x10\x04*B\n\x07\x44ialect\x12\x17\n\x13\x44IALECT_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPEN_INFERENCE\x10\x01\x12\n\n\x06OPENAI\x10\x02:I\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Access:I\n\x06record\x12\x1e.google.protobuf.MethodOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x17.tiation.mesh.v1.Record:L\n\x07timeout\x12\x1e.google.protobuf.MethodOptions\x18\xbc\x8e\x03 \x01(\x0b\x32\x19.google.protobuf.Duration:8\n\x0emax_body_bytes\x12\x1e.google.protobuf.MethodOptions\x18\xc2\x8e\x03 \x01(\x05:L\n\x07\x64ialect\x12\x1f.google.protobuf.ServiceOptions\x18\xcc\x8e\x03 \x01(\x0e\x32\x18.tiation.mesh.v1.Dialect:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xbb\x8e\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tiation.mesh.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DIALECT']._serialized_start=503
+  _globals['_DIALECT']._serialized_end=569
   _globals['_ACCESS']._serialized_start=117
-  _globals['_ACCESS']._serialized_end=338
-  _globals['_ACCESS_VISIBILITY']._serialized_start=272
-  _globals['_ACCESS_VISIBILITY']._serialized_end=338
-  _globals['_RECORD']._serialized_start=341
-  _globals['_RECORD']._serialized_end=483
-  _globals['_RECORD_CATEGORY']._serialized_start=403
-  _globals['_RECORD_CATEGORY']._serialized_end=483
+  _globals['_ACCESS']._serialized_end=356
+  _globals['_ACCESS_VISIBILITY']._serialized_start=290
+  _globals['_ACCESS_VISIBILITY']._serialized_end=356
+  _globals['_RECORD']._serialized_start=359
+  _globals['_RECORD']._serialized_end=501
+  _globals['_RECORD_CATEGORY']._serialized_start=421
+  _globals['_RECORD_CATEGORY']._serialized_end=501
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,15 @@ from collections.abc import Iterable as _Iterable
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Dialect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DIALECT_UNSPECIFIED: _ClassVar[Dialect]
+    OPEN_INFERENCE: _ClassVar[Dialect]
+    OPENAI: _ClassVar[Dialect]
+DIALECT_UNSPECIFIED: Dialect
+OPEN_INFERENCE: Dialect
+OPENAI: Dialect
 ACCESS_FIELD_NUMBER: _ClassVar[int]
 access: _descriptor.FieldDescriptor
 RECORD_FIELD_NUMBER: _ClassVar[int]
@@ -16,11 +25,13 @@ TIMEOUT_FIELD_NUMBER: _ClassVar[int]
 timeout: _descriptor.FieldDescriptor
 MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
 max_body_bytes: _descriptor.FieldDescriptor
+DIALECT_FIELD_NUMBER: _ClassVar[int]
+dialect: _descriptor.FieldDescriptor
 SECRET_FIELD_NUMBER: _ClassVar[int]
 secret: _descriptor.FieldDescriptor
 
 class Access(_message.Message):
-    __slots__ = ("permission", "resource", "callers", "visibility", "anyone", "platform")
+    __slots__ = ("permission", "resource", "callers", "visibility", "anyone", "platform", "template")
     class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VISIBILITY_UNSPECIFIED: _ClassVar[Access.Visibility]
@@ -35,13 +46,15 @@ class Access(_message.Message):
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     ANYONE_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     permission: str
     resource: str
     callers: _containers.RepeatedScalarFieldContainer[str]
     visibility: Access.Visibility
     anyone: bool
     platform: bool
-    def __init__(self, permission: _Optional[str] = ..., resource: _Optional[str] = ..., callers: _Optional[_Iterable[str]] = ..., visibility: _Optional[_Union[Access.Visibility, str]] = ..., anyone: _Optional[bool] = ..., platform: _Optional[bool] = ...) -> None: ...
+    template: str
+    def __init__(self, permission: _Optional[str] = ..., resource: _Optional[str] = ..., callers: _Optional[_Iterable[str]] = ..., visibility: _Optional[_Union[Access.Visibility, str]] = ..., anyone: _Optional[bool] = ..., platform: _Optional[bool] = ..., template: _Optional[str] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("category",)

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol's REST side: from bodies to tensors and back. Transports live in `engine.servicers`."""

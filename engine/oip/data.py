@@ -1,0 +1,142 @@
+"""Elements of tensors as JSON, and as the protocol's raw contents; one becomes the other here.
+
+JSON has no NaN and no infinity, and BYTES are texts there: what cannot be said travels as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import TensorError
+from engine.tensor import DATATYPES, Tensor, decode_raw, decode_typed, encode_raw
+
+__all__ = ["json_of_raw", "raw_of_json"]
+
+_MAX_DEPTH = 17
+"""Axes that a tensor may have, and one more to be told from too many."""
+_BLANK = b" \t\r\n"
+_HALF = "BF16"
+"""The upper half of an FP32, which numpy does not know."""
+
+
+def raw_of_json(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> bytes:
+    """Raw contents of a tensor whose elements are JSON, as one flat list or nested as its shape is.
+
+    Raises:
+        TensorError: they are not of the datatype, or nested otherwise, or not as many as the shape holds.
+    """
+    if datatype != _HALF and datatype not in DATATYPES:
+        raise TensorError(name, f"datatype {datatype[:32]!r} is not known; known are {', '.join(DATATYPES)}")
+    depth = _depth(data)
+    if not 1 <= depth < _MAX_DEPTH or depth not in (1, len(shape)):
+        raise TensorError(name, f"`data` is nested {depth} deep; send one flat list, or as deep as the shape")
+    try:
+        values = _decoder(_element(datatype), depth).decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise TensorError(name, f"`data` is no {datatype}: {str(error)[:200].replace('`$', '`data')}") from None
+    if depth > 1:
+        values = _flat(name, values, shape)
+    if datatype == "BYTES":
+        return encode_raw(decode_typed(name, datatype, shape, _encoded(name, values)))
+    if datatype == _HALF:
+        return _halved(decode_typed(name, "FP32", shape, values))
+    if datatype == "FP16":
+        return _narrowed(name, decode_typed(name, "FP32", shape, values)).tobytes()
+    return encode_raw(decode_typed(name, datatype, shape, values))
+
+
+def json_of_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> list[Any]:
+    """The elements of raw contents as a flat list that JSON can say.
+
+    Raises:
+        TensorError: JSON cannot say them: NaN, infinity, or bytes that are no UTF-8.
+    """
+    if datatype == _HALF:
+        whole = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
+        array: Tensor = whole.view(np.float32)
+    else:
+        array = decode_raw(name, datatype, shape, raw).ravel()
+    if array.dtype == object:
+        return _texts(name, array)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise TensorError(name, "holds NaN or infinity, which JSON does not know; ask for it with `binary_data: true`")
+    values: list[Any] = array.tolist()
+    return values
+
+
+def _encoded(name: str, values: Sequence[str]) -> list[bytes]:
+    try:
+        return [value.encode() for value in values]
+    except UnicodeEncodeError:
+        raise TensorError(name, "`data` holds half of a surrogate pair, which is no text") from None
+
+
+def _texts(name: str, array: Tensor) -> list[str]:
+    try:
+        return [value.decode() for value in array]
+    except UnicodeDecodeError:
+        raise TensorError(name, "holds bytes that are not UTF-8; ask for it with `binary_data: true`") from None
+
+
+def _depth(data: memoryview) -> int:
+    """How many lists begin before the first element."""
+    depth = 0
+    for byte in data:
+        if byte == 0x5B:  # [
+            depth += 1
+            if depth >= _MAX_DEPTH:
+                break
+        elif byte not in _BLANK:
+            break
+    return depth
+
+
+def _element(datatype: str) -> type:
+    if datatype == "BYTES":
+        return str
+    if datatype == "BOOL":
+        return bool
+    return float if datatype in ("FP16", "FP32", "FP64", _HALF) else int
+
+
+@lru_cache(maxsize=128)
+def _decoder(element: type, depth: int) -> msgspec.json.Decoder[list[Any]]:
+    nested: Any = element
+    for _ in range(depth):
+        nested = list[nested]
+    return msgspec.json.Decoder(nested)
+
+
+def _flat(name: str, values: Sequence[Any], shape: Sequence[int]) -> list[Any]:
+    """The elements of lists within lists, row-major.
+
+    Raises:
+        TensorError: they are not as long as the shape says, at some level.
+    """
+    level: list[Any] = [values]
+    for length in shape:
+        if any(len(each) != length for each in level):
+            raise TensorError(name, f"`data` is not nested as the shape {list(shape)} says")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _halved(array: Tensor) -> bytes:
+    """FP32 as BF16, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32).ravel().astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+def _narrowed(name: str, array: Tensor) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        narrow = array.astype("<f2")
+    if not np.isfinite(narrow).all():
+        raise TensorError(name, "holds a value that is no FP16")
+    return narrow

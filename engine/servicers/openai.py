@@ -1,0 +1,190 @@
+"""OpenAI's REST interface: bodies in, core calls, bodies or events out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+
+import msgspec
+from google.api import httpbody_pb2
+from google.protobuf import empty_pb2
+from tiation.engine.v1 import openai_pb2 as pb
+from tiation.engine.v1 import openai_pb2_grpc
+
+from engine.errors import ModelNotFoundError, NoLabelsError
+from engine.generation.base import Generator, Piece
+from engine.openai import answers
+from engine.openai.answers import Answer, Kind
+from engine.openai.asking import Asked, ask_chat, ask_completion
+from engine.openai.choices import Choice, Usage, together
+from engine.openai.embedding import check_dimensions, inputs_of
+from engine.openai.failures import failure
+from engine.openai.reading import read
+from engine.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from engine.repository.models import Model, ModelCatalogue
+from engine.repository.repository import Loaded, Repository
+from engine.scheduler.aside import aside
+from engine.scheduler.terms import Terms
+from engine.servables import Embedder
+from engine.servicers.usage import note_predicted
+from engine.tensor import texts_tensor
+from mesh.call import Context, current_call, note_resource, note_usage
+from mesh.catalogue import NotFoundError
+from mesh.errors import TiationError
+from mesh.identity import SYSTEM_TENANT, current_caller
+from mesh.resource import tenant_of
+from mesh.uuid7 import uuid7
+
+__all__ = ["OpenAIServicer"]
+
+_JSON, _EVENTS = "application/json", "text/event-stream"
+_VALUE_BYTES = 4
+"""A value of JSON has about so many bytes, as `aside` counts values."""
+
+
+class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
+    """Answers OpenAI's clients.
+
+    Args:
+        repository: knows the models in memory.
+        catalogue: knows when they came.
+    """
+
+    def __init__(self, repository: Repository, catalogue: ModelCatalogue) -> None:
+        self._repository = repository
+        self._catalogue = catalogue
+
+    async def Embed(self, request: pb.OpenAIRequest, _: Context) -> httpbody_pb2.HttpBody:
+        """Vectors of texts or token ids."""
+        data = request.body.data
+        asked = await aside(len(data) // _VALUE_BYTES, read, data, EmbeddingsRequest)
+        inputs = await aside(len(data) // _VALUE_BYTES, inputs_of, asked)
+        loaded = await self._found(asked.model)
+        encoder = loaded.servable
+        if not isinstance(encoder, Embedder):
+            raise NoLabelsError(f"{asked.model} makes no vectors of texts; a model of the kind text-embedding does")
+        check_dimensions(asked.dimensions, encoder.outputs[0].shape[-1])
+        with loaded.figures.request():
+            tensors = inputs.tensors or {"text": texts_tensor(inputs.texts)}
+            found = await loaded.infer(tensors, Terms(current_caller().tenant))
+        vectors = found.outputs["embedding"]
+        note_predicted(len(vectors), found.tokens)
+        as_base64 = asked.encoding_format == "base64"
+        size = len(vectors) if as_base64 else vectors.size
+        made = await aside(size, answers.embeddings, asked.model, vectors, found.tokens, as_base64=as_base64)
+        return httpbody_pb2.HttpBody(content_type=_JSON, data=made)
+
+    async def Chat(self, request: pb.OpenAIRequest, _: Context) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """The next turn of a conversation."""
+        data = request.body.data
+        asked = ask_chat(await aside(len(data) // _VALUE_BYTES, read, data, ChatRequest))
+        async with aclosing(self._generated(asked, "chat")) as bodies:
+            async for body in bodies:
+                yield body
+
+    async def Complete(self, request: pb.OpenAIRequest, _: Context) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        """What follows a text."""
+        data = request.body.data
+        asked = ask_completion(await aside(len(data) // _VALUE_BYTES, read, data, CompletionRequest))
+        async with aclosing(self._generated(asked, "completion")) as bodies:
+            async for body in bodies:
+                yield body
+
+    async def Models(self, _: empty_pb2.Empty, __: Context) -> httpbody_pb2.HttpBody:
+        """The models in memory that the caller may ask."""
+        tenants = dict.fromkeys((current_caller().tenant, SYSTEM_TENANT))
+        shown = []
+        for name in (name for tenant in tenants for name in self._repository.serving_of(tenant)):
+            with suppress(NotFoundError):  # it has just been deleted
+                shown.append(await self._shown(name))
+        return _body(answers.models(shown))
+
+    async def Model(self, request: pb.OpenAIModelRequest, _: Context) -> httpbody_pb2.HttpBody:
+        """One of them."""
+        return _body(await self._shown((await self._found(request.model)).model))
+
+    async def _shown(self, name: str) -> dict[str, object]:
+        """A model: by its id, or by its full name where the id means another one to the caller."""
+        entry = await self._catalogue.get(Model, name)
+        model_id = name.rsplit("/", 1)[1]
+        own = self._repository.find(current_caller().tenant, model_id, "").model == name
+        return answers.model(model_id if own else name, int(entry.create_time.timestamp()), tenant_of(name))
+
+    async def _generated(self, asked: Asked, kind: Kind) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
+        """Answers, as one body or as events."""
+        loaded = await self._found(asked.model)
+        generator = loaded.servable
+        if not isinstance(generator, Generator):
+            raise NoLabelsError(f"{asked.model} generates no text; a model of the kind text-generation does")
+        terms = Terms(current_caller().tenant)
+        answer = Answer(kind, asked.model, uuid7().replace("-", ""), int(time.time()), asked.usage)
+        usage = Usage(len(asked.choices) // asked.prompts)
+        streams = [generator.generate(prompt, sampling, terms) for prompt, sampling in asked.choices]
+        with loaded.figures.request():
+            async with aclosing(_counted(streams, usage)) as pieces:
+                if not asked.streams:
+                    choices = [Choice() for _ in streams]
+                    async for at, piece in pieces:
+                        choices[at].add(piece)
+                    yield _body(answer.whole(choices, usage))
+                    return
+                async for event in _events(answer, pieces, usage):
+                    yield httpbody_pb2.HttpBody(content_type=_EVENTS, data=event)
+
+    async def _found(self, model: str) -> Loaded:
+        """The model that a body names: `id`, `id:version`, or a full name.
+
+        Raises:
+            ModelNotFoundError: there is none, or it is another tenant's.
+        """
+        tenant = current_caller().tenant
+        name, _, version = model.partition(":")
+        if name.startswith("tenants/") and tenant_of(name) not in (tenant, SYSTEM_TENANT):
+            raise ModelNotFoundError(
+                f"there is no model `{name[:128]}` in memory; `tiation models list` shows which", model=name[:128]
+            )
+        loaded = await self._repository.found(tenant, name, version)
+        note_resource(loaded.name)
+        return loaded
+
+
+async def _counted(streams: Sequence[AsyncIterator[Piece]], usage: Usage) -> AsyncGenerator[tuple[int, Piece], None]:
+    """The pieces of all answers; what they use up is noted as it comes, so that it is also where a caller leaves."""
+    async with aclosing(together(streams)) as pieces:
+        async for at, piece in pieces:
+            prompt, completion = usage.add(at, piece)
+            note_usage("tokens_in", prompt)
+            note_usage("tokens_out", completion)
+            yield at, piece
+
+
+async def _events(answer: Answer, pieces: AsyncIterator[tuple[int, Piece]], usage: Usage) -> AsyncIterator[bytes]:
+    """Events of a stream. An error before the first is raised; one that comes later is told, and raised then."""
+    offsets: dict[int, int] = {}
+    try:
+        async for at, piece in pieces:
+            if at not in offsets and (first := answer.first(at)) is not None:
+                yield answers.event(first)
+            before = offsets.get(at, 0)
+            offsets[at] = before + len(piece.text)
+            yield answers.event(answer.piece(at, piece, before))
+    except (Exception, asyncio.CancelledError) as error:
+        why = error if isinstance(error, Exception) else _cut_off()
+        if offsets and why is not None:
+            yield answers.event(failure(why))
+        raise
+    if answer.usage:
+        yield answers.event(answer.last(usage))
+    yield answers.DONE
+
+
+def _cut_off() -> TiationError | None:
+    """Why the current call must not go on; None where its caller has left."""
+    call = current_call.get()
+    return None if call is None else call.ended
+
+
+def _body(value: object) -> httpbody_pb2.HttpBody:
+    return httpbody_pb2.HttpBody(content_type=_JSON, data=msgspec.json.encode(value))

@@ -1,0 +1,202 @@
+"""The Open Inference Protocol over REST, through the front proxy: tritonclient, kserve, curl's kind of requests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.e2e.test_clients import golden
+from tests.fakes.installed import CLONE, Installed
+
+MODEL = "/v2/models/all-minilm-l6-v2"
+KSERVE = CLONE / ".cache" / "kserve" / "bin" / "python"
+TEXT = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}
+
+TRITON = """
+import json, sys
+import numpy as np
+import tritonclient.http as triton
+
+address, ca, token, golden = sys.argv[1:]
+texts = json.load(open(golden))
+client = triton.InferenceServerClient(address, ssl=True, ssl_options={"ca_certs": ca})
+headers = {"authorization": "Bearer " + token}
+assert client.is_server_live() and client.is_server_ready()
+assert client.get_server_metadata()["name"] == "tiation"
+assert client.is_model_ready("all-minilm-l6-v2", headers=headers)
+assert not client.is_model_ready("never-was", headers=headers)
+metadata = client.get_model_metadata("all-minilm-l6-v2", headers=headers)
+assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}], metadata
+data = np.array([t.encode() for t in texts], dtype=np.object_)
+found = []
+for as_bytes in (True, False):
+    text = triton.InferInput("text", [len(texts)], "BYTES")
+    text.set_data_from_numpy(data, binary_data=as_bytes)
+    for outputs in (None, [triton.InferRequestedOutput("embedding", binary_data=as_bytes)]):
+        for packed in (None, "gzip", "deflate"):
+            answer = client.infer("all-minilm-l6-v2", [text], outputs=outputs, headers=dict(headers), request_id="r7",
+                                  request_compression_algorithm=packed, response_compression_algorithm="gzip")
+            assert answer.get_response()["id"] == "r7"
+            found.append(answer.as_numpy("embedding"))
+assert all(f.dtype == np.float32 and np.allclose(f, found[0], atol=1e-5) for f in found)
+pending = [client.async_infer("all-minilm-l6-v2", [text], headers=dict(headers)) for _ in range(4)]
+assert all(np.allclose(p.get_result().as_numpy("embedding"), found[0], atol=1e-5) for p in pending)
+
+wrong = triton.InferInput("text", [1], "FP32")
+wrong.set_data_from_numpy(np.zeros(1, np.float32))
+for model, inputs, status, word in (
+    ("all-minilm-l6-v2", [wrong], "400", "the model wants BYTES"), ("never-was", [text], "404", "never-was"),
+):
+    try:
+        client.infer(model, inputs, headers=dict(headers))
+    except triton.InferenceServerException as error:
+        assert (error.status(), word in error.message()) == (status, True), error
+    else:
+        raise SystemExit("it answered")
+np.save("found.npy", found[0])
+"""
+
+KSERVE_CLIENT = """
+import asyncio, json, ssl, sys
+import grpc, httpx, numpy as np
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
+from kserve.inference_client import RESTConfig
+
+address, ca, token, golden = sys.argv[1:]
+texts = json.load(open(golden))
+name, url = "all-minilm-l6-v2", "https://" + address
+headers = {"authorization": "Bearer " + token}
+
+def request(as_bytes):
+    text = InferInput("text", [len(texts)], "BYTES")
+    text.set_data_from_numpy(np.array([t.encode() for t in texts], np.object_), binary_data=as_bytes)
+    return InferRequest(model_name=name, infer_inputs=[text], request_id="r7")
+
+async def main():
+    found = []
+    config = RESTConfig(protocol="v2", verify=ssl.create_default_context(cafile=ca))
+    async with InferenceRESTClient(config) as client:
+        assert await client.is_server_live(url) and await client.is_server_ready(url)
+        assert await client.is_model_ready(url, name, headers=headers)
+        assert not await client.is_model_ready(url, "never-was", headers=headers)
+        for as_bytes in (True, False):
+            answer = await client.infer(url, request(as_bytes), name, headers=dict(headers))
+            assert answer.id == "r7", answer.id
+            found.append(answer.outputs[0].as_numpy())
+        try:
+            await client.infer(url, request(True), "never-was", headers=dict(headers))
+        except httpx.HTTPStatusError as error:
+            assert "there is no model" in str(error), error
+        else:
+            raise SystemExit("an unknown model answered")
+    client = InferenceGRPCClient(address, creds=grpc.ssl_channel_credentials(open(ca, "rb").read()))
+    metadata = [("authorization", headers["authorization"])]
+    assert await client.is_server_live() and await client.is_server_ready()
+    assert await client.is_model_ready(name, headers=metadata)
+    answer = await client.infer(request(True), headers=metadata)
+    found.append(answer.outputs[0].as_numpy())
+    await client.close()
+    assert all(np.allclose(f, found[0], atol=1e-5) for f in found)
+    np.save("found.npy", found[0])
+
+asyncio.run(main())
+"""
+
+
+def run_client(here: Installed, folder: Path, python: str, script: str) -> np.ndarray:
+    """What a script of a client's own process found for the golden texts."""
+    (folder / "texts.json").write_text(json.dumps(golden()[0]))
+    (folder / "client.py").write_text(script)
+    arguments = [here.address, str(here.home / "ca.pem"), here.token(), str(folder / "texts.json")]
+    finished = subprocess.run(
+        [python, str(folder / "client.py"), *arguments],
+        capture_output=True, timeout=90, check=False, cwd=folder, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr.decode()
+    return np.load(folder / "found.npy")
+
+
+def check_golden(found: np.ndarray) -> None:
+    _, expected = golden()
+    cosines = (found * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() >= 0.9999
+
+
+def test_tritonclient_over_http_gets_the_golden_embeddings(home_of_all: Installed, tmp_path: Path):
+    check_golden(run_client(home_of_all, tmp_path, sys.executable, TRITON))
+
+
+def test_kserves_clients_get_the_golden_embeddings(home_of_all: Installed, tmp_path: Path):
+    assert KSERVE.exists(), "kserve is missing; run `make setup-test`"
+    check_golden(run_client(home_of_all, tmp_path, str(KSERVE), KSERVE_CLIENT))
+
+
+def error_of(answer: httpx.Response, status: int) -> str:
+    """The one thing that an error says."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/json")
+    body = answer.json()
+    assert list(body) == ["error"]
+    return body["error"]
+
+
+def test_errors_read_as_the_protocol_says_whoever_refuses(home_of_all: Installed):
+    with home_of_all.rest() as client, home_of_all.rest("") as nobody, home_of_all.rest("x.y.z") as liar:
+        assert "there is no model `never-was`" in error_of(client.get("/v2/models/never-was"), 404)
+        assert "shape [2] holds 2" in error_of(
+            client.post(f"{MODEL}/infer", json={"inputs": [{**TEXT, "shape": [2]}]}), 400
+        )
+        assert "access token" in error_of(nobody.get(MODEL), 401)
+        assert "token" in error_of(liar.post(f"{MODEL}/infer", json={"inputs": [TEXT]}), 401)
+        assert "/v2/nothing" in error_of(client.get("/v2/nothing"), 404)
+        assert "method" in error_of(client.delete(MODEL), 404).lower()
+        assert "bytes" in error_of(client.post(f"{MODEL}/infer", content=b"x" * 17_000_000), 413)
+        for name in ("UPPER", "a" * 64):
+            assert "model_name" in error_of(client.get(f"/v2/models/{name}"), 400)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "word"),
+    [
+        ({}, b"", "no JSON"),
+        ({"content-type": "text/xml"}, b"<inputs/>", "no JSON"),
+        ({"inference-header-content-length": "999"}, b"{}", "Inference-Header-Content-Length"),
+        ({"inference-header-content-length": "x"}, b"{}", "Inference-Header-Content-Length"),
+        ({"content-encoding": "br"}, b"{}", "Content-Encoding"),
+        ({"content-encoding": "gzip"}, b"{}", "gzip"),
+        ({"content-encoding": "gzip"}, gzip.compress(bytes(70_000_000), 9), "unpacked"),
+        ({}, b'{"parameters": ' + b'{"a":' * 100_000, "nested"),
+        ({}, json.dumps({"inputs": [{**TEXT, "data": ["x" * 1_000_000]}]}).encode(), "at most 65536"),
+        ({}, json.dumps({"inputs": [TEXT, TEXT]}).encode(), "twice"),
+        ({}, json.dumps({"inputs": [TEXT], "outputs": [{"name": "embedding"}] * 2}).encode(), "twice"),
+    ],
+)
+def test_bodies_that_are_wrong_are_refused_in_a_sentence(home_of_all: Installed, headers, body, word):
+    with home_of_all.rest() as client:
+        answer = client.post(f"{MODEL}/infer", content=body, headers=headers)
+        assert word in error_of(answer, 400)
+
+
+def test_a_request_and_its_record_are_of_the_model(home_of_all: Installed):
+    with home_of_all.rest() as client:
+        answer = client.post(f"{MODEL}/versions/1/infer", json={"id": "r1", "inputs": [TEXT]})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert (body["id"], body["model_version"]) == ("r1", "1")
+        assert len(body["outputs"][0]["data"]) == 384
+        ready = client.get("/v2/health/ready")
+        assert ready.json() == {"ready": True}
+
+
+def test_another_tenants_model_is_not_found(home_of_all: Installed):
+    with home_of_all.rest(home_of_all.token(tenant="system")) as client:
+        answer = client.get("/v2/models/all-minilm-l6-v2")
+        assert answer.status_code == 200, answer.text
+        assert error_of(client.get("/v2/models/never-was/ready"), 503)

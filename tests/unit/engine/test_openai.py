@@ -1,0 +1,338 @@
+"""OpenAI's interface before a model that says what a test wants: answers, events, errors, and callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from google.api import httpbody_pb2
+from prometheus_client import CollectorRegistry
+from tiation.engine.v1 import openai_pb2 as pb
+
+from engine.errors import FieldError, InferenceFailedError, ModelNotFoundError, NoLabelsError, QueueFullError
+from engine.generation.base import Message, Tool, ToolCall
+from engine.metrics import EngineMetrics
+from engine.servicers.openai import OpenAIServicer
+from mesh.identity import Caller, set_caller
+from tests.fakes.writer import Writer
+
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+
+
+class One:
+    """Has one model, whatever it is asked for."""
+
+    def __init__(self, servable: Any) -> None:
+        self._loaded = loaded(servable)
+        self.asked: list[tuple[str, ...]] = []
+
+    async def found(self, *asked: str) -> Any:
+        self.asked.append(asked)
+        return self._loaded
+
+
+def loaded(servable: Any) -> Any:
+    class Loaded:
+        name, model, version = "tenants/t/models/m/versions/1", "tenants/t/models/m", 1
+        figures = EngineMetrics(CollectorRegistry()).of("tenants/t/models/m", 1)
+
+    Loaded.servable = servable
+    return Loaded
+
+
+@pytest.fixture(autouse=True)
+def _caller():
+    set_caller(Caller(tenant="t", subject="tenants/t/principals/p", peer="spiffe://x/gateway"))
+
+
+def request_of(body: Any) -> pb.OpenAIRequest:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return pb.OpenAIRequest(body=httpbody_pb2.HttpBody(data=data))
+
+
+async def chat(writer: Any, **more: Any) -> list[httpbody_pb2.HttpBody]:
+    return [body async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, **more}), None)]
+
+
+async def complete(writer: Any, **body: Any) -> list[httpbody_pb2.HttpBody]:
+    asked = request_of({"model": "m", "prompt": "Say", **body})
+    return [body async for body in OpenAIServicer(One(writer), None).Complete(asked, None)]
+
+
+def events_of(bodies: list[httpbody_pb2.HttpBody]) -> list[Any]:
+    """What events say, the last of them as it is."""
+    assert {body.content_type for body in bodies} == {"text/event-stream"}
+    texts = [body.data.decode() for body in bodies]
+    assert all(text.startswith("data: ") and text.endswith("\n\n") for text in texts)
+    said = [text[6:-2] for text in texts]
+    return [each if each == "[DONE]" else json.loads(each) for each in said]
+
+
+async def test_a_whole_answer_has_text_reason_and_use():
+    (body,) = await chat(Writer())
+    answer = json.loads(body.data)
+    assert body.content_type == "application/json"
+    assert answer["object"] == "chat.completion"
+    assert answer["id"].startswith("chatcmpl-")
+    assert answer["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "One two three.", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+async def test_a_stream_says_who_speaks_then_the_words_then_why_it_ends():
+    *events, done = events_of(await chat(Writer(), stream=True))
+    assert done == "[DONE]"
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in events}) == 1
+    assert "usage" not in events[0]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert "".join(delta.get("content", "") for delta in deltas) == "One two three."
+    assert [event["choices"][0]["finish_reason"] for event in events] == [None] * 4 + ["stop"]
+
+
+async def test_a_stream_tells_its_use_where_it_is_asked_to():
+    *events, last, _ = events_of(await chat(Writer(), stream=True, stream_options={"include_usage": True}))
+    assert [event["usage"] for event in events] == [None] * len(events)
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 3
+
+
+async def test_several_answers_have_seeds_of_their_own_and_count_their_prompt_once():
+    writer = Writer()
+    (body,) = await chat(writer, n=3, seed=2**63 - 2)
+    answer = json.loads(body.data)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in answer["choices"]} == {"One two three."}
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+    seeds = [sampling.seed for _, sampling, _ in writer.asked]
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    (body,) = await complete(writer, prompt=["a", "b"], n=2)
+    assert json.loads(body.data)["usage"] == {"prompt_tokens": 14, "completion_tokens": 12, "total_tokens": 26}
+
+
+async def test_what_is_asked_reaches_the_model():
+    writer = Writer()
+    turns = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "Ann"},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "seen"},
+    ]  # fmt: skip
+    await chat(
+        writer, messages=turns, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "look"}},
+        temperature=0, top_p=0.5, top_k=3, stop="END", max_tokens=5, max_completion_tokens=4, presence_penalty=1,
+        frequency_penalty=-1, logprobs=True, top_logprobs=2, response_format={"type": "json_object"}, user="u",
+        logit_bias={}, store=False, modalities=["text"], parallel_tool_calls=True,
+    )  # fmt: skip
+    ((prompt, sampling, terms),) = writer.asked
+    assert prompt.messages == (
+        Message("system", "Be brief."),
+        Message("user", "ab", "Ann"),
+        Message("assistant", "", "", (ToolCall("c1", "look", "{}"),)),
+        Message("tool", "seen", "", (), "c1"),
+    )
+    assert (prompt.tools, prompt.tool_choice) == ((Tool("look", "", {"type": "object"}),), "look")
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (4, 0, 0.5, 3)
+    assert (sampling.stop, sampling.presence_penalty, sampling.frequency_penalty) == (("END",), 1, -1)
+    assert (sampling.top_logprobs, sampling.json_schema, sampling.seed) == (2, {"type": "object"}, None)
+    assert terms.owner == "t"
+
+
+async def test_tool_calls_and_scores_read_as_clients_know_them():
+    call = ToolCall("c1", "look", '{"a": 1}')
+    shown = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
+    (body,) = await chat(Writer((), calls=(call,)), tools=[TOOL])
+    choice = json.loads(body.data)["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": None, "refusal": None, "tool_calls": [shown]}
+    assert choice["finish_reason"] == "tool_calls"
+    *_, last, _ = events_of(await chat(Writer(("a",), calls=(call,)), tools=[TOOL], stream=True))
+    assert last["choices"][0]["delta"] == {"tool_calls": [{"index": 0, **shown}]}
+    (body,) = await chat(Writer(("é",)), logprobs=True, top_logprobs=1)
+    (score,) = json.loads(body.data)["choices"][0]["logprobs"]["content"]
+    assert score == {
+        "token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9],
+        "top_logprobs": [{"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9]}],
+    }  # fmt: skip
+
+
+async def test_texts_are_gone_on_with():
+    writer = Writer()
+    (body,) = await complete(writer, logprobs=2)
+    answer = json.loads(body.data)
+    assert (answer["object"], answer["choices"][0]["text"]) == ("text_completion", "One two three.")
+    assert answer["choices"][0]["logprobs"]["text_offset"] == [0, 4, 8]
+    assert writer.asked[0][0].text == "Say"
+    assert writer.asked[0][1].max_tokens == 16
+    *events, _ = events_of(await complete(Writer(), stream=True, logprobs=0))
+    assert [event["choices"][0]["text"] for event in events] == ["One ", "two ", "three.", ""]
+    assert events[2]["choices"][0]["logprobs"]["text_offset"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"temprature": 1}, "temprature"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"seed": 2**70}, "seed"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"store": True}, "store"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"modalities": ["audio"]}, "modalities"),
+        ({"functions": []}, "functions"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "oracle", "content": ""}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "", "colour": 1}]}, "messages[0].colour"),
+        ({"messages": [{"role": "tool", "content": ""}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [{"type": "retrieval"}]}, "tools[0]"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+    ],
+)
+async def test_a_field_that_is_wrong_or_asks_for_what_is_not_done_is_named(more, field):
+    writer = Writer()
+    with pytest.raises(FieldError) as caught:
+        await chat(writer, **more)
+    assert caught.value.violations[0].field.startswith(field), caught.value.message
+    assert writer.asked == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'{"model":' * 50_000, b'{"model": "m"}', b'{"model": NaN}']
+)
+async def test_a_body_that_is_none_is_refused(body):
+    with pytest.raises(Exception, match=r"body|messages|model") as caught:
+        async for _ in OpenAIServicer(One(Writer()), None).Chat(request_of(body), None):
+            pytest.fail("it answered")
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1]]}, "prompt"),
+        ({"prompt": [True]}, "prompt[0]"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ["a"] * 9, "n": 2}, "n"),
+        ({"echo": True}, "echo"),
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": "x"}, "suffix"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"messages": []}, "messages"),
+    ],
+)
+async def test_a_text_to_go_on_with_is_checked_too(more, field):
+    with pytest.raises(FieldError) as caught:
+        await complete(Writer(), **more)
+    assert caught.value.violations[0].field == field
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_an_error_before_the_first_word_is_the_calls_own(n):
+    with pytest.raises(QueueFullError):
+        await chat(Writer(fails=(0, QueueFullError("full"))), stream=True, n=n)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_an_error_in_mid_stream_is_its_last_event_and_the_calls_end(n):
+    writer = Writer(fails=(2, InferenceFailedError("the model broke")))
+    bodies = []
+    with pytest.raises(InferenceFailedError):
+        async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, "stream": True, "n": n}), None):
+            bodies.append(body)
+    *_, last = events_of(bodies)
+    assert last == {
+        "error": {"message": "the model broke", "type": "server_error", "param": None, "code": "inference_failed"}
+    }
+    assert writer.running == 0
+
+
+async def test_an_error_that_nobody_expected_is_told_without_its_text():
+    bodies = []
+    with pytest.raises(ValueError, match="secret"):
+        async for body in OpenAIServicer(One(Writer(fails=(1, ValueError("secret")))), None).Chat(
+            request_of({**HELLO, "stream": True}), None
+        ):
+            bodies.append(body)
+    assert b"secret" not in bodies[-1].data
+    assert b'"error"' in bodies[-1].data
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_caller_who_leaves_stops_the_computation(n):
+    writer = Writer(["word "] * 10_000, pause_s=0.001)
+    servicer = OpenAIServicer(One(writer), None)
+    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": n}), None)) as bodies:
+        await anext(bodies)
+        await anext(bodies)
+    assert (writer.running, writer.stopped) == (0, n)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_call_that_is_cancelled_stops_the_computation(n):
+    writer = Writer(["word "] * 10_000, pause_s=0.001)
+    task = asyncio.create_task(chat(writer, n=n))
+    while writer.running < n:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (writer.running, writer.stopped) == (0, n)
+
+
+async def test_a_reader_who_is_slow_holds_the_computation():
+    writer = Writer(["word "] * 10_000)
+    servicer = OpenAIServicer(One(writer), None)
+    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": 2}), None)) as bodies:
+        await anext(bodies)
+        await asyncio.sleep(0.05)
+        assert writer.made < 20
+    assert writer.stopped == 2
+
+
+async def test_names_of_other_tenants_are_as_if_they_were_not():
+    one = One(Writer())
+    with pytest.raises(ModelNotFoundError):
+        async for _ in OpenAIServicer(one, None).Chat(request_of({**HELLO, "model": "tenants/o/models/m"}), None):
+            pass
+    assert one.asked == []
+    for model, asked in (("m", ("t", "m", "")), ("m:2", ("t", "m", "2")), ("tenants/system/models/m", None)):
+        async for _ in OpenAIServicer(one, None).Chat(request_of({**HELLO, "model": model}), None):
+            pass
+        assert asked is None or one.asked[-1] == asked
+
+
+async def test_a_model_that_generates_nothing_says_so():
+    with pytest.raises(NoLabelsError, match="generates no text"):
+        await chat(object())
