@@ -416,6 +416,8 @@ class PromptError(EngineError):
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}", violations=(FieldViolation(field, message),), field=field)
+        self.field = field
+        self.said = message
 
 
 class SamplingError(PromptError):

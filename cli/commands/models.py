@@ -10,6 +10,7 @@ from tiation.engine.v1 import model_pb2_grpc
 
 from cli.client import FileError, connect
 from cli.commands.asking import ASKING
+from cli.commands.generating import generate
 from cli.commands.model_kind import KIND
 from cli.commands.model_versions import add_versions
 from cli.document import open_document
@@ -66,5 +67,5 @@ add_looking(models, KIND, "support-intents", ending=" Every version of it, and i
 add_versions(models, KIND)
 
 
-for command in ASKING:
+for command in (*ASKING, generate):
     models.add_command(command)

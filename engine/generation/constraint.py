@@ -16,9 +16,11 @@ from tokenizers import Tokenizer
 
 from engine.errors import InferenceFailedError, SamplingError
 
-__all__ = ["Constraint", "Constraints"]
+__all__ = ["COMPACT", "Constraint", "Constraints"]
 
 _MAX_BYTES = 64 * 1024
+COMPACT: Mapping[str, Any] = {"whitespace_flexible": True, "whitespace_pattern": " "}
+"""JSON with a space between its parts at most: a model that is free to would go on with spaces for ever."""
 
 
 class Constraint:
@@ -82,7 +84,7 @@ class Constraints:
         if len(text) > _MAX_BYTES:
             raise SamplingError("json_schema", f"is {len(text)} bytes; at most {_MAX_BYTES} are taken")
         try:
-            grammar = LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False})
+            grammar = LLMatcher.grammar_from_json_schema(text, overrides=COMPACT)
         except ValueError as error:
             raise SamplingError("json_schema", f"cannot be used: {_short(str(error))}") from None
         return self._made(grammar, "json_schema")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import PromptError
+from engine.generation.constraint import COMPACT
 from engine.generation.base import Prompt, Tool, ToolCall
 
 __all__ = ["CallReader", "call_grammar", "check_tools", "marked_calls"]
@@ -123,6 +124,7 @@ def _call_schema(tool: Tool) -> dict[str, Any]:
         "properties": {"name": {"const": tool.name}, "arguments": parameters},
         "required": ["name", "arguments"],
         "additionalProperties": False,
+        "x-guidance": dict(COMPACT),
     }
     for key in ("$defs", "definitions"):  # so that references from the root of the arguments still hold
         if key in parameters:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,12 @@ class TextGenerator:
 
     async def generate(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> AsyncIterator[Piece]:
         """The answer, piece by piece; see `engine.generation.base.Generator`."""
-        sequence = await self._sequence(prompt, sampling, terms)
+        async with aclosing(self.answer(await self.prepare(prompt, sampling, terms))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def answer(self, sequence: SequenceState) -> AsyncGenerator[Piece]:
+        """The answer of what was prepared, once."""
         self._loop.submit(sequence)
         try:
             while True:
@@ -167,8 +173,8 @@ class TextGenerator:
             read = piece.prompt_tokens
         return "".join(parts), read
 
-    async def _sequence(self, prompt: Prompt, sampling: Sampling, terms: Terms) -> SequenceState:
-        """What the loop computes.
+    async def prepare(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> SequenceState:
+        """What `answer` computes; nothing is computed yet.
 
         Raises:
             EngineError: the prompt or the sampling cannot be.

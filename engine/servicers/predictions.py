@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables import Classified, Embedder, Extracted, TokenClassifier, ZeroShot
+from engine.servicers.generation import generated
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
@@ -56,6 +58,14 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         vectors = found.outputs["embedding"]
         note_predicted(len(vectors), found.tokens)
         return await aside(len(vectors) * 16, _vectors, vectors, loaded.version)
+
+    async def Generate(self, request: pb.GenerateRequest, _: Context) -> AsyncIterator[pb.GenerateResponse]:
+        """Texts that go on from prompts, part by part."""
+        loaded = await self._found(request)
+        with loaded.figures.request():
+            async with aclosing(generated(request, loaded, current_caller().tenant)) as parts:
+                async for part in parts:
+                    yield part
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """Labels for texts, images or rows."""

@@ -7,8 +7,10 @@ from mesh.call import note_usage
 __all__ = ["note_predicted"]
 
 
-def note_predicted(rows: int, tokens: int) -> None:
-    """Note how many rows were computed and how many tokens were read for them."""
+def note_predicted(rows: int, tokens: int, written: int = 0) -> None:
+    """Note how many rows were computed, and how many tokens were read and written for them."""
     note_usage("rows", rows)
     if tokens:
         note_usage("tokens_in", tokens)
+    if written:
+        note_usage("tokens_out", written)

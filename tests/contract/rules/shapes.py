@@ -31,6 +31,9 @@ WITHOUT_FIELDS = {
 # another protocol's words, which has its own for what broke.
 FILES = {"google.api.HttpBody"}
 
+_COMPUTED = frozenset({"tiation.engine.v1.PredictionService.Generate"})
+"""Streams that are computed for the call alone: nothing of them is kept that could be gone on with."""
+
 
 def everything_has_a_comment(contracts: Contracts) -> Offenders:
     things = [*contracts.services(), *contracts.methods(), *contracts.messages(), *contracts.enums()]
@@ -179,7 +182,7 @@ def public_streams_resume_and_say_what_broke(contracts: Contracts) -> Offenders:
             continue
         error = method.output_type.fields_by_name.get("error")
         inner = [field.message_type for field in method.output_type.fields if field.message_type is not None]
-        if "after_sequence" not in method.input_type.fields_by_name:
+        if "after_sequence" not in method.input_type.fields_by_name and method.full_name not in _COMPUTED:
             offenders.append(f"{method.full_name} cannot be resumed")
         if not any("sequence" in message.fields_by_name for message in [method.output_type, *inner]):
             offenders.append(f"{method.full_name} counts no sequence")

@@ -26,10 +26,11 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tiation.mesh.v1 import options_pb2 as tiation_dot_mesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/engine/v1/prediction.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xc3\x01\n\x0c\x45mbedRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"R\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.tiation.engine.v1.Embedding\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xa6\x03\n\x0f\x43lassifyRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12$\n\x05texts\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1d\n\x06images\x18\x04 \x03(\x0c\x42\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x33\n\x04rows\x18\x05 \x03(\x0b\x32\x16.tiation.engine.v1.RowB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x1a\n\x05top_k\x18\x06 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12@\n\x06labels\x18\x07 \x03(\x0b\x32!.tiation.engine.v1.CandidateLabelB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1e\n\x0bmulti_label\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x42\x0e\n\x0c_multi_label\"R\n\x0e\x43\x61ndidateLabel\x12\x1d\n\x05label\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12!\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\"\'\n\x03Row\x12 \n\x06values\x18\x01 \x03(\x01\x42\x10\xe2\x41\x01\x02\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x04\"_\n\x10\x43lassifyResponse\x12:\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32!.tiation.engine.v1.Classification\x12\x0f\n\x07version\x18\x02 \x01(\x03\"]\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12-\n\x06scores\x18\x03 \x03(\x0b\x32\x1d.tiation.engine.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xf5\x01\n\x16\x45xtractEntitiesRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12&\n\tmin_score\x18\x04 \x01(\x02\x42\x13\xe2\x41\x01\x01\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"`\n\x17\x45xtractEntitiesResponse\x12\x34\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.TextEntities\x12\x0f\n\x07version\x18\x02 \x01(\x03\";\n\x0cTextEntities\x12+\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x19.tiation.engine.v1.Entity\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t2\xdd\x04\n\x11PredictionService\x12\xaf\x01\n\x05\x45mbed\x12\x1f.tiation.engine.v1.EmbedRequest\x1a .tiation.engine.v1.EmbedResponse\"c\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/models/*}:embed:\x01*\x12\xbb\x01\n\x08\x43lassify\x12\".tiation.engine.v1.ClassifyRequest\x1a#.tiation.engine.v1.ClassifyResponse\"f\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/models/*}:classify:\x01*\x12\xd7\x01\n\x0f\x45xtractEntities\x12).tiation.engine.v1.ExtractEntitiesRequest\x1a*.tiation.engine.v1.ExtractEntitiesResponse\"m\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*}:extractEntities:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tiation/engine/v1/prediction.proto\x12\x11tiation.engine.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x17google/rpc/status.proto\x1a\x1dtiation/mesh/v1/options.proto\"\xc3\x01\n\x0c\x45mbedRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"R\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.tiation.engine.v1.Embedding\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xa6\x03\n\x0f\x43lassifyRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12$\n\x05texts\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12\x1d\n\x06images\x18\x04 \x03(\x0c\x42\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x33\n\x04rows\x18\x05 \x03(\x0b\x32\x16.tiation.engine.v1.RowB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x1a\n\x05top_k\x18\x06 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12@\n\x06labels\x18\x07 \x03(\x0b\x32!.tiation.engine.v1.CandidateLabelB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x1e\n\x0bmulti_label\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x42\x0e\n\x0c_multi_label\"R\n\x0e\x43\x61ndidateLabel\x12\x1d\n\x05label\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12!\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\"\'\n\x03Row\x12 \n\x06values\x18\x01 \x03(\x01\x42\x10\xe2\x41\x01\x02\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80\x04\"_\n\x10\x43lassifyResponse\x12:\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32!.tiation.engine.v1.Classification\x12\x0f\n\x07version\x18\x02 \x01(\x03\"]\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12-\n\x06scores\x18\x03 \x03(\x0b\x32\x1d.tiation.engine.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xf5\x01\n\x16\x45xtractEntitiesRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12&\n\x05texts\x18\x03 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10\x80\x08\"\x06r\x04(\x80\x80\x04\x12&\n\tmin_score\x18\x04 \x01(\x02\x42\x13\xe2\x41\x01\x01\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"`\n\x17\x45xtractEntitiesResponse\x12\x34\n\x0b\x65xtractions\x18\x01 \x03(\x0b\x32\x1f.tiation.engine.v1.TextEntities\x12\x0f\n\x07version\x18\x02 \x01(\x03\";\n\x0cTextEntities\x12+\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x19.tiation.engine.v1.Entity\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xe6\x02\n\x0fGenerateRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18\x65ngine.tiation.dev/Model\x12\x1c\n\x07version\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12:\n\x07prompts\x18\x03 \x03(\x0b\x32\x19.tiation.engine.v1.PromptB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\x12;\n\x08sampling\x18\x04 \x01(\x0b\x32#.tiation.engine.v1.SamplingSettingsB\x04\xe2\x41\x01\x01\x12\x1d\n\x08priority\x18\x05 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12.\n\ttimeout_s\x18\x06 \x01(\x01\x42\x1b\xe2\x41\x01\x01\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x18\xf5@)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1a\n\x05\x61lias\x18\x14 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18?\x12 \n\nsticky_key\x18\x15 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"\xd6\x01\n\x06Prompt\x12 \n\x04text\x18\x01 \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80@H\x00\x88\x01\x01\x12\x41\n\x08messages\x18\x02 \x03(\x0b\x32 .tiation.engine.v1.PromptMessageB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x08\x12;\n\x05tools\x18\x03 \x03(\x0b\x32\x1d.tiation.engine.v1.PromptToolB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x01\x12!\n\x0btool_choice\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x42\x07\n\x05_text\"\xea\x01\n\rPromptMessage\x12\x36\n\x04role\x18\x01 \x01(\tB(\xe2\x41\x01\x02\xbaH!r\x1fR\x06systemR\x04userR\tassistantR\x04tool\x12\x1e\n\x07\x63ontent\x18\x02 \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80@\x12\x1d\n\x07speaker\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12>\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1b.tiation.engine.v1.ToolCallB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\"\n\x0ctool_call_id\x18\x05 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\"\x84\x01\n\nPromptTool\x12\x30\n\x04tool\x18\x01 \x01(\tB\"\xe2\x41\x01\x02\xbaH\x1br\x19\x32\x17^[A-Za-z0-9_.-]{1,128}$\x12!\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80@\x12!\n\nparameters\x18\x03 \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80\x04\"b\n\x08ToolCall\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\x04tool\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\x18\x80\x01\x12 \n\targuments\x18\x03 \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80@\"\xf5\x03\n\x10SamplingSettings\x12\x1f\n\nmax_tokens\x18\x01 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12\x35\n\x0btemperature\x18\x02 \x01(\x01\x42\x1b\xe2\x41\x01\x01\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x14@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12/\n\x05top_p\x18\x03 \x01(\x01\x42\x1b\xe2\x41\x01\x01\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x1f\n\x05top_k\x18\x04 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00H\x02\x88\x01\x01\x12\x17\n\x04seed\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12#\n\x04stop\x18\x06 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05 \x01(\x80\x08\x12\x36\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x42\x1b\xe2\x41\x01\x01\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0\x12\x35\n\x10presence_penalty\x18\x08 \x01(\x01\x42\x1b\xe2\x41\x01\x01\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0\x12(\n\x0ctop_logprobs\x18\t \x01(\x05\x42\r\xe2\x41\x01\x01\xbaH\x06\x1a\x04\x18\x14(\x00H\x04\x88\x01\x01\x12\"\n\x0bjson_schema\x18\n \x01(\tB\r\xe2\x41\x01\x01\xbaH\x06r\x04(\x80\x80\x04\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x0f\n\r_top_logprobs\"\x8b\x03\n\x10GenerateResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12:\n\x06\x66inish\x18\x04 \x01(\x0e\x32*.tiation.engine.v1.GenerateResponse.Finish\x12/\n\ntool_calls\x18\x05 \x03(\x0b\x32\x1b.tiation.engine.v1.ToolCall\x12-\n\x06scores\x18\x06 \x03(\x0b\x32\x1d.tiation.engine.v1.TokenScore\x12\x15\n\rprompt_tokens\x18\x07 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x08 \x01(\x05\x12!\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07version\x18\n \x01(\x03\"F\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\n\n\x06LENGTH\x10\x02\x12\x0e\n\nTOOL_CALLS\x10\x03\"]\n\nTokenScore\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x30\n\x03top\x18\x03 \x03(\x0b\x32#.tiation.engine.v1.TokenAlternative\"1\n\x10TokenAlternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x32\x9d\x06\n\x11PredictionService\x12\xaf\x01\n\x05\x45mbed\x12\x1f.tiation.engine.v1.EmbedRequest\x1a .tiation.engine.v1.EmbedResponse\"c\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02(\"#/v1/{name=tenants/*/models/*}:embed:\x01*\x12\xbb\x01\n\x08\x43lassify\x12\".tiation.engine.v1.ClassifyRequest\x1a#.tiation.engine.v1.ClassifyResponse\"f\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/models/*}:classify:\x01*\x12\xd7\x01\n\x0f\x45xtractEntities\x12).tiation.engine.v1.ExtractEntitiesRequest\x1a*.tiation.engine.v1.ExtractEntitiesResponse\"m\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=tenants/*/models/*}:extractEntities:\x01*\x12\xbd\x01\n\x08Generate\x12\".tiation.engine.v1.GenerateRequest\x1a#.tiation.engine.v1.GenerateResponse\"f\xca\xf3\x18+\n\x13\x65ngine.models.infer\x12\x04name\x1a\x0corchestrator \x01\xd2\xf3\x18\x02\x08\x03\x82\xd3\xe4\x93\x02+\"&/v1/{name=tenants/*/models/*}:generate:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -84,38 +85,126 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001\272H\004r\002\030?'
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['sticky_key']._loaded_options = None
   _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
+  _globals['_GENERATEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\032\n\030engine.tiation.dev/Model'
+  _globals['_GENERATEREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
+  _globals['_GENERATEREQUEST'].fields_by_name['prompts']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['prompts']._serialized_options = b'\342A\001\002\272H\007\222\001\004\010\001\020@'
+  _globals['_GENERATEREQUEST'].fields_by_name['sampling']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['priority']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_GENERATEREQUEST'].fields_by_name['timeout_s']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['timeout_s']._serialized_options = b'\342A\001\001\272H\024\022\022\031\000\000\000\000\000\030\365@)\000\000\000\000\000\000\000\000'
+  _globals['_GENERATEREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001\272H\004r\002\030?'
+  _globals['_GENERATEREQUEST'].fields_by_name['sticky_key']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['sticky_key']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
+  _globals['_PROMPT'].fields_by_name['text']._loaded_options = None
+  _globals['_PROMPT'].fields_by_name['text']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200@'
+  _globals['_PROMPT'].fields_by_name['messages']._loaded_options = None
+  _globals['_PROMPT'].fields_by_name['messages']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\010'
+  _globals['_PROMPT'].fields_by_name['tools']._loaded_options = None
+  _globals['_PROMPT'].fields_by_name['tools']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\001'
+  _globals['_PROMPT'].fields_by_name['tool_choice']._loaded_options = None
+  _globals['_PROMPT'].fields_by_name['tool_choice']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
+  _globals['_PROMPTMESSAGE'].fields_by_name['role']._loaded_options = None
+  _globals['_PROMPTMESSAGE'].fields_by_name['role']._serialized_options = b'\342A\001\002\272H!r\037R\006systemR\004userR\tassistantR\004tool'
+  _globals['_PROMPTMESSAGE'].fields_by_name['content']._loaded_options = None
+  _globals['_PROMPTMESSAGE'].fields_by_name['content']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200@'
+  _globals['_PROMPTMESSAGE'].fields_by_name['speaker']._loaded_options = None
+  _globals['_PROMPTMESSAGE'].fields_by_name['speaker']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
+  _globals['_PROMPTMESSAGE'].fields_by_name['tool_calls']._loaded_options = None
+  _globals['_PROMPTMESSAGE'].fields_by_name['tool_calls']._serialized_options = b'\342A\001\001\272H\006\222\001\003\020\200\001'
+  _globals['_PROMPTMESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
+  _globals['_PROMPTMESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
+  _globals['_PROMPTTOOL'].fields_by_name['tool']._loaded_options = None
+  _globals['_PROMPTTOOL'].fields_by_name['tool']._serialized_options = b'\342A\001\002\272H\033r\0312\027^[A-Za-z0-9_.-]{1,128}$'
+  _globals['_PROMPTTOOL'].fields_by_name['description']._loaded_options = None
+  _globals['_PROMPTTOOL'].fields_by_name['description']._serialized_options = b'\342A\001\001\272H\005r\003(\200@'
+  _globals['_PROMPTTOOL'].fields_by_name['parameters']._loaded_options = None
+  _globals['_PROMPTTOOL'].fields_by_name['parameters']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200\004'
+  _globals['_TOOLCALL'].fields_by_name['id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['id']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
+  _globals['_TOOLCALL'].fields_by_name['tool']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['tool']._serialized_options = b'\342A\001\002\272H\005r\003\030\200\001'
+  _globals['_TOOLCALL'].fields_by_name['arguments']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['arguments']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200@'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['max_tokens']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['max_tokens']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['temperature']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['temperature']._serialized_options = b'\342A\001\001\272H\024\022\022\031\000\000\000\000\000\000\024@)\000\000\000\000\000\000\000\000'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_p']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_p']._serialized_options = b'\342A\001\001\272H\024\022\022\031\000\000\000\000\000\000\360?!\000\000\000\000\000\000\000\000'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_k']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_k']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['seed']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['stop']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['stop']._serialized_options = b'\342A\001\001\272H\016\222\001\013\020\020\"\007r\005 \001(\200\010'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['frequency_penalty']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['frequency_penalty']._serialized_options = b'\342A\001\001\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['presence_penalty']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['presence_penalty']._serialized_options = b'\342A\001\001\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_logprobs']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['top_logprobs']._serialized_options = b'\342A\001\001\272H\006\032\004\030\024(\000'
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['json_schema']._loaded_options = None
+  _globals['_SAMPLINGSETTINGS'].fields_by_name['json_schema']._serialized_options = b'\342A\001\001\272H\006r\004(\200\200\004'
   _globals['_PREDICTIONSERVICE'].methods_by_name['Embed']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['Embed']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\002(\"#/v1/{name=tenants/*/models/*}:embed:\001*'
   _globals['_PREDICTIONSERVICE'].methods_by_name['Classify']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\002+\"&/v1/{name=tenants/*/models/*}:classify:\001*'
   _globals['_PREDICTIONSERVICE'].methods_by_name['ExtractEntities']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['ExtractEntities']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\0022\"-/v1/{name=tenants/*/models/*}:extractEntities:\001*'
-  _globals['_EMBEDREQUEST']._serialized_start=208
-  _globals['_EMBEDREQUEST']._serialized_end=403
-  _globals['_EMBEDRESPONSE']._serialized_start=405
-  _globals['_EMBEDRESPONSE']._serialized_end=487
-  _globals['_EMBEDDING']._serialized_start=489
-  _globals['_EMBEDDING']._serialized_end=516
-  _globals['_CLASSIFYREQUEST']._serialized_start=519
-  _globals['_CLASSIFYREQUEST']._serialized_end=941
-  _globals['_CANDIDATELABEL']._serialized_start=943
-  _globals['_CANDIDATELABEL']._serialized_end=1025
-  _globals['_ROW']._serialized_start=1027
-  _globals['_ROW']._serialized_end=1066
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1068
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1163
-  _globals['_CLASSIFICATION']._serialized_start=1165
-  _globals['_CLASSIFICATION']._serialized_end=1258
-  _globals['_LABELSCORE']._serialized_start=1260
-  _globals['_LABELSCORE']._serialized_end=1302
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=1305
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1550
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1552
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1648
-  _globals['_TEXTENTITIES']._serialized_start=1650
-  _globals['_TEXTENTITIES']._serialized_end=1709
-  _globals['_ENTITY']._serialized_start=1711
-  _globals['_ENTITY']._serialized_end=1791
-  _globals['_PREDICTIONSERVICE']._serialized_start=1794
-  _globals['_PREDICTIONSERVICE']._serialized_end=2399
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Generate']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Generate']._serialized_options = b'\312\363\030+\n\023engine.models.infer\022\004name\032\014orchestrator \001\322\363\030\002\010\003\202\323\344\223\002+\"&/v1/{name=tenants/*/models/*}:generate:\001*'
+  _globals['_EMBEDREQUEST']._serialized_start=233
+  _globals['_EMBEDREQUEST']._serialized_end=428
+  _globals['_EMBEDRESPONSE']._serialized_start=430
+  _globals['_EMBEDRESPONSE']._serialized_end=512
+  _globals['_EMBEDDING']._serialized_start=514
+  _globals['_EMBEDDING']._serialized_end=541
+  _globals['_CLASSIFYREQUEST']._serialized_start=544
+  _globals['_CLASSIFYREQUEST']._serialized_end=966
+  _globals['_CANDIDATELABEL']._serialized_start=968
+  _globals['_CANDIDATELABEL']._serialized_end=1050
+  _globals['_ROW']._serialized_start=1052
+  _globals['_ROW']._serialized_end=1091
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1093
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1188
+  _globals['_CLASSIFICATION']._serialized_start=1190
+  _globals['_CLASSIFICATION']._serialized_end=1283
+  _globals['_LABELSCORE']._serialized_start=1285
+  _globals['_LABELSCORE']._serialized_end=1327
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=1330
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1575
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1577
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1673
+  _globals['_TEXTENTITIES']._serialized_start=1675
+  _globals['_TEXTENTITIES']._serialized_end=1734
+  _globals['_ENTITY']._serialized_start=1736
+  _globals['_ENTITY']._serialized_end=1816
+  _globals['_GENERATEREQUEST']._serialized_start=1819
+  _globals['_GENERATEREQUEST']._serialized_end=2177
+  _globals['_PROMPT']._serialized_start=2180
+  _globals['_PROMPT']._serialized_end=2394
+  _globals['_PROMPTMESSAGE']._serialized_start=2397
+  _globals['_PROMPTMESSAGE']._serialized_end=2631
+  _globals['_PROMPTTOOL']._serialized_start=2634
+  _globals['_PROMPTTOOL']._serialized_end=2766
+  _globals['_TOOLCALL']._serialized_start=2768
+  _globals['_TOOLCALL']._serialized_end=2866
+  _globals['_SAMPLINGSETTINGS']._serialized_start=2869
+  _globals['_SAMPLINGSETTINGS']._serialized_end=3370
+  _globals['_GENERATERESPONSE']._serialized_start=3373
+  _globals['_GENERATERESPONSE']._serialized_end=3768
+  _globals['_GENERATERESPONSE_FINISH']._serialized_start=3698
+  _globals['_GENERATERESPONSE_FINISH']._serialized_end=3768
+  _globals['_TOKENSCORE']._serialized_start=3770
+  _globals['_TOKENSCORE']._serialized_end=3863
+  _globals['_TOKENALTERNATIVE']._serialized_start=3865
+  _globals['_TOKENALTERNATIVE']._serialized_end=3914
+  _globals['_PREDICTIONSERVICE']._serialized_start=3917
+  _globals['_PREDICTIONSERVICE']._serialized_end=4714
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,11 @@ class PredictionServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/tiation.engine.v1.PredictionService/Generate',
+                request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServiceServicer:
@@ -77,6 +82,15 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
+        call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
+        go on. Whoever stops reading stops the computation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +108,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.ExtractEntities,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +197,33 @@ class PredictionService:
             '/tiation.engine.v1.PredictionService/ExtractEntities',
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tiation.engine.v1.PredictionService/Generate',
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,11 @@ class PredictionServiceStub:
     """Gives labels to texts, images or rows of numbers, whichever of them the model takes."""
     ExtractEntities: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ExtractEntitiesRequest, _prediction_pb2.ExtractEntitiesResponse]
     """Finds what has a name in texts, with a model of the kind `token-classification`."""
+    Generate: _aio.UnaryStreamMultiCallable[_prediction_pb2.GenerateRequest, _prediction_pb2.GenerateResponse]
+    """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
+    call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
+    go on. Whoever stops reading stops the computation.
+    """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Asks models. Each call carries a batch; one wrong item refuses the whole of it and is named."""
@@ -51,5 +56,16 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_prediction_pb2.ExtractEntitiesRequest, _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]],
     ) -> _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]:
         """Finds what has a name in texts, with a model of the kind `token-classification`."""
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _prediction_pb2.GenerateRequest,
+        context: _aio.ServicerContext[_prediction_pb2.GenerateRequest, _abc.AsyncIterator[_prediction_pb2.GenerateResponse]],
+    ) -> _abc.AsyncIterator[_prediction_pb2.GenerateResponse]:
+        """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
+        call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
+        go on. Whoever stops reading stops the computation.
+        """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _aio.Server) -> None: ...
