@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -84,7 +84,7 @@ class Constraints:
         if len(text) > _MAX_BYTES:
             raise SamplingError("json_schema", f"is {len(text)} bytes; at most {_MAX_BYTES} are taken")
         try:
-            grammar = LLMatcher.grammar_from_json_schema(text, overrides=COMPACT)
+            grammar = LLMatcher.grammar_from_json_schema(text, overrides=cast("Any", COMPACT))
         except ValueError as error:
             raise SamplingError("json_schema", f"cannot be used: {_short(str(error))}") from None
         return self._made(grammar, "json_schema")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Chances", "Scored", "choose", "scores"]
 
+_COLDEST = 1e-4
+"""Below it the most probable token is all that would ever come, and dividing by it overflows."""
 _CANDIDATES = 512
 """So many of the most probable tokens are looked at first: nearly always they come to `top_p` together."""
 
@@ -65,7 +67,7 @@ def choose(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
             logits[row] -= each.frequency_penalty * each.made + each.presence_penalty * (each.made > 0)
     tokens = logits.argmax(axis=1)
     best = logits[np.arange(len(tokens)), tokens]
-    drawn = [row for row, each in enumerate(chances) if each.temperature > 0 and np.isfinite(best[row])]
+    drawn = [row for row, each in enumerate(chances) if each.temperature >= _COLDEST and np.isfinite(best[row])]
     plain = [row for row in drawn if chances[row].top_k == 0 and chances[row].top_p >= 1]
     if plain:
         tokens[plain] = _draw(_probabilities(logits[plain], [chances[row] for row in plain]), plain, chances)

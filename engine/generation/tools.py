@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from engine.errors import PromptError
-from engine.generation.constraint import COMPACT
 from engine.generation.base import Prompt, Tool, ToolCall
+from engine.generation.constraint import COMPACT
 
 __all__ = ["CallReader", "call_grammar", "check_tools", "marked_calls"]
 
