@@ -47,6 +47,11 @@ __all__ = [
     "QueueTimeoutError",
     "ReadOnlyModelError",
     "SamplingError",
+    "SequenceExistsError",
+    "SequenceNotFoundError",
+    "SequenceRequiredError",
+    "SequenceStateError",
+    "SequencesFullError",
     "StepError",
     "StorageFullError",
     "TensorError",
@@ -326,6 +331,47 @@ class EnsembleError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "ENSEMBLE_BROKEN"
+
+
+class SequenceRequiredError(EngineError):
+    """A model that remembers was asked without saying for what sequence."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "SEQUENCE_REQUIRED"
+
+    def __init__(self) -> None:
+        message = "is missing; the model remembers: send sequence_id with each step, and sequence_start with the first"
+        super().__init__(
+            f"parameters[sequence_id]: {message}", violations=(FieldViolation("parameters[sequence_id]", message),)
+        )
+
+
+class SequenceNotFoundError(EngineError):
+    """The sequence is not under way at this engine."""
+
+    code = Code.NOT_FOUND
+    reason = "SEQUENCE_NOT_FOUND"
+
+
+class SequenceExistsError(EngineError):
+    """A request begins a sequence that is under way."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "SEQUENCE_EXISTS"
+
+
+class SequencesFullError(EngineError):
+    """As many sequences are under way as the model may have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SEQUENCES_FULL"
+
+
+class SequenceStateError(EngineError):
+    """The state of a sequence cannot be kept: it has grown too large, or does not fit the model's own input."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SEQUENCE_STATE_INVALID"
 
 
 class StepError(EngineError):

@@ -61,7 +61,14 @@ class Answers:
         self._observer = observer
         self._flights: dict[tuple[bytes, Terms], _Flight] = {}
 
-    async def infer(self, scope: Sequence[str], tensors: Tensors, terms: Terms, compute: Compute) -> Inference:
+    async def infer(
+        self,
+        scope: Sequence[str],
+        tensors: Tensors,
+        terms: Terms,
+        compute: Compute,
+        holds: Callable[[], bool] = lambda: True,
+    ) -> Inference:
         """The answer to a request, kept or computed.
 
         Args:
@@ -69,6 +76,7 @@ class Answers:
             tensors: the inputs.
             terms: whose request it is; nobody gets what was computed for another owner.
             compute: computes the answer.
+            holds: whether what has computed it is still what is asked; else the answer is not kept.
 
         Raises:
             EngineError: what `compute` raised for this request; no error is kept, nor shared.
@@ -82,7 +90,7 @@ class Answers:
             return kept
         flight = self._flights.get((key, terms))
         if flight is None:
-            flight = self._begin(key, terms, compute)
+            flight = self._begin(key, terms, compute, holds)
             try:
                 return await self._wait(flight)
             finally:
@@ -105,9 +113,9 @@ class Answers:
             self._store_figures.unkept("invalid")
             return None
 
-    def _begin(self, key: bytes, terms: Terms, compute: Compute) -> _Flight:
+    def _begin(self, key: bytes, terms: Terms, compute: Compute, holds: Callable[[], bool]) -> _Flight:
         flight = _Flight((key, terms))
-        flight.task = asyncio.get_running_loop().create_task(self._compute(flight, compute))
+        flight.task = asyncio.get_running_loop().create_task(self._compute(flight, compute, holds))
         self._flights[flight.of] = flight
 
         def landed(task: asyncio.Task[Inference]) -> None:
@@ -118,8 +126,10 @@ class Answers:
         flight.task.add_done_callback(landed)
         return flight
 
-    async def _compute(self, flight: _Flight, compute: Compute) -> Inference:
+    async def _compute(self, flight: _Flight, compute: Compute, holds: Callable[[], bool]) -> Inference:
         answer = await compute()
+        if not holds():
+            return answer
         began = time.perf_counter()
         size = sum(value.size if value.dtype == object else value.nbytes // _KIB for value in answer.outputs.values())
         self._store.put(flight.of[0], await aside(size, encode_answer, answer))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from engine.errors import ManifestError
 from engine.manifest.fields import Common, FileName, Label
 
 __all__ = ["DefaultSampling", "GenerationManifest"]
@@ -65,3 +66,13 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
     prefill_tokens: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
     kv_heads: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     head_dim: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+
+    def check(self) -> None:
+        """Texts that are drawn are not kept.
+
+        Raises:
+            ManifestError: they shall be.
+        """
+        super().check()
+        if self.response_cache:
+            raise ManifestError("response_cache: a text may be another one each time; remove the line")

@@ -69,6 +69,10 @@ _LINES: Mapping[str, str] = {
     "inputs": "inputs: {x: x}",
     "outputs": "outputs: {y: my-model.y}",
     "datatype": "datatype: FP32",
+    "states": "states: [{input: state_in, output: state_out}]",
+    "input": "input: state_in",
+    "output": "output: state_out",
+    "signal": "signal: start",
     "shape": "shape: [-1, 4]",
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from engine.errors import ManifestError
 from engine.manifest.fields import FileName, Labels
 from engine.manifest.scheduling import GraphManifest
+from engine.manifest.sequences import SequenceSection
 
 __all__ = ["OnnxManifest"]
 
@@ -20,6 +22,7 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
         label: the output that holds the chosen class; without it the only one of whole numbers or texts.
         probabilities: the output with a column a class; without it the only one of fractions beside a label.
         labels: what the columns are called; without it the classes that are written in the file.
+        sequence: what it remembers from one request of a sequence to the next; without it nothing.
     """
 
     file: FileName | None = None
@@ -27,3 +30,14 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
     label: str = ""
     probabilities: str = ""
     labels: Labels = ()
+    sequence: SequenceSection | None = None
+
+    def check(self) -> None:
+        """A model that remembers has no answers to keep.
+
+        Raises:
+            ManifestError: it shall.
+        """
+        super().check()
+        if self.sequence is not None and self.response_cache:
+            raise ManifestError("response_cache: a step's answer is another one each time; remove the line")

@@ -14,6 +14,8 @@ from engine.repository.aliases import drawn, share_of
 from engine.repository.completion import to_the_end
 from engine.repository.opening import Loaded
 from engine.repository.uses import Uses
+from engine.scheduler.terms import Terms
+from engine.servables import SequenceModel
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
@@ -101,6 +103,30 @@ class Memory:
             f"there is no model `{name[:_MAX_SHOWN]}` in memory; `tiation models list` shows which",
             model=name[:_MAX_SHOWN],
         )
+
+    def of_sequence(self, tenant: str, name: str, terms: Terms) -> Loaded | None:
+        """The version at which a sequence is under way, also where another one has followed it since.
+
+        Args:
+            tenant: of the caller.
+            name: as for `find`.
+            terms: of the request.
+
+        Returns:
+            None where none is, and for requests that begin a sequence or are part of none.
+        """
+        if terms.sequence is None or terms.sequence.starts:
+            return None
+        candidates = _candidates(tenant, name.partition(":")[0])
+        for loaded in (*self._loaded.values(), *self._closing.values()):
+            servable = loaded.servable
+            if (
+                isinstance(servable, SequenceModel)
+                and loaded.model in candidates
+                and servable.running.has(terms.owner, terms.sequence.id)
+            ):
+                return loaded
+        return None
 
     def _version(self, model: str, name: str, wanted: str, key: str) -> Loaded:
         """A version of a model that is in memory, by its number or alias."""

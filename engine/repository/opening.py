@@ -58,6 +58,7 @@ from engine.servables import (
     Inference,
     OnnxModel,
     PairZeroShot,
+    SequenceModel,
     Servable,
     TextClassifier,
     TextGenerator,
@@ -103,7 +104,8 @@ class Loaded:
         scope = self._scope("infer", terms)
         if self.answers is None or scope is None:
             return await self.servable.infer(tensors, terms)
-        return await self.answers.infer(scope, tensors, terms, partial(self.servable.infer, tensors, terms))
+        compute = partial(self.servable.infer, tensors, terms)
+        return await self.answers.infer(scope, tensors, terms, compute, lambda: self._scope("infer", terms) == scope)
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """As its servable, in the same way."""
@@ -115,7 +117,11 @@ class Loaded:
             return as_inference(await self.servable.classify(values, terms))
 
         try:
-            return as_classified(await self.answers.infer(scope, {"": items}, terms, compute))
+            return as_classified(
+                await self.answers.infer(
+                    scope, {"": items}, terms, compute, lambda: self._scope("classify", terms) == scope
+                )
+            )
         except AnswerInvalidError:
             return await self.servable.classify(values, terms)
 
@@ -132,10 +138,12 @@ class Loaded:
         """What answers for it now: this very version, and those that it stands on.
 
         Raises:
-            EngineError: one of them is not there, or there are too many above each other.
+            EngineError: one of them is not there, or is drawn anew for each request, or too many are above each other.
         """
         if depth > MAX_DEPTH:
             raise TooDeepError(self.model)
+        if any(base.version and not base.version.isdecimal() for base in self.manifest.stands_on):
+            raise VersionNotFoundError("an alias may name several versions")
         below = tuple(part for base in self.bases() for part in base.identity(depth + 1))
         return (self.model, self.uid, str(len(below)), *below)
 
@@ -199,7 +207,8 @@ class Opener:
         check_standing(model, manifest.stands_on, find)
         find_own = partial(find, tenant_of(name))
         written = partial(self._generation.of, model, int(number))
-        servable = await self._servable(manifest, folder, figures, find_own, written)
+        uses = Uses()
+        servable = await self._servable(manifest, folder, figures, find_own, written, uses)
         answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
         return Loaded(
             name,
@@ -210,6 +219,7 @@ class Opener:
             figures,
             answers=answers,
             bases=lambda: tuple(find_own(base.model, base.version) for base in manifest.stands_on),
+            uses=uses,
         )
 
     async def close(self) -> None:
@@ -223,13 +233,14 @@ class Opener:
         figures: ModelFigures,
         find: Callable[[str, str], Loaded],
         written: Callable[[], GenerationFigures],
+        uses: Uses,
     ) -> Servable:
         session, limits, images = self._session, self._limits, self._images
         if isinstance(manifest, GraphManifest):
             limits = manifest.scheduling.policy(limits)
         match manifest:
             case OnnxManifest():
-                return await constructed(lambda: OnnxModel(folder, manifest, session, limits, figures))
+                return await constructed(lambda: _of_tensors(folder, manifest, session, limits, figures, uses))
             case EmbeddingManifest():
                 return await constructed(lambda: Embedder(folder, manifest, session, limits, figures))
             case ImageClassificationManifest():
@@ -245,6 +256,20 @@ class Opener:
                 return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
             case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
                 return await _standing(manifest, find)
+
+
+def _of_tensors(
+    folder: Path,
+    manifest: OnnxManifest,
+    session: SessionSettings,
+    limits: BatchLimits,
+    figures: ModelFigures,
+    uses: Uses,
+) -> OnnxModel | SequenceModel:
+    """A plain graph, or one that remembers."""
+    if manifest.sequence is None:
+        return OnnxModel(folder, manifest, session, limits, figures)
+    return SequenceModel(folder, manifest, manifest.sequence, session, limits, figures, uses)
 
 
 async def _standing(

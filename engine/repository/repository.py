@@ -27,6 +27,7 @@ from engine.repository.records import Records, model_of, number_of
 from engine.repository.sharing import Sharing
 from engine.repository.system import SystemModels
 from engine.repository.uploads import Uploads
+from engine.scheduler.terms import Terms
 from mesh.catalogue import Catalogue
 from mesh.entries import Body, Entry, entry_etag
 from mesh.etag import check_etag
@@ -107,6 +108,13 @@ class Repository:
     async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
         """As `find`, and it stays in memory as long as the task that asks; a look elsewhere may come first."""
         return self._held(self.find(tenant, name, version, key))
+
+    async def found_for(self, tenant: str, name: str, version: str, terms: Terms, key: str = "") -> Loaded:
+        """As `found`; a sequence goes on where it is under way, whatever version answers others by now."""
+        running = self._memory.of_sequence(tenant, name, terms)
+        if running is not None and (not version.isdecimal() or version == str(running.version)):
+            return self._held(running)
+        return await self.found(tenant, name, version, key)
 
     def serving(self, model: str) -> int:
         """The version that answers requests which name none; 0 while none is loaded."""

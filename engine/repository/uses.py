@@ -22,9 +22,19 @@ class Uses:
 
     def by(self, task: asyncio.Task[object]) -> None:
         """A task works with it, until it ends: a call that found it here may ask it as long as the call lasts."""
+        self.begin()
+        task.add_done_callback(self._ended)
+
+    def begin(self) -> None:
+        """One more works with it, until it says `end`."""
         self._count += 1
         self._idle.clear()
-        task.add_done_callback(self._ended)
+
+    def end(self) -> None:
+        """One fewer."""
+        self._count -= 1
+        if not self._count:
+            self._idle.set()
 
     async def over(self, within_s: float) -> None:
         """Wait until nobody works with it, or so long."""
@@ -39,6 +49,4 @@ class Uses:
         self._idle.set()
 
     def _ended(self, _: asyncio.Task[object]) -> None:
-        self._count -= 1
-        if not self._count:
-            self._idle.set()
+        self.end()

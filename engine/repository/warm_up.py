@@ -10,6 +10,7 @@ import numpy as np
 from engine.errors import EngineError, WarmUpError
 from engine.manifest import GenerationManifest, Manifest
 from engine.manifest.fields import WarmUp
+from engine.scheduler.terms import SequenceTerms, Terms
 from engine.servables import Servable
 from engine.servables.base import Tensors
 from engine.servables.graph import MAX_ELEMENTS, sample
@@ -17,6 +18,8 @@ from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["warm_up"]
 
+_TERMS = Terms(sequence=SequenceTerms("warm-up", starts=True, ends=True))
+"""A model that remembers has each request as a sequence of its own; all others take no notice of it."""
 _LIMIT_S = 60.0
 """How long all of it may take; nobody else's models change meanwhile."""
 
@@ -46,7 +49,7 @@ async def _ask(servable: Servable, entry: WarmUp, index: int) -> None:
     try:
         tensors = await asyncio.to_thread(_tensors, servable, entry)
         for _ in range(entry.runs):
-            await servable.infer(tensors)
+            await servable.infer(tensors, _TERMS)
     except EngineError as error:
         raise WarmUpError(f"warm_up[{index}]: {error.message}", index=index) from None
 

@@ -12,6 +12,7 @@ from engine.servables.entailment import PairZeroShot
 from engine.servables.generation import TextGenerator
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
+from engine.servables.sequence_model import SequenceModel
 from engine.servables.text_graph import TextClassifier
 from engine.servables.texts import Classifier
 from engine.servables.token_classifier import Extracted, TokenClassifier
@@ -29,6 +30,7 @@ __all__ = [
     "Inference",
     "OnnxModel",
     "PairZeroShot",
+    "SequenceModel",
     "Servable",
     "TextClassifier",
     "TextGenerator",

@@ -1,0 +1,144 @@
+"""A model that remembers: a graph whose states go from one request of a sequence into the next.
+
+Steps of different sequences share runs like any requests, since a state is rows like any other input's; steps of one
+sequence go one after the other. Triton calls this implicit state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import NoLabelsError, SequenceRequiredError, SequenceStateError, TensorError
+from engine.manifest import OnnxManifest
+from engine.manifest.sequences import SequenceSection
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.observer import BatchObserver
+from engine.scheduler.terms import PLAIN, SequenceTerms, Terms
+from engine.sequences.running import Held, RunningSequences
+from engine.sequences.wiring import wired
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.onnx_model import OnnxModel
+from engine.tensor import Tensor, TensorSpec, check_tensor
+
+__all__ = ["SequenceModel"]
+
+
+class SequenceModel:
+    """A graph with states.
+
+    Args:
+        folder: of the version.
+        manifest: what its owner says of it.
+        section: what they say of its states.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+        held: keeps the version in memory while sequences are under way.
+
+    Raises:
+        ManifestError: the graph has no such tensors.
+    """
+
+    platform = "onnxruntime"
+    classifies: Items | None = None
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: OnnxManifest,
+        section: SequenceSection,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+        held: Held,
+    ) -> None:
+        self._graph = graph = OnnxModel(folder, manifest, settings, limits, observer)
+        try:
+            self._wiring = wired(section, graph.inputs, graph.outputs)
+        except BaseException:  # whatever ends it, the graph holds memory and threads
+            graph.close()
+            raise
+        self.inferred = tuple(line for line in graph.inferred if line.partition(":")[0] in ("file", "batching"))
+        self.running = RunningSequences(
+            manifest.name,
+            max_idle_s=section.max_idle_s,
+            max_sequences=section.max_sequences,
+            max_bytes=section.max_state_bytes,
+            held=held,
+        )
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a caller gives: the graph's inputs but states and controls."""
+        return self._wiring.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What a caller gets."""
+        return self._wiring.outputs
+
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
+        """The outputs of one step.
+
+        Raises:
+            SequenceRequiredError: the request is part of no sequence.
+            SequenceNotFoundError: its sequence is not under way.
+            SequenceExistsError: it begins one that is.
+            SequencesFullError: too many are.
+            EngineError: the step failed; the sequence is as it was before.
+        """
+        if terms.sequence is None:
+            raise SequenceRequiredError
+        check_tensors(self.inputs, tensors)
+        rows = self._rows(tensors)
+        async with self.running.step(terms.owner, terms.sequence) as running:
+            if running.rows not in (0, rows):
+                raise TensorError(
+                    self.inputs[0].name, f"holds {rows} rows; all steps of this sequence have {running.rows}"
+                )
+            state = running.state or self._wiring.begun(rows)
+            answer = await self._graph.infer(self._fed(tensors, state, terms.sequence, rows), terms)
+            kept = self._wiring.kept(answer.outputs)
+            self._check(kept)
+            self.running.keep(running, kept)
+            running.rows = rows
+        shown = {spec.name: answer.outputs[spec.name] for spec in self.outputs}
+        return Inference(shown, answer.rows)
+
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:  # noqa: ARG002 -- the port's
+        """Never: it gives tensors, step by step."""
+        raise NoLabelsError("the model answers sequences, step by step; ask it with ModelInfer")
+
+    @property
+    def waiting(self) -> int:
+        """How many steps wait for a run; those that wait for the step before them are not counted."""
+        return self._graph.waiting
+
+    def close(self) -> None:
+        """Give its memory back; its sequences are over."""
+        self._graph.close()
+
+    def _rows(self, tensors: Tensors) -> int:
+        """How many rows a step has: the length of its first input along a free first axis, else one."""
+        free = [spec.name for spec in self.inputs if spec.shape and spec.shape[0] == -1]
+        rows = {len(tensors[name]) for name in free}
+        if len(rows) > 1:
+            raise TensorError(free[0], "all inputs must have the same length along axis 0")
+        if 0 in rows:
+            raise TensorError(free[0], "holds no rows")
+        return rows.pop() if rows else 1
+
+    def _fed(self, tensors: Tensors, state: Tensors, terms: SequenceTerms, rows: int) -> dict[str, Tensor]:
+        return {**tensors, **state, **self._wiring.told(terms, rows)}
+
+    def _check(self, kept: Tensors) -> None:
+        """See that what came out of a step can go into the next one."""
+        for state, spec in self._wiring.states:
+            try:
+                check_tensor(spec, kept[spec.name])
+            except TensorError as error:
+                raise SequenceStateError(
+                    f"what came out as `{state.output}` cannot go into the next step: {error.message}"
+                ) from None
