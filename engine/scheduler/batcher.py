@@ -126,12 +126,11 @@ class Batcher(Generic[Item, Result]):
             EngineError: what the run raised.
         """
         loop = asyncio.get_running_loop()
-        level, since = self._policy.level_of(terms), time.perf_counter()
+        level, within_s = self._policy.admit(terms)
         asked: _Asked[Item, Result] = _Asked(
-            rows, key, terms.owner, level, since, length, size, item, loop, loop.create_future(), None
+            rows, key, terms.owner, level, time.perf_counter(), length, size, item, loop, loop.create_future(), None
         )
         self._put(asked)
-        within_s = self._policy.timeout_of(terms)
         timer = loop.call_later(within_s, self._expire, asked, within_s) if within_s else None
         try:
             return await asked.future

@@ -5,14 +5,15 @@ What may wait, and when a batch is cut, is decided in `engine.scheduler.queue`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Batch", "Group", "Lanes", "Purse", "W", "Waiters", "Waiting"]
+__all__ = ["Batch", "Group", "Held", "Lanes", "Purse", "W", "Waiters", "Waiting"]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +30,7 @@ class Waiting:
         size: how many bytes it keeps in memory.
         waits: whether it is in the queue.
         purse: of its owner at its level.
-        group: what it waits with; gone once it waits no more.
+        group: what it waits with; gone once it was taken out.
     """
 
     rows: int
@@ -48,12 +49,26 @@ W = TypeVar("W", bound=Waiting)
 
 
 @dataclass(slots=True, eq=False)
-class Purse:
-    """What an owner has had at one level, in rows, and how many of its requests wait there."""
+class Held:
+    """How much of an owner waits, at all levels."""
 
+    requests: int = 0
+    size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Purse:
+    """What an owner has had at one level, in rows, and how many of its requests wait there.
+
+    Attributes:
+        held: what waits of it at all levels, while anything does; None for nobody's.
+    """
+
+    owner: str
     number: int
     spent: float
     waiting: int = 0
+    held: Held | None = None
 
 
 @dataclass(slots=True)
@@ -85,11 +100,12 @@ class Batch(Generic[W]):
         return False
 
     def add(self, waiting: W) -> None:
-        """Put a request in, at its owner's cost."""
+        """Put a request in, at its owner's cost; it waits no more."""
+        waiting.waits = False
         self.members.append(waiting)
         self.rows += waiting.rows
-        self.width = max(self.width, waiting.length)
         waiting.purse.spent += waiting.rows
+        self.width = max(self.width, waiting.length)
 
 
 class Lanes(Generic[W]):
@@ -129,17 +145,48 @@ class Lanes(Generic[W]):
                 return lane[0]
         return None
 
-    def fill(self, batch: Batch[W], take: Callable[[W], None]) -> None:
-        """Put one after another into a batch; an owner whose next one does not fit is passed over."""
+    def heads(self) -> Iterator[W]:
+        """The oldest of each owner."""
+        return (head for lane in self._lanes.values() if (head := next((w for w in lane if w.waits), None)) is not None)
+
+    def fill(self, batch: Batch[W], took: Callable[[Purse, int, int], None]) -> None:
+        """Put one after another into a batch; an owner whose next one does not fit is passed over.
+
+        Args:
+            batch: to be filled.
+            took: hears whose requests were taken in a row, how many, and their bytes.
+        """
         passed = []
-        while batch.rows < batch.limit and (waiting := self.first()) is not None:
-            if batch.fits(waiting):
-                batch.add(waiting)
-                take(waiting)
-            else:
-                passed.append(heappop(self._order))
+        order = self._order
+        while batch.rows < batch.limit and self.first() is not None:
+            _, _, purse = order[0]
+            until = min(order[1][0], order[-1][0] if len(order) == 2 else order[2][0]) if len(order) > 1 else math.inf
+            requests, size, fits = self._fill_from(purse, until, batch)
+            if requests:
+                took(purse, requests, size)
+            if not fits:
+                passed.append(heappop(order))
         for entry in passed:
-            heappush(self._order, entry)
+            heappush(order, entry)
+
+    def _fill_from(self, purse: Purse, until: float, batch: Batch[W]) -> tuple[int, int, bool]:
+        """Put an owner's requests into a batch, one at least, until it has spent as much as the next one has.
+
+        Returns:
+            How many, their bytes, and False where the next one does not fit.
+        """
+        lane, before, size = self._lanes[purse], len(batch.members), 0
+        while lane:
+            waiting = lane[0]
+            if waiting.waits:
+                if not batch.fits(waiting):
+                    return len(batch.members) - before, size, False
+                batch.add(waiting)
+                size += waiting.size
+            lane.popleft()
+            if purse.spent >= until:
+                break
+        return len(batch.members) - before, size, True
 
     def tidy(self) -> None:
         """Let go of what does not wait any more."""
@@ -191,7 +238,14 @@ class Waiters(Generic[W]):
                     name: each for name, each in self.purses.items() if each.waiting or each.spent > self.clock
                 }
                 self.tidy_at = 64 + 2 * len(self.purses)
-            purse = self.purses[owner] = Purse(next(self._numbers), self.clock)
+            purse = self.purses[owner] = Purse(owner, next(self._numbers), self.clock)
         elif not purse.waiting and purse.spent < self.clock:
             purse.spent = self.clock
         return purse
+
+    def left(self, purse: Purse, requests: int) -> None:
+        """Requests of an owner wait no more."""
+        purse.waiting -= requests
+        self.count -= requests
+        if not self.count:
+            self.forget()

@@ -59,13 +59,13 @@ class BatchPolicy:
     buckets: tuple[int, ...] = BUCKETS
     run_places: int = 32
 
-    def level_of(self, terms: Terms) -> int:
-        """At which level a request waits, counted from 0; there is none below the last one."""
-        return min(terms.priority or self.default_level, len(self.levels)) - 1
+    def admit(self, terms: Terms) -> tuple[int, float]:
+        """At which level a request waits, from 0, and for how long it may, seconds; 0 for as long as it takes.
 
-    def timeout_of(self, terms: Terms) -> float:
-        """How long a request may wait, seconds; 0 for as long as it takes."""
-        return terms.timeout_s or self.levels[self.level_of(terms)].timeout_s or self.timeout_s
+        What is less urgent than the last level waits at the last one.
+        """
+        level = min(terms.priority or self.default_level, len(self.levels)) - 1
+        return level, terms.timeout_s or self.levels[level].timeout_s or self.timeout_s
 
     def bucket_of(self, length: int) -> int:
         """The number of the bucket that takes a length."""

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic
 
-from engine.scheduler.lanes import Batch, Group, Lanes, W, Waiters
+from engine.scheduler.lanes import Batch, Group, Lanes, Purse, W, Waiters
 from engine.scheduler.observer import Dispatch
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.room import Room
@@ -65,10 +66,10 @@ class RequestQueue(Generic[W]):
 
     def oldest(self) -> W | None:
         """What has waited longest; None where nothing waits."""
-        arrived = self._arrived
-        while arrived and not arrived[0].waits:
-            arrived.popleft()
-        return arrived[0] if arrived else None
+        if self._policy.max_delay_s:
+            return self._first_arrived()
+        heads = (head for level in self._levels for head in level.lanes.heads())
+        return min(heads, key=lambda head: head.since, default=None)
 
     def put(self, waiting: W) -> None:
         """Take a request in.
@@ -76,9 +77,9 @@ class RequestQueue(Generic[W]):
         Raises:
             QueueFullError: there is no place for it; when there will be is not known here.
         """
-        self._room.check(waiting)
         level = self._levels[waiting.level]
-        waiting.purse = purse = level.purse(waiting.owner)
+        purse = level.purse(waiting.owner)
+        self._room.enter(purse, waiting.size, waiting.level, level.count)
         name = (waiting.key, self._policy.bucket_of(waiting.length) if waiting.length else 0)
         group = self._groups.get(name)
         if group is None:
@@ -86,7 +87,7 @@ class RequestQueue(Generic[W]):
         lanes = group.lanes.get(waiting.level)
         if lanes is None:
             group.lanes[waiting.level] = lanes = Lanes()
-        waiting.group, waiting.waits = group, True
+        waiting.purse, waiting.group, waiting.waits = purse, group, True
         lanes.append(waiting)
         level.lanes.append(waiting)
         purse.waiting += 1
@@ -94,16 +95,16 @@ class RequestQueue(Generic[W]):
         group.count += 1
         group.rows += waiting.rows
         group.length = max(group.length, waiting.length)
-        self._room.note(waiting, 1)
-        self._arrived.append(waiting)
-        if self._delay_s and self._is_enough(group):
-            self._full[group] = None
+        if self._delay_s:
+            self._arrived.append(waiting)
+            if self._is_enough(group):
+                self._full[group] = None
 
     def remove(self, waiting: W) -> bool:
         """Take a request out, whose caller has gone or whose time is over; False where it does not wait any more."""
         if not waiting.waits:
             return False
-        self._take(waiting)
+        self._take_out(waiting)
         self._left += 1
         if self._left > self._room.count + _DEAD:
             self._tidy()
@@ -114,7 +115,7 @@ class RequestQueue(Generic[W]):
         left = []
         for level in self._levels:
             while (waiting := level.lanes.first()) is not None:
-                self._take(waiting)
+                self._take_out(waiting)
                 left.append(waiting)
         return left
 
@@ -129,7 +130,7 @@ class RequestQueue(Generic[W]):
             return None
         if self._ready(now) is not None:
             return 0.0
-        oldest = self.oldest()
+        oldest = self._first_arrived()
         return max(0.0, oldest.since + self._delay_s - now) if oldest is not None else None
 
     def cut(self, now: float) -> Cut[W] | None:
@@ -146,7 +147,7 @@ class RequestQueue(Generic[W]):
         head = self._next()
         if head is None or not self._delay_s or self._is_ready(head, now):
             return head
-        oldest = self.oldest()
+        oldest = self._first_arrived()
         if oldest is not None and now - oldest.since >= self._delay_s:
             return oldest
         full = next(iter(self._full), None)
@@ -189,13 +190,15 @@ class RequestQueue(Generic[W]):
         batch: Batch[W] = Batch(limit, self._policy.max_padded)
         alike = self._alike(head.group, batch)
         batch.add(head)
-        self._take(head)
+        self._took(head.level, head.purse, 1, head.size)
+        self._shrank(head.group, 1, head.rows)
         for group in alike:
             for level in sorted(group.lanes, key=lambda level: (level != head.level, level)):
-                group.lanes[level].fill(batch, self._take)
+                before, rows = len(batch.members), batch.rows
+                group.lanes[level].fill(batch, partial(self._took, level))
+                self._shrank(group, len(batch.members) - before, batch.rows - rows)
         for waiters in self._levels:
             waiters.lanes.first()  # what was taken is let go of
-        self.oldest()
         full = batch.rows >= self._policy.max_rows or (batch.refused and reason != "preferred")
         return Cut(batch.members, "full" if full else reason)
 
@@ -219,22 +222,31 @@ class RequestQueue(Generic[W]):
             if near is not None and (near.length - batch.width) * batch.rows <= costs:
                 yield near
 
-    def _take(self, waiting: W) -> None:
-        """Have it wait no more; where it lies it is dropped when it comes up."""
-        level, group = self._levels[waiting.level], waiting.group
-        waiting.waits = False
-        del waiting.group
-        waiting.purse.waiting -= 1
-        self._room.note(waiting, -1)
-        level.count -= 1
-        if not level.count:
-            level.forget()
-        group.count -= 1
-        group.rows -= waiting.rows
+    def _took(self, level: int, purse: Purse, requests: int, size: int) -> None:
+        """Requests of an owner wait no more; where they lie they are dropped when they come up."""
+        self._levels[level].left(purse, requests)
+        self._room.leave(purse, requests, size)
+
+    def _shrank(self, group: Group[W], requests: int, rows: int) -> None:
+        """Requests of a group wait no more."""
+        group.count -= requests
+        group.rows -= rows
         if not group.count:
-            del self._groups[group.name]
+            self._groups.pop(group.name, None)
         if self._full and not self._is_enough(group):
             self._full.pop(group, None)
+
+    def _take_out(self, waiting: W) -> None:
+        waiting.waits = False
+        self._took(waiting.level, waiting.purse, 1, waiting.size)
+        self._shrank(waiting.group, 1, waiting.rows)
+        del waiting.group
+
+    def _first_arrived(self) -> W | None:
+        arrived = self._arrived
+        while arrived and not arrived[0].waits:
+            arrived.popleft()
+        return arrived[0] if arrived else None
 
     def _is_enough(self, group: Group[W]) -> bool:
         """Whether nothing more is waited for."""

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engine.errors import QueueFullError
-from engine.scheduler.lanes import Waiting
+from engine.scheduler.lanes import Held, Purse
 from engine.scheduler.policy import BatchPolicy
 
 __all__ = ["Room"]
 
 _OWNERS_SHARE = 8
 """An owner may have so many times what is still free: eight ninths of a queue where nobody else is."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """How much of an owner waits, at all levels."""
-
-    requests: int = 0
-    size: int = 0
 
 
 class Room:
@@ -31,50 +21,58 @@ class Room:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        self._owners: dict[str, _Held] = {}
-        self._levels = [0] * len(policy.levels)
+        self._owners: dict[str, Held] = {}
         self.count = 0
         self.size = 0
 
-    def check(self, waiting: Waiting) -> None:
-        """See that there is a place for a request.
+    def enter(self, purse: Purse, size: int, level: int, waiting: int) -> None:
+        """Take a place.
+
+        Args:
+            purse: of whoever takes it.
+            size: of the request, bytes.
+            level: its priority, from 0.
+            waiting: how many requests wait at that level.
 
         Raises:
             QueueFullError: there is none; when there will be is not known here.
         """
         policy = self._policy
-        places = policy.max_waiting - self.count
-        room = policy.max_waiting_bytes - self.size
+        places, room = policy.max_waiting - self.count, policy.max_waiting_bytes - self.size
         if places <= 0:
             raise QueueFullError(f"{self.count} requests wait for the model already; try again later")
-        if waiting.size > room and self.count:
+        if size > room and self.count:
             raise QueueFullError(f"what waits for the model holds {self.size} bytes already; try again later")
-        level = policy.levels[waiting.level]
-        if 0 < level.max_waiting <= self._levels[waiting.level]:
+        if 0 < policy.levels[level].max_waiting <= waiting:
             raise QueueFullError(
-                f"{level.max_waiting} requests of priority {waiting.level + 1} wait for the model already; "
-                "try again later"
+                f"{waiting} requests of priority {level + 1} wait for the model already; try again later"
             )
-        held = self._owners.get(waiting.owner)
-        if held is not None and (
-            held.requests >= _OWNERS_SHARE * places or held.size + waiting.size > _OWNERS_SHARE * room
-        ):
-            raise QueueFullError(
-                f"{held.requests} requests of yours wait for the model, {held.size} bytes; "
-                "the places that are left are kept for others; try again later"
-            )
+        if purse.owner:
+            held = self._held(purse)
+            if held.requests >= _OWNERS_SHARE * places or (held.requests and held.size + size > _OWNERS_SHARE * room):
+                raise QueueFullError(
+                    f"{held.requests} requests of yours wait for the model, {held.size} bytes; "
+                    "the places that are left are kept for others; try again later"
+                )
+            self._owners[purse.owner] = held
+            held.requests += 1
+            held.size += size
+        self.count += 1
+        self.size += size
 
-    def note(self, waiting: Waiting, by: int) -> None:
-        """Count a request that came or went."""
-        self.count += by
-        self.size += by * waiting.size
-        self._levels[waiting.level] += by
-        if not waiting.owner:
-            return
-        held = self._owners.get(waiting.owner)
-        if held is None:
-            self._owners[waiting.owner] = held = _Held()
-        held.requests += by
-        held.size += by * waiting.size
-        if not held.requests:
-            del self._owners[waiting.owner]
+    def leave(self, purse: Purse, requests: int, size: int) -> None:
+        """Give places back."""
+        self.count -= requests
+        self.size -= size
+        held = purse.held
+        if held is not None:
+            held.requests -= requests
+            held.size -= size
+            if not held.requests:
+                del self._owners[purse.owner]
+
+    def _held(self, purse: Purse) -> Held:
+        """What an owner holds; it is forgotten once it holds nothing."""
+        if purse.held is None or not purse.held.requests:
+            purse.held = self._owners.get(purse.owner) or Held()
+        return purse.held
