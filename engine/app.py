@@ -28,6 +28,7 @@ from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Follower, Sharing
+from engine.runtime.budget import CoreBudget
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
 from engine.servicers.decisions import DecisionServicer
@@ -49,7 +50,9 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
-    sessions = SessionSettings(settings.device, settings.intra_op_threads, settings.max_run_s, settings.twins)
+    sessions = SessionSettings(
+        settings.device, settings.intra_op_threads, settings.max_run_s, settings.twins, CoreBudget(cores())
+    )
     await asyncio.to_thread(check_device, sessions)
     catalogue = ModelCatalogue(mesh.database, EntryStore())
     images = ImagePool(

@@ -16,6 +16,8 @@ __all__ = ["GraphManifest", "Priorities", "Scheduling"]
 _Rows: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 _Places: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
+_Device: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(cpu|cuda(:\d{1,3})?)$")]
 
 
 class Priorities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,19 +73,24 @@ class Scheduling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         max_batch: the most rows in a run.
+        max_batch_tokens: the most places, rows times the longest of them, in a run whose rows are padded.
         max_delay_ms: how long a request waits for others while the model is idle.
         preferred_batch_sizes: with so many rows nothing is waited for any longer; ascending.
         max_queue: how many requests may wait.
         timeout_ms: how long a request may wait where it does not say; 0 for as long as it takes.
         priorities: how urgent requests may be.
+        instances: how many sessions compute at once, or the device of each; without it one, and a second one once
+            requests wait for slow runs.
     """
 
     max_batch: _Rows | None = None
+    max_batch_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] | None = None
     max_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0.0
     preferred_batch_sizes: Annotated[tuple[_Rows, ...], msgspec.Meta(max_length=64)] = ()
     max_queue: _Places | None = None
     timeout_ms: _Milliseconds = 0.0
     priorities: Priorities = Priorities()
+    instances: _Count | Annotated[tuple[_Device, ...], msgspec.Meta(min_length=1, max_length=16)] | None = None
 
     def __post_init__(self) -> None:
         """See that the numbers go together.
@@ -128,11 +135,13 @@ class Scheduling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             limits,
             max_rows=rows,
             max_waiting=_within("max_queue", self.max_queue, limits.max_waiting, "engine.max_queue"),
+            max_padded=self.max_batch_tokens or 0,
             max_delay_s=self.max_delay_ms / 1e3,
             preferred_rows=self.preferred_batch_sizes,
             timeout_s=self.timeout_ms / 1e3,
             levels=self.priorities.made,
             default_level=self.priorities.default_level,
+            instances=("",) * self.instances if isinstance(self.instances, int) else self.instances or (),
         )
 
 

@@ -10,10 +10,12 @@ import gc
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -28,11 +30,12 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
+from engine.runtime.budget import CoreBudget, Share
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["Session", "SessionSettings", "check_device", "cores", "open_session", "release_memory"]
+__all__ = ["Session", "SessionSettings", "Turn", "check_device", "cores", "open_session", "release_memory"]
 
 _DATATYPES: Mapping[str, str] = {
     "tensor(bool)": "BOOL",
@@ -53,6 +56,8 @@ _DATATYPES: Mapping[str, str] = {
 _MAPS = frozenset({"seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))"})
 
 _PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
 _LOAD_ERRORS = (
@@ -79,22 +84,31 @@ class SessionSettings:
     """How sessions are opened.
 
     Attributes:
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, or one of several, `cuda:1`.
         intra_op_threads: threads for one run that has the machine to itself; 0 means one per core that this process
             may use.
         max_run_s: the longest that one run may take.
         twins: whether a model may have a second session; see `engine.scheduler.twin`.
+        budget: the cores that runs of all models share, or a model's share of them; None where each run takes what it
+            wants.
     """
 
     device: str = "cpu"
     intra_op_threads: int = 0
     max_run_s: float = 60.0
     twins: bool = True
+    budget: CoreBudget | Share | None = field(default=None, compare=False)
 
     @property
     def threads(self) -> int:
         """Threads of one run that has the machine to itself."""
         return self.intra_op_threads or cores()
+
+    def turn(self) -> Turn:
+        """What a model's runs enter, and leave when they have ended: they have their cores in between."""
+        if self.budget is None or self.device != "cpu":
+            return nullcontext
+        return partial(self.budget.share().hold, self.threads)
 
 
 class Session:
@@ -104,11 +118,13 @@ class Session:
         inputs: what it wants.
         outputs: what it gives. An output that is a map a row (scikit-learn's ZipMap) is a table here.
         classes: the lists of classes that are written in its file.
+        turn: entered for each run, and before by whoever wants to know when one can begin.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses, max_run_s: float
+        self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses, max_run_s: float, turn: Turn
     ) -> None:
+        self.turn = turn
         self._session: Any = session
         self._watch = RunWatch()
         self._max_run_s = max_run_s
@@ -147,9 +163,10 @@ class Session:
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
         try:
-            values = self._watch.run(
-                lambda options: session.run(names, dict(feeds), options), min(limit_s, self._max_run_s)
-            )
+            with self.turn():
+                values = self._watch.run(
+                    lambda options: session.run(names, dict(feeds), options), min(limit_s, self._max_run_s)
+                )
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
         except _LOAD_ERRORS as error:
@@ -184,7 +201,9 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     provider = _provider(settings.device)
     classes = check_artifact(path)
     try:
-        session = onnxruntime.InferenceSession(str(path), _options(settings), providers=[provider])
+        session = onnxruntime.InferenceSession(
+            str(path), _options(settings), providers=[_on(provider, settings.device)]
+        )
     except UnicodeDecodeError:  # the runtime's own words have the name in them
         raise ModelFileError(
             f"{path.name}: is not a valid graph: it holds a name that is not UTF-8", file=path.name
@@ -192,7 +211,7 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
     _check_used(provider, session, settings.device)
-    return Session(session, path.name, classes, settings.max_run_s)
+    return Session(session, path.name, classes, settings.max_run_s, settings.turn())
 
 
 def check_device(settings: SessionSettings) -> None:
@@ -241,10 +260,13 @@ def _check_used(provider: str, session: onnxruntime.InferenceSession, device: st
 
 
 def _provider(device: str) -> str:
-    if device not in _PROVIDERS:
-        raise DeviceUnavailableError(f"engine.device: {device!r} is not known; known are cpu, cuda", device=device)
-    provider = _PROVIDERS[device]
-    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+    kind, _, number = device.partition(":")
+    if kind not in _PROVIDERS or (number and (kind == "cpu" or not number.isdecimal())):
+        raise DeviceUnavailableError(
+            f"engine.device: {device!r} is not known; known are cpu, cuda, cuda:1", device=device
+        )
+    provider = _PROVIDERS[kind]
+    if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     if provider not in onnxruntime.get_available_providers():
         raise DeviceUnavailableError(
@@ -253,6 +275,12 @@ def _provider(device: str) -> str:
             device=device,
         )
     return provider
+
+
+def _on(provider: str, device: str) -> str | tuple[str, dict[str, str]]:
+    """The provider, with the number of its device where one is named."""
+    _, _, number = device.partition(":")
+    return (provider, {"device_id": number}) if number else provider
 
 
 def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:

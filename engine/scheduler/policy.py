@@ -12,8 +12,8 @@ from engine.scheduler.terms import Terms
 
 __all__ = ["BUCKETS", "BatchPolicy", "Level"]
 
-BUCKETS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-"""Lengths that requests are sorted into where the model names none: a step is a third of it at most, from 24 on."""
+BUCKETS = (*range(8, 64, 8), *(step << octave for octave in range(4, 14) for step in range(4, 8)))
+"""Lengths that requests are sorted into where the model names none: 8, 16, … 64, 80, 96, 112, 128, 160, … 114688."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class BatchPolicy:
         default_level: the priority of a request that names none, counted from 1.
         buckets: lengths that requests are sorted into, ascending; all longer ones are of one more kind.
         run_places: what a run costs besides its places, in places: in the time, MiniLM computes 26 on two cores.
+        instances: a session for each of these devices; an empty one stands for the engine's own. Without any there is
+            one, and a second one once requests wait for slow runs.
     """
 
     max_rows: int
@@ -58,6 +60,7 @@ class BatchPolicy:
     default_level: int = 1
     buckets: tuple[int, ...] = BUCKETS
     run_places: int = 32
+    instances: tuple[str, ...] = ()
 
     def admit(self, terms: Terms) -> tuple[int, float]:
         """At which level a request waits, from 0, and for how long it may, seconds; 0 for as long as it takes.

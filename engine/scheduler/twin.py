@@ -17,7 +17,7 @@ from typing import Generic
 import structlog
 
 from engine.runtime.sessions import Session, SessionSettings, open_session
-from engine.scheduler.batcher import Item, Result, Run
+from engine.scheduler.run import Item, Result, Runner
 
 __all__ = ["Twin"]
 
@@ -44,7 +44,7 @@ class Twin(Generic[Item, Result]):
         self._session: Session | None = None
         self._closed = False
 
-    def open(self) -> Run[Item, Result] | None:
+    def open(self) -> Runner[Item, Result] | None:
         """Open it, with half of the cores, and say how it runs; None for a large model, or on one core. Blocks."""
         threads = self._settings.threads
         try:
@@ -57,7 +57,7 @@ class Twin(Generic[Item, Result]):
         with self._changed:
             if not self._closed:
                 self._session = session
-                return partial(self._run, session)
+                return Runner(partial(self._run, session), session.turn)
         session.close()
         return None
 

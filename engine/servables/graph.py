@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError, TensorError
-from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
-from engine.scheduler.batcher import Batcher
+from engine.runtime.sessions import Session, SessionSettings
+from engine.scheduler.instances import Instances
 from engine.scheduler.observer import BatchObserver, Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
-from engine.scheduler.twin import Twin
 from engine.servables.base import BatchLimits, Tensors
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
@@ -56,18 +54,16 @@ class Graph:
         observer: BatchObserver,
     ) -> None:
         self._file = path.name
-        self._session = open_session(path, settings)
-        _check_lengths(path.name, self._session.inputs)
-        self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
+        self._instances: Instances[Tensors, dict[str, Tensor]] = Instances(path, settings, _run, limits.instances)
+        self._session = self._instances.first
+        try:
+            _check_lengths(path.name, self._session.inputs)
+            self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
+        except BaseException:  # whatever ends it, the sessions hold memory
+            self._instances.close()
+            raise
         self._max_rows = limits.max_rows
-        self._twin = Twin(path, settings, _run)
-        self._batcher: Batcher[Tensors, dict[str, Tensor]] = Batcher(
-            partial(_run, self._session),
-            name=name,
-            policy=limits,
-            observer=observer,
-            open_beside=self._twin.open,
-        )
+        self._batcher = self._instances.batcher(name, limits, observer)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -136,9 +132,7 @@ class Graph:
     def close(self) -> None:
         """Give its memory back."""
         self._batcher.close()
-        self._session.close()
-        self._twin.close()
-        release_memory()
+        self._instances.close()
 
 
 def _run(session: Session, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:

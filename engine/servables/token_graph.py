@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,19 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InferenceTimeoutError, ModelFileError
-from engine.runtime.sessions import Session, SessionSettings, open_session, release_memory
-from engine.scheduler.batcher import Batcher
+from engine.runtime.sessions import Session, SessionSettings
+from engine.scheduler.instances import Instances
 from engine.scheduler.observer import BatchObserver, Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
-from engine.scheduler.twin import Twin
 from engine.servables.base import BatchLimits
 from engine.servables.tokens import TokenRows, Tokens, padded
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["ReadOutput", "TokenGraph"]
 
-_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _TRIAL_S = 10.0
 """The longest that what is tried at load may take: nobody else's models change meanwhile."""
 
@@ -61,22 +58,18 @@ class TokenGraph:
     ) -> None:
         self._file = path.name
         self._read = read
-        self._session = open_session(path, settings)
+        self._instances: Instances[TokenRows, NDArray[np.float32]] = Instances(
+            path, settings, self._run, limits.instances
+        )
+        self._session = self._instances.first
         try:
             self.output = self._checked(output)
-        except BaseException:  # whatever ends it, the session holds memory and threads
-            self._session.close()
+        except BaseException:  # whatever ends it, the sessions hold memory and threads
+            self._instances.close()
             raise
         self._typed = "token_type_ids" in {spec.name for spec in self._session.inputs}
         self._max_rows = limits.max_rows
-        self._twin = Twin(path, settings, self._run)
-        self._batcher: Batcher[TokenRows, NDArray[np.float32]] = Batcher(
-            partial(self._run, self._session),
-            name=name,
-            policy=limits,
-            observer=observer,
-            open_beside=self._twin.open,
-        )
+        self._batcher = self._instances.batcher(name, limits, observer)
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -104,16 +97,12 @@ class TokenGraph:
 
     async def run_rows(self, rows: TokenRows, terms: Terms = PLAIN) -> NDArray[np.float32]:
         """The answers for rows of tokens, at least one; in pieces of at most a batch."""
-        length = rows.ids.shape[1]
-        key = next((bucket for bucket in _BUCKETS if length <= bucket), length)
         size = self._max_rows
         if len(rows.ids) <= size:
-            return await self._batcher.submit(rows, rows=len(rows.ids), key=key, terms=terms)
+            return await self._submit(rows, terms)
         pieces = [_cut(rows, at, at + size) for at in range(0, len(rows.ids), size)]
         with self._batcher.begun():
-            answers = await in_turn(
-                pieces, lambda piece: self._batcher.submit(piece, rows=len(piece.ids), key=key, terms=terms)
-            )
+            answers = await in_turn(pieces, lambda piece: self._submit(piece, terms))
         return np.concatenate(answers)
 
     async def run_each(self, sequences: Sequence[Tokens], terms: Terms = PLAIN) -> list[NDArray[np.float32]]:
@@ -140,9 +129,11 @@ class TokenGraph:
     def close(self) -> None:
         """Give its memory back."""
         self._batcher.close()
-        self._session.close()
-        self._twin.close()
-        release_memory()
+        self._instances.close()
+
+    async def _submit(self, rows: TokenRows, terms: Terms) -> NDArray[np.float32]:
+        count, length = rows.ids.shape
+        return await self._batcher.submit(rows, rows=count, terms=terms, length=length, size=2 * rows.ids.nbytes)
 
     def _checked(self, output: str) -> TensorSpec:
         """The output that is read."""

@@ -30,11 +30,11 @@ def test_it_computes_what_the_first_one_does(path):
     made = Twin(path, SessionSettings(intra_op_threads=2), run)
     beside = made.open()
     assert beside is not None
-    answer = beside([np.ones((1, 2), np.float32)])[0]
+    answer = beside.run([np.ones((1, 2), np.float32)])[0]
     assert next(iter(answer.values())).tolist() == [[2, 2]]
     made.close()
     with pytest.raises(ModelNotReadyError):
-        beside([np.ones((1, 2), np.float32)])
+        beside.run([np.ones((1, 2), np.float32)])
 
 
 @pytest.mark.parametrize("settings", [SessionSettings(intra_op_threads=1), SessionSettings(twins=False)])
