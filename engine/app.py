@@ -77,6 +77,7 @@ async def build(mesh: Mesh) -> Service:
             partial(Answers, store, store_figures),
         ),
         Sharing(mesh.database, mesh.process),
+        memory_bytes=settings.memory_budget_bytes,
     )
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine

@@ -12,6 +12,7 @@ from mesh.errors import Code, FieldViolation, TiationError
 __all__ = [
     "AliasNotReadyError",
     "AnswerUnreadError",
+    "AsideError",
     "BackboneError",
     "BackboneInUseError",
     "BodyError",
@@ -39,7 +40,9 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "ModelNotReadyError",
+    "ModelTooBigError",
     "NoLabelsError",
+    "NoRoomError",
     "OpsetError",
     "ParameterError",
     "PromptError",
@@ -268,6 +271,27 @@ class ModelNotReadyError(EngineError):
 
     code = Code.UNAVAILABLE
     reason = "MODEL_NOT_READY"
+
+
+class ModelTooBigError(EngineError):
+    """A model needs more memory than all models together may have."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_TOO_BIG"
+
+
+class NoRoomError(EngineError):
+    """The memory for models is full, and nothing in it can be put aside now."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MODEL_MEMORY_FULL"
+
+
+class AsideError(ModelNotReadyError):
+    """The version was put aside to make room, and comes back when it is asked."""
+
+    code = Code.UNAVAILABLE
+    reason = "MODEL_PUT_ASIDE"
 
 
 class VersionExistsError(EngineError):

@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from engine.errors import EngineError
+from engine.errors import AsideError, EngineError, NoRoomError
 from engine.repository.completion import to_the_end
 from engine.repository.memory import Memory
-from engine.repository.models import Model, ModelVersion
+from engine.repository.models import Hold, Model, ModelVersion
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import desired
 from engine.repository.records import Records, number_of
+from engine.repository.room import Growth, Room
 from engine.repository.warm_up import warm_up
 from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
@@ -27,6 +29,10 @@ from mesh.identity import SYSTEM_TENANT
 from mesh.resource import tenant_of
 
 __all__ = ["Loading", "Places", "warmed"]
+
+
+_MOST_BASES = 64
+"""So many models that one stands on are brought back for it."""
 
 
 class Places(Protocol):
@@ -44,9 +50,11 @@ class Loading:
         records: what is kept of them.
         opener: makes models of their files.
         places: knows where those are.
+        room: how much all of them may take.
     """
 
-    def __init__(self, memory: Memory, records: Records, opener: Opener, places: Places) -> None:
+    def __init__(self, memory: Memory, records: Records, opener: Opener, places: Places, room: Room) -> None:
+        self._room = room
         self._memory = memory
         self._records = records
         self._opener = opener
@@ -60,15 +68,35 @@ class Loading:
             return "LOADING"
         if entry.name in self._memory:
             return "READY"
+        if self._memory.is_aside(entry.name):
+            return "EVICTED"
         return "FAILED" if entry.body.failure else "UNLOADED"
 
     async def open(self, name: str, folder: Path) -> Loaded:
-        """Make a version's servable from its files.
+        """Make a version's servable from its files, once there is room for it; what it stands on comes back first.
 
         Raises:
             EngineError: they make no model.
+            ModelTooBigError, NoRoomError: there is no room for it.
         """
-        return await self._opener.open(name, folder, self._memory.find)
+        await self._room.make(name, await asyncio.to_thread(self._room.need_of, name, folder))
+        growth = Growth(self._memory)
+        for _ in range(_MOST_BASES):
+            try:
+                opened = await self._opener.open(name, folder, self._memory.find)
+                break
+            except AsideError as error:
+                await self._bring_base(str(error.metadata["resource"]))
+        else:
+            raise NoRoomError(f"what {name} stands on does not stay in memory beside it", resource=name)
+        size = max(await asyncio.to_thread(self._room.need_of, name, folder), growth.bytes())
+        try:
+            await self._room.make(name, size)
+        except EngineError:
+            await to_the_end(asyncio.to_thread(opened.servable.close))
+            raise
+        self._room.measured(name, size)
+        return replace(opened, memory_bytes=size)
 
     async def load(self, entry: Entry[ModelVersion]) -> None:
         """Open a version, warm it up, and let it answer.
@@ -80,15 +108,21 @@ class Loading:
         try:
             loaded = await self.open(entry.name, self._places.of(entry.name))
             await warmed(loaded)
+            self._memory.pin(entry.name, pinned=entry.body.hold is Hold.LOADED)
             self._memory.enter(loaded, entry.uid)
         finally:
             self._loading.discard(entry.name)
 
     async def attempt(self, entry: Entry[ModelVersion]) -> bool:
         """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""
+        if not self._room.has(await self._need(entry)):  # what is in memory is not put aside for what nobody asks yet
+            self._memory.set_aside(entry.name, entry.uid)
+            return True
         failure = ""
         try:
             await self.load(entry)
+        except NoRoomError:
+            self._memory.set_aside(entry.name, entry.uid)
         except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
             failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
             self._log.warning(
@@ -100,6 +134,20 @@ class Loading:
             with suppress(NotFoundError):  # another engine has just deleted it
                 await self._records.note(entry.name, failure=failure)
         return not failure
+
+    async def _need(self, entry: Entry[ModelVersion]) -> int:
+        """What a version will take up; 0 where that cannot be seen, and loading it will say why."""
+        try:
+            return await asyncio.to_thread(self._room.need_of, entry.name, self._places.of(entry.name))
+        except OSError:
+            return 0
+
+    async def _bring_base(self, name: str) -> None:
+        """Have in memory what a version that is being opened stands on, and keep it there meanwhile."""
+        await self.load(await self._records.catalogue.get(ModelVersion, name))
+        loaded, task = self._memory.named(name), asyncio.current_task()
+        if loaded is not None and task is not None:
+            loaded.uses.by(task)
 
     async def settle(self, model: str, failed: Collection[int] = ()) -> None:
         """Bring a model's versions to what shall be: new ones answer first, then the others go.
@@ -119,7 +167,7 @@ class Loading:
         while missing := [
             entries[number]
             for number in sorted(desired(row.body, bodies, lost))
-            if entries[number].name not in self._memory
+            if not self._memory.holds(entries[number].name)
         ]:
             for entry in missing:
                 if not await self.attempt(entry):

@@ -9,7 +9,14 @@ import asyncio
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 
-from engine.errors import BackboneInUseError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
+from engine.errors import (
+    AsideError,
+    BackboneInUseError,
+    EngineError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    VersionNotFoundError,
+)
 from engine.repository.aliases import drawn, share_of
 from engine.repository.completion import to_the_end
 from engine.repository.opening import Loaded
@@ -45,22 +52,67 @@ class Memory:
         self._serving: dict[str, int] = {}
         self._aliases: dict[str, Mapping[str, Mapping[int, int]]] = {}
         self._closing: dict[asyncio.Future[None], Loaded] = {}
+        self._aside: dict[str, str] = {}
+        self._pinned: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._loaded
 
+    def holds(self, name: str) -> bool:
+        """Whether a version is in memory, or put aside and comes back when it is asked."""
+        return name in self._loaded or name in self._aside
+
+    def is_aside(self, name: str) -> bool:
+        """Whether a version is put aside."""
+        return name in self._aside
+
     @property
     def names(self) -> list[str]:
-        """Of all versions in memory."""
-        return list(self._loaded)
+        """Of all versions that it holds."""
+        return [*self._loaded, *self._aside]
+
+    @property
+    def used_bytes(self) -> int:
+        """What all versions take up, with those whose memory is just being given back."""
+        return sum(loaded.memory_bytes for loaded in (*self._loaded.values(), *self._closing.values()))
+
+    @property
+    def idle(self) -> list[Loaded]:
+        """The versions that can be put aside, the one first that was not asked for longest.
+
+        Nobody works with one, no operator has pinned it, and nothing that is in memory stands on it.
+        """
+        based = {base.name for loaded in self._loaded.values() for base in _bases(loaded)}
+        free = [
+            loaded
+            for name, loaded in self._loaded.items()
+            if name not in self._pinned and name not in based and not loaded.uses.count and not loaded.servable.waiting
+        ]
+        return sorted(free, key=lambda loaded: loaded.uses.last_s)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody works with a version now."""
+        return bool(self._closing) or any(loaded.uses.count for loaded in self._loaded.values())
+
+    def pin(self, name: str, *, pinned: bool) -> None:
+        """Keep a version from being put aside, or no longer."""
+        if pinned:
+            self._pinned.add(name)
+        else:
+            self._pinned.discard(name)
+
+    def named(self, name: str) -> Loaded | None:
+        """A version in memory, by its full name."""
+        return self._loaded.get(name)
 
     def uid(self, name: str) -> str:
-        """Of the entry that a version was loaded for; empty where it is not in memory."""
+        """Of the entry that a version was loaded for; empty where it is not held."""
         loaded = self._loaded.get(name)
-        return loaded.uid if loaded is not None else ""
+        return loaded.uid if loaded is not None else self._aside.get(name, "")
 
     def serving(self, model: str) -> int:
-        """The version that answers requests which name none; 0 while none is loaded."""
+        """The version that answers requests which name none; 0 while none does."""
         return self._serving.get(model, 0)
 
     def serving_of(self, tenant: str) -> list[str]:
@@ -68,8 +120,8 @@ class Memory:
         return sorted({loaded.model for loaded in self._loaded.values() if tenant_of(loaded.model) == tenant})
 
     def versions_of(self, model: str) -> list[int]:
-        """The versions of a model that are in memory."""
-        return sorted(loaded.version for loaded in self._loaded.values() if loaded.model == model)
+        """The versions of a model that answer, from memory or once they are back in it."""
+        return sorted(int(name.rsplit("/", 1)[1]) for name in self.names if name.startswith(f"{model}/versions/"))
 
     def set_aliases(self, model: str, aliases: Mapping[str, Mapping[int, int]]) -> None:
         """What a model's versions are also called, from now on."""
@@ -92,6 +144,7 @@ class Memory:
             ModelNotFoundError: nothing of that name is in memory.
             ModelNotReadyError: the engine is still loading.
             VersionNotFoundError: that version is not.
+            AsideError: it is put aside.
         """
         name, _, alias = name.partition(":")
         for model in _candidates(tenant, name):
@@ -135,6 +188,12 @@ class Memory:
         if weights is not None:
             number = str(drawn(weights, share_of(model, key) if key else self._draw()))
         loaded = self._loaded.get(f"{model}/versions/{number}")
+        if loaded is None and f"{model}/versions/{number}" in self._aside:
+            raise AsideError(
+                f"version {number} of {name} was put aside to make room; ask again",
+                retry_after_s=1.0,
+                resource=f"{model}/versions/{number}",
+            )
         if loaded is None:
             shown, aliases = wanted[:32], ", ".join(sorted(self._aliases.get(model, {})))
             known = f"; its aliases are {aliases}" if aliases and not wanted.isdecimal() else ""
@@ -143,10 +202,19 @@ class Memory:
 
     def enter(self, loaded: Loaded, uid: str) -> None:
         """Let a version answer; from the same moment on it is what serves where it is the newest."""
+        self._aside.pop(loaded.name, None)
         self._loaded[loaded.name] = replace(loaded, uid=uid)
-        self._serving[loaded.model] = max(self.versions_of(loaded.model))
+        self._choose(loaded.model)
         servable = loaded.servable
         loaded.figures.watch(lambda: servable.waiting)
+
+    def set_aside(self, name: str, uid: str) -> None:
+        """Let a version wait outside memory until it is asked."""
+        loaded = self._loaded.pop(name, None)
+        self._aside[name] = uid
+        self._choose(_model_of(name))
+        if loaded is not None:
+            self._close(loaded, _UNLOAD_S)
 
     def let_go(self, name: str, *, swapped: bool = False) -> None:
         """Let a version answer no more; its memory is given back after those who work with it, see `closed`.
@@ -156,15 +224,23 @@ class Memory:
             swapped: whether another one has followed it, so that nobody waits for its memory.
         """
         loaded = self._loaded.pop(name, None)
-        if loaded is None:
-            return
-        loaded.figures.forget()
-        rest = self.versions_of(loaded.model)
-        if rest:
-            self._serving[loaded.model] = max(rest)
+        self._aside.pop(name, None)
+        self._pinned.discard(name)
+        self._choose(_model_of(name))
+        if loaded is not None:
+            self._close(loaded, _SWAP_S if swapped else _UNLOAD_S)
+
+    def _choose(self, model: str) -> None:
+        """What serves of a model is its newest version."""
+        versions = self.versions_of(model)
+        if versions:
+            self._serving[model] = versions[-1]
         else:
-            self._serving.pop(loaded.model, None)
-        closing = asyncio.ensure_future(_close(loaded, _SWAP_S if swapped else _UNLOAD_S))
+            self._serving.pop(model, None)
+
+    def _close(self, loaded: Loaded, within_s: float) -> None:
+        loaded.figures.forget()
+        closing = asyncio.ensure_future(_close(loaded, within_s))
         self._closing[closing] = loaded
         closing.add_done_callback(self._closing.pop)
 
@@ -221,6 +297,17 @@ def _candidates(tenant: str, name: str) -> list[str]:
 def _hurry(uses: Iterable[Uses]) -> None:
     for each in uses:
         each.hurry()
+
+
+def _model_of(name: str) -> str:
+    return name.rsplit("/versions/", 1)[0]
+
+
+def _bases(loaded: Loaded) -> tuple[Loaded, ...]:
+    try:
+        return loaded.bases()
+    except EngineError:  # one of them is not there
+        return ()
 
 
 async def _close(loaded: Loaded, within_s: float) -> None:

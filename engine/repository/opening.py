@@ -98,6 +98,8 @@ class Loaded:
     """What it stands on, as that is now."""
     uses: Uses = field(default_factory=Uses, compare=False)
     """Who works with it."""
+    memory_bytes: int = 0
+    """What it takes up; see `engine.repository.room`."""
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """As its servable; an answer that is kept is not computed again."""

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import structlog
 
-from engine.errors import EngineError, ReadOnlyModelError, VersionAliasedError, VersionExistsError, VersionServingError
+from engine.errors import (
+    AsideError,
+    EngineError,
+    NoRoomError,
+    ReadOnlyModelError,
+    VersionAliasedError,
+    VersionExistsError,
+    VersionServingError,
+)
 from engine.repository.changes import ModelChange, changed_model, check_change
 from engine.repository.completion import to_the_end
 from engine.repository.folders import move_into_place, sweep
@@ -23,7 +31,9 @@ from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion, description, loading_order, version_name
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import aliased, desired, hold_of
+from engine.repository.recall import Recall
 from engine.repository.records import Records, model_of, number_of
+from engine.repository.room import Room
 from engine.repository.sharing import Sharing
 from engine.repository.system import SystemModels
 from engine.repository.uploads import Uploads
@@ -37,6 +47,10 @@ from mesh.resource import tenant_of
 __all__ = ["Loaded", "Repository"]
 
 
+_TRIES = 3
+"""So often a request has a version brought back that is put aside again before it is found."""
+
+
 class Repository:
     """Keeps models.
 
@@ -46,6 +60,7 @@ class Repository:
         catalogue: keeps what is known of them.
         opener: makes models of their files.
         sharing: how the folder is shared with other engines.
+        memory_bytes: what all models in memory may take; 0 for any number.
         draw: a number from 0 to 1, for a request to an alias of several versions.
     """
 
@@ -57,6 +72,7 @@ class Repository:
         opener: Opener,
         sharing: Sharing,
         *,
+        memory_bytes: int = 0,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.folder = folder
@@ -67,8 +83,9 @@ class Repository:
         self._opener = opener
         self._memory = Memory(draw)
         self._records = Records(catalogue)
-        self._loading = Loading(self._memory, self._records, opener, self)
+        self._loading = Loading(self._memory, self._records, opener, self, Room(self._memory, memory_bytes))
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
+        self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()
         self._log = structlog.get_logger("engine.repository")
 
@@ -81,7 +98,7 @@ class Repository:
         failed: dict[str, set[int]] = {}
         for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
             ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not self.of(entry.name).is_dir()
-            if not entry.body.wanted or entry.name in self._memory or ships_no_more:
+            if not entry.body.wanted or self._memory.holds(entry.name) or ships_no_more:
                 continue
             if not await self._loading.attempt(entry):
                 failed.setdefault(model_of(entry.name), set()).add(number_of(entry.name))
@@ -92,6 +109,7 @@ class Repository:
 
     async def stop(self) -> None:
         """Give all memory back."""
+        await self._recall.close()
         await self._memory.close()
         await self._opener.close()
 
@@ -106,7 +124,12 @@ class Repository:
         return self._memory.find(tenant, name, version, key)
 
     async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
-        """As `find`, and it stays in memory as long as the task that asks; a look elsewhere may come first."""
+        """As `find`, and it stays in memory as long as the task that asks; what was put aside comes back first."""
+        for _ in range(_TRIES):
+            try:
+                return self._held(self.find(tenant, name, version, key))
+            except AsideError as error:
+                await self._recall(str(error.metadata["resource"]))
         return self._held(self.find(tenant, name, version, key))
 
     async def found_for(self, tenant: str, name: str, version: str, terms: Terms, key: str = "") -> Loaded:
@@ -193,6 +216,7 @@ class Repository:
             if name not in self._memory:
                 await self._loading.load(entry)
             hold = await self._hold(name, loaded=True)
+            self._memory.pin(name, pinned=hold is Hold.LOADED)
             await self._records.note(name, wanted=True, hold=hold, failure="")
             await to_the_end(self._loading.settle(model_of(name)))
             return await self._catalogue.get(ModelVersion, name)
@@ -212,7 +236,7 @@ class Repository:
             await self._refuse_aliased(name)
             model = model_of(name)
             hold = await self._hold(name, loaded=False)
-            if name in self._memory:
+            if self._memory.holds(name):
                 left = await self._left(model, number_of(name))
                 self._memory.refuse_backbone(model, number_of(name) if left else 0)
             entry = await to_the_end(self._unload(name, hold))
@@ -254,7 +278,7 @@ class Repository:
             self._refuse_system(name)
             check_etag(etag, entry_etag(entry), name)
             await self._refuse_aliased(name)
-            if entry.body.wanted and self.state(entry) in ("READY", "LOADING"):
+            if entry.body.wanted and self.state(entry) in ("READY", "LOADING", "EVICTED"):
                 raise VersionServingError(f"{name} serves; unload it first, then delete it", resource=name)
             await to_the_end(self._delete(ModelVersion, name, etag, [name], self.of(name)))
         await self._memory.closed([name])
@@ -283,6 +307,28 @@ class Repository:
         if tenant_of(name) == SYSTEM_TENANT and self._system is not None:
             return self._system / model.rsplit("/", 1)[1] / number
         return self.folder / tenant_of(name) / model.rsplit("/", 1)[1] / number
+
+    async def _bring(self, name: str) -> None:
+        """Load a version that was put aside; what keeps it from that is noted on it, and it is put aside no more.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
+        async with self._changing:
+            entry = await self._records.known(ModelVersion, name)
+            if name in self._memory or not self._memory.is_aside(name):
+                return
+            if entry is None or entry.uid != self._memory.uid(name):
+                self._memory.let_go(name)
+                return
+            try:
+                await self._loading.load(entry)
+            except NoRoomError:
+                raise
+            except EngineError as error:
+                self._memory.let_go(name)
+                await self._records.note(name, failure=error.message)
+                raise
 
     def _held(self, loaded: Loaded) -> Loaded:
         task = asyncio.current_task()
@@ -314,6 +360,7 @@ class Repository:
         entry = await self._catalogue.update(Model, name, etag, lambda now: changed_model(now, change))
         if change.policy is not None:
             for number, version in (await self._records.versions_of(name)).items():
+                self._memory.pin(version_name(name, number), pinned=False)
                 if version.body.hold is not Hold.NONE:
                     await self._records.note(version_name(name, number), hold=Hold.NONE)
         self._memory.set_aliases(name, entry.body.aliases)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import ModelNotFoundError, VersionNotFoundError
-from engine.repository.models import ModelVersion, loading_order
+from engine.repository.models import Hold, ModelVersion, loading_order
 from engine.repository.records import model_of
 from engine.repository.repository import Loaded, Repository
 from engine.repository.sharing import Coalesced
@@ -57,18 +57,19 @@ class SharedRepository(Repository):
             for entry in sorted(entries.values(), key=loading_order):
                 if (
                     entry.body.wanted
-                    and entry.name not in self._memory
+                    and not self._memory.holds(entry.name)
                     and self._tried.get(entry.uid) != entry.revision
                 ):
                     self._tried[entry.uid] = entry.revision
                     await self._loading.attempt(entry)
+                self._memory.pin(entry.name, pinned=entry.body.hold is Hold.LOADED)
             self._let_unwanted_go(entries)
             self._tried = {e.uid: self._tried[e.uid] for e in entries.values() if e.uid in self._tried}
 
     def _let_unwanted_go(self, entries: Mapping[str, Entry[ModelVersion]]) -> None:
         wanted = {name for name, entry in entries.items() if entry.body.wanted}
         models = {model_of(name) for name in wanted}
-        answering = {model_of(name) for name in wanted if name in self._memory}
+        answering = {model_of(name) for name in wanted if self._memory.holds(name)}
         for name in self._memory.names:
             if name not in wanted and (model_of(name) in answering or model_of(name) not in models):
                 self._memory.let_go(name, swapped=model_of(name) in answering)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 __all__ = ["Uses"]
 
 
 class Uses:
-    """The tasks that work with one version."""
+    """The tasks that work with one version.
+
+    Attributes:
+        last_s: when one last found it, on the monotonic clock.
+    """
 
     def __init__(self) -> None:
         self._count = 0
+        self.last_s = time.monotonic()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -28,6 +34,7 @@ class Uses:
     def begin(self) -> None:
         """One more works with it, until it says `end`."""
         self._count += 1
+        self.last_s = time.monotonic()
         self._idle.clear()
 
     def end(self) -> None:

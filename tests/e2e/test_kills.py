@@ -10,14 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
-from onnx import TensorProto, helper
 from tiation.orchestrator.v1 import run_pb2
 
 from tests.fakes.installed import Installed, installed
 from tests.fakes.runs import AGENT, check_completed, events_until_end, start
-from tests.unit.engine.graphs import folder, model
+from tests.unit.engine.graphs import folder, heavy
 
 POINTS = ("RUN_CREATED", "RUN_STARTED", "STEP_STARTED", "STEP_SUCCEEDED")
 KILLED = {
@@ -148,17 +146,8 @@ def count(here: Installed, outcome: str) -> int:
                 return found
 
 
-def heavy(where: Path, megabytes: int) -> Path:
-    """A model of so many megabytes, none of them like another."""
-    weights = np.random.default_rng(5).random(megabytes * 1024 * 256, np.float32)
-    x = {"x": (TensorProto.FLOAT, ["n", 2])}
-    nodes = [helper.make_node("Gather", ["w", "at"], ["one"]), helper.make_node("Add", ["x", "one"], ["y"])]
-    content = model(nodes, x, {"y": x["x"]}, {"w": weights, "at": np.array(7)})
-    return folder(where, f"name: {where.name}\nkind: onnx\n", model=content)
-
-
 def test_a_push_whose_engine_is_killed_goes_on_from_there(plain: Installed, tmp_path: Path):
-    pushed = heavy(tmp_path / "heavy", 96)
+    pushed = folder(tmp_path / "heavy", "name: heavy\nkind: onnx\n", model=heavy(96))
     plain.wait_serving()
     seen: list[int] = []
     with ThreadPoolExecutor(1) as pool:

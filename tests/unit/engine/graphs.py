@@ -51,6 +51,18 @@ def doubling(shape: Sequence[int | str]) -> bytes:
     return model([helper.make_node("Add", ["x", "x"], ["y"])], x, {"y": (TensorProto.FLOAT, shape)})
 
 
+def heavy(megabytes: float) -> bytes:
+    """y = x + what its weights make of it, of so many megabytes, none of which is like another."""
+    weights = np.random.default_rng(5).random((2, int(megabytes * 1024 * 128)), np.float32)
+    x = {"x": (TensorProto.FLOAT, ["n", 2])}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["wide"]),
+        helper.make_node("ReduceMean", ["wide", "axes"], ["one"], keepdims=1),
+        helper.make_node("Add", ["x", "one"], ["y"]),
+    ]
+    return model(nodes, x, {"y": x["x"]}, {"w": weights, "axes": np.array([1])})
+
+
 def endless(shape: Sequence[int | str], outcome: Sequence[int | str] | None = None) -> bytes:
     """A loop of 2^62 steps, of a few hundred bytes; `outcome` is the output's shape where it is another one."""
     x, y = (TensorProto.FLOAT, shape), (TensorProto.FLOAT, outcome or shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -38,7 +39,7 @@ class Place:
         self.opened: list[SharedRepository] = []
         self.pushed = 0
 
-    def repository(self) -> SharedRepository:
+    def repository(self, **settings: Any) -> SharedRepository:
         self.registry = CollectorRegistry()
         opener = Opener(
             EngineMetrics(self.registry),
@@ -48,12 +49,14 @@ class Place:
             GenerationMetrics(self.registry),
             SandboxPool(),
         )
-        made = SharedRepository(self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"))
+        made = SharedRepository(
+            self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"), **settings
+        )
         self.opened.append(made)
         return made
 
-    async def started(self) -> SharedRepository:
-        made = self.repository()
+    async def started(self, **settings: Any) -> SharedRepository:
+        made = self.repository(**settings)
         await made.start()
         return made
 

@@ -143,11 +143,13 @@ class ModelVersion(_message.Message):
         LOADING: _ClassVar[ModelVersion.State]
         READY: _ClassVar[ModelVersion.State]
         FAILED: _ClassVar[ModelVersion.State]
+        EVICTED: _ClassVar[ModelVersion.State]
     STATE_UNSPECIFIED: ModelVersion.State
     UNLOADED: ModelVersion.State
     LOADING: ModelVersion.State
     READY: ModelVersion.State
     FAILED: ModelVersion.State
+    EVICTED: ModelVersion.State
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

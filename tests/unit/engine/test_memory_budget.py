@@ -1,0 +1,210 @@
+"""Models within a number of bytes: who goes, who stays, how one comes back, and that memory is given back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import psutil
+import pytest
+
+from engine.errors import ModelLoadError, ModelNotFoundError, ModelTooBigError, NoRoomError, QueueFullError
+from engine.repository.changes import ModelChange
+from engine.repository.loading import Loading
+from engine.repository.models import ModelVersion, VersionPolicy
+from engine.repository.recall import Recall
+from tests.unit.engine.graphs import heavy
+from tests.unit.engine.place import Place
+
+MB = 1024 * 1024
+ONE = {"x": np.ones((1, 2), np.float32)}
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture(autouse=True)
+def _files_alone(monkeypatch):
+    """Models count what their files take: what a test's process grows by is not to be foretold."""
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+
+
+def named(name: str) -> str:
+    return f"tenants/t/models/{name}"
+
+
+async def push(place: Place, repository, *names: str, megabytes: float = 2) -> None:
+    for name in names:
+        await place.push(repository, named(name), content=heavy(megabytes))
+
+
+async def ask(repository, name: str) -> int:
+    """Ask a model as a call does, in a task of its own."""
+
+    async def call() -> int:
+        loaded = await repository.found("t", name, "")
+        await loaded.servable.infer(ONE)
+        return loaded.version
+
+    return await asyncio.create_task(call())
+
+
+async def states(place: Place, repository) -> dict[str, str]:
+    entries = await place.catalogue.every(ModelVersion)
+    return {entry.name.split("/")[3]: repository.state(entry) for entry in entries}
+
+
+async def test_what_was_not_asked_for_longest_goes_and_comes_back_when_it_is_asked(place: Place):
+    repository = await place.started(memory_bytes=5 * MB)
+    await push(place, repository, "a", "b")
+    await ask(repository, "a")
+    await push(place, repository, "c")
+    assert await states(place, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
+    assert (repository.serving(named("b")), repository.versions_of(named("b"))) == (1, [1])
+    assert await ask(repository, "b") == 1
+    assert await states(place, repository) == {"a": "EVICTED", "b": "READY", "c": "READY"}
+
+
+async def test_after_a_restart_what_does_not_fit_waits_outside(place: Place):
+    repository = await place.started()
+    await push(place, repository, "a", "b", "c")
+    await repository.stop()
+    repository = await place.started(memory_bytes=5 * MB)
+    assert sorted((await states(place, repository)).values()) == ["EVICTED", "READY", "READY"]
+    for name in "abc":
+        assert await ask(repository, name) == 1
+
+
+async def test_a_model_bigger_than_everything_is_refused_and_nothing_goes_for_it(place: Place):
+    repository = await place.started(memory_bytes=5 * MB)
+    await push(place, repository, "a")
+    with pytest.raises(ModelTooBigError, match=r"engine\.memory_budget_bytes"):
+        await push(place, repository, "big", megabytes=6)
+    assert await states(place, repository) == {"a": "READY"}
+
+
+async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(place: Place):
+    repository = await place.started(memory_bytes=5 * MB)
+    await push(place, repository, "a")
+    await repository.update_model(named("a"), "", ModelChange(policy=VersionPolicy(versions=())))
+    await repository.load(f"{named('a')}/versions/1")
+    await push(place, repository, "b")
+    on, found = asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        loaded = await repository.found("t", "b", "")
+        found.set()
+        await on.wait()
+        await loaded.servable.infer(ONE)
+
+    calling = asyncio.create_task(call())
+    await found.wait()
+    with pytest.raises(NoRoomError, match="pinned or in use"):
+        await push(place, repository, "c")
+    on.set()
+    await calling
+    await push(place, repository, "c")
+    assert await states(place, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
+
+
+async def test_a_request_waits_for_room_until_others_have_ended(place: Place):
+    repository = await place.started(memory_bytes=3 * MB)
+    await push(place, repository, "a", "b")
+    on, found = asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        await repository.found("t", "b", "")
+        found.set()
+        await on.wait()
+
+    calling = asyncio.create_task(call())
+    await found.wait()
+    asked = asyncio.create_task(ask(repository, "a"))
+    await asyncio.sleep(0.3)
+    assert not asked.done()
+    on.set()
+    await calling
+    assert await asked == 1
+
+
+async def test_many_who_ask_at_once_have_it_loaded_once(place: Place, monkeypatch):
+    repository = await place.started(memory_bytes=3 * MB)
+    await push(place, repository, "a", "b")
+    loads = []
+    load = Loading.load
+
+    async def counted(self, entry):
+        loads.append(entry.name)
+        await load(self, entry)
+
+    monkeypatch.setattr(Loading, "load", counted)
+    asked = [asyncio.create_task(ask(repository, "a")) for _ in range(50)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    assert [await each for each in asked[1:]] == [1] * 49
+    assert loads == [f"{named('a')}/versions/1"]
+
+
+async def test_one_that_cannot_come_back_is_failed_and_says_why(place: Place):
+    repository = await place.started(memory_bytes=3 * MB)
+    await push(place, repository, "a", "b")
+    (place.root / "models/t/a/1/model.onnx").write_bytes(b"no model")
+    with pytest.raises(Exception, match=r"model\.onnx"):
+        await ask(repository, "a")
+    assert (await states(place, repository))["a"] == "FAILED"
+    with pytest.raises(ModelNotFoundError):
+        await ask(repository, "a")
+
+
+async def test_a_version_that_is_put_aside_is_unloaded_and_deleted_like_any_other(place: Place):
+    repository = await place.started(memory_bytes=3 * MB)
+    await push(place, repository, "a", "b")
+    await repository.unload(f"{named('a')}/versions/1")
+    assert (await states(place, repository))["a"] == "UNLOADED"
+    await repository.delete_model(named("a"), "")
+    await push(place, repository, "c")
+    await repository.delete_model(named("b"), "")
+    assert await states(place, repository) == {"c": "READY"}
+
+
+async def test_a_push_swaps_within_a_budget_that_holds_one_version(place: Place):
+    repository = await place.started(memory_bytes=3 * MB)
+    await push(place, repository, "a")
+    await push(place, repository, "a")
+    assert (repository.serving(named("a")), repository.versions_of(named("a"))) == (2, [2])
+
+
+async def test_memory_of_what_is_unloaded_is_given_back(place: Place):
+    repository = await place.started()
+    process = psutil.Process()
+    await push(place, repository, "warm")
+    before = process.memory_info().rss
+    for _ in range(2):
+        await push(place, repository, "a", megabytes=48)
+        assert process.memory_info().rss - before > 40 * MB
+        await repository.delete_model(named("a"), "")
+        assert process.memory_info().rss - before < 24 * MB
+
+
+async def test_who_waits_is_told_what_went_wrong_and_too_many_are_refused(monkeypatch):
+    monkeypatch.setattr("engine.repository.recall._MOST_WAITING", 2)
+    on = asyncio.Event()
+
+    async def bring(_: str) -> None:
+        await on.wait()
+        raise ModelLoadError("no")
+
+    recall = Recall(bring)
+    waiting = [asyncio.create_task(recall("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFullError):
+        await recall("a")
+    on.set()
+    for each in waiting:
+        with pytest.raises(ModelLoadError):
+            await each
+    await recall.close()
