@@ -116,8 +116,12 @@ class Memory:
         return self._serving.get(model, 0)
 
     def serving_of(self, tenant: str) -> list[str]:
-        """The models of a tenant, by name, that have a version in memory."""
-        return sorted({loaded.model for loaded in self._loaded.values() if tenant_of(loaded.model) == tenant})
+        """The models of a tenant, by name, that have a version which answers."""
+        return sorted(model for model in self._serving if tenant_of(model) == tenant)
+
+    def meant_by(self, tenant: str, name: str) -> str:
+        """The full name of the model that a caller's name means; empty where none of that name answers."""
+        return next((model for model in _candidates(tenant, name) if model in self._serving), "")
 
     def versions_of(self, model: str) -> list[int]:
         """The versions of a model that answer, from memory or once they are back in it."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -20,17 +21,17 @@ from engine.errors import (
     NoRoomError,
     ReadOnlyModelError,
     VersionAliasedError,
-    VersionExistsError,
     VersionServingError,
 )
 from engine.repository.changes import ModelChange, changed_model, check_change
 from engine.repository.completion import to_the_end
-from engine.repository.folders import move_into_place, sweep
-from engine.repository.loading import Loading, warmed
+from engine.repository.folders import sweep
+from engine.repository.loading import Loading
 from engine.repository.memory import Memory
-from engine.repository.models import File, Hold, Model, ModelVersion, description, loading_order, version_name
+from engine.repository.models import Hold, Model, ModelVersion, loading_order, version_name
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import aliased, desired, hold_of
+from engine.repository.pushed import Pushed
 from engine.repository.recall import Recall
 from engine.repository.records import Records, model_of, number_of
 from engine.repository.room import Room
@@ -87,6 +88,7 @@ class Repository:
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
         self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()
+        self.pushed = Pushed(self._memory, self._records, self._loading, self, self.alone)
         self._log = structlog.get_logger("engine.repository")
 
     async def start(self) -> None:
@@ -152,66 +154,16 @@ class Repository:
         return self._memory.versions_of(model)
 
     def serving_of(self, tenant: str) -> list[str]:
-        """The models of a tenant, by name, that have a version in memory."""
+        """The models of a tenant, by name, that have a version which answers."""
         return self._memory.serving_of(tenant)
 
-    async def known_files(self, tenant: str) -> dict[str, list[Path]]:
-        """Where files of a tenant's versions are, by their SHA-256."""
-        found: dict[str, list[Path]] = {}
-        for entry in await self._catalogue.every(ModelVersion):
-            if tenant_of(entry.name) == tenant:
-                for file in entry.body.files:
-                    found.setdefault(file.sha256, []).append(self.of(entry.name) / file.path)
-        return found
-
-    async def pushed(self, model: str, request_id: str) -> Entry[ModelVersion] | None:
-        """The version that a push made before; None where none did."""
-        if not request_id:
-            return None
-        versions = await self._records.versions_of(model)
-        return next((entry for entry in versions.values() if entry.body.request_id == request_id), None)
-
-    async def keep(
-        self,
-        model: str,
-        version: int,
-        staged: Path,
-        files: Sequence[File],
-        labels: dict[str, str],
-        *,
-        load: bool,
-        request_id: str = "",
-    ) -> Entry[ModelVersion]:
-        """Take in an upload that is whole; it is opened before it is kept, so that what is kept can be loaded.
-
-        A version that then fails what it is warmed up with is kept and FAILED, and the version before goes on.
-
-        Raises:
-            VersionExistsError: there is such a version.
-            EngineError: the upload is no model.
-        """
-        async with self._changing, self.sharing.alone():
-            if (earlier := await self.pushed(model, request_id)) is not None:
-                return earlier
-            current = await self._records.known(Model, model)
-            number = version or (current.body.latest if current else 0) + 1
-            name = version_name(model, number)
-            if current is not None and await self._records.known(ModelVersion, name) is not None:
-                raise VersionExistsError(f"{name} exists already; push another version", resource=name)
-            loaded = await self._loading.open(name, staged)
-            failure = ""
-            if load:
-                try:
-                    await warmed(loaded)
-                except EngineError as error:
-                    failure = error.message
-            said = {"wanted": load, "hold": Hold.NONE if load else Hold.UNLOADED, "failure": failure}
-            body = description(loaded.manifest, loaded.servable, files, request_id=request_id, **said)
-            return await to_the_end(self._take_in(loaded, staged, current, body, labels))
+    def meant_by(self, tenant: str, name: str) -> str:
+        """The full name of the model that a caller's name means; empty where none of that name answers."""
+        return self._memory.meant_by(tenant, name)
 
     async def load(self, name: str) -> Entry[ModelVersion]:
         """Bring a version into memory; one that is there already stays, and so does one outside the policy."""
-        async with self._changing, self.sharing.alone():
+        async with self.alone():
             entry = await self._catalogue.get(ModelVersion, name)
             if name not in self._memory:
                 await self._loading.load(entry)
@@ -230,7 +182,7 @@ class Repository:
             VersionAliasedError: an alias names it.
             BackboneInUseError: another model stands on it.
         """
-        async with self._changing, self.sharing.alone():
+        async with self.alone():
             await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             await self._refuse_aliased(name)
@@ -252,7 +204,7 @@ class Repository:
             BackboneInUseError: nothing of what another model stands on would be left.
             StaleEtagError: it is no longer the one that the caller has read.
         """
-        async with self._changing, self.sharing.alone():
+        async with self.alone():
             self._refuse_system(name)
             entry = await self._catalogue.get(Model, name)
             check_etag(etag, entry_etag(entry), name)
@@ -273,7 +225,7 @@ class Repository:
             VersionAliasedError: an alias names it.
             StaleEtagError: it is no longer the one that the caller has read.
         """
-        async with self._changing, self.sharing.alone():
+        async with self.alone():
             entry = await self._catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             check_etag(etag, entry_etag(entry), name)
@@ -290,7 +242,7 @@ class Repository:
             BackboneInUseError: another model stands on it.
             StaleEtagError: it is no longer the one that the caller has read.
         """
-        async with self._changing, self.sharing.alone():
+        async with self.alone():
             entry = await self._catalogue.get(Model, name)
             self._refuse_system(name)
             check_etag(etag, entry_etag(entry), name)
@@ -300,6 +252,12 @@ class Repository:
             await to_the_end(self._delete(Model, name, etag, names, self.of(f"{name}/versions/0").parent))
             self._memory.set_aliases(name, {})
         await self._memory.closed(names)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Keep everybody else from changing anything meanwhile, in this engine and others."""
+        async with self._changing, self.sharing.alone():
+            yield
 
     def of(self, name: str) -> Path:
         """Where a version's files are."""
@@ -373,25 +331,6 @@ class Repository:
         for each in loaded:
             self._memory.let_go(each)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _take_in(
-        self, loaded: Loaded, staged: Path, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
-    ) -> Entry[ModelVersion]:
-        """Keep what was opened; where that fails neither files nor memory stay taken."""
-        target = self.of(loaded.name)
-        try:
-            await asyncio.to_thread(move_into_place, staged, target)
-            entry = await self._records.add(loaded.model, loaded.version, current, body, labels)
-        except BaseException:  # a cancelled push, too, leaves neither files nor memory behind
-            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
-            await asyncio.to_thread(loaded.servable.close)
-            raise
-        if body.wanted and not body.failure:
-            self._memory.enter(loaded, entry.uid)
-        else:
-            await asyncio.to_thread(loaded.servable.close)
-        await self._loading.settle(loaded.model, {loaded.version} if body.failure else ())
-        return await self._catalogue.get(ModelVersion, loaded.name)
 
     async def _read_aliases(self) -> None:
         for model in await self._catalogue.every(Model):

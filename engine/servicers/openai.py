@@ -109,7 +109,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         """A model: by its id, or by its full name where the id means another one to the caller."""
         entry = await self._catalogue.get(Model, name)
         model_id = name.rsplit("/", 1)[1]
-        own = self._repository.find(current_caller().tenant, model_id, "").model == name
+        own = self._repository.meant_by(current_caller().tenant, model_id) == name
         return answers.model(model_id if own else name, int(entry.create_time.timestamp()), tenant_of(name))
 
     async def _generated(self, asked: Asked, kind: Kind) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:

@@ -38,7 +38,7 @@ class Pushes:
         """How far an upload has come, which begins where there is none."""
         _refuse_system(request.parent)
         tenant, files = tenant_of(request.parent), _files(request.files)
-        known = await self._repository.known_files(tenant)
+        known = await self._repository.pushed.known_files(tenant)
         progress = await asyncio.to_thread(self._repository.uploads.begin, tenant, request.upload_id, files, known)
         answer = pb.ModelUpload(
             upload_id=request.upload_id, expire_time=timestamp(datetime.fromtimestamp(progress.expires, UTC))
@@ -62,7 +62,7 @@ class Pushes:
             raise UploadError("the first message must be the header")
         header = first.header
         _refuse_system(header.parent)
-        earlier = await self._repository.pushed(join(header.parent, "models", header.model_id), header.request_id)
+        earlier = await self._repository.pushed.by(join(header.parent, "models", header.model_id), header.request_id)
         if earlier is not None:
             return earlier
         if header.upload_id:
@@ -95,7 +95,7 @@ class Pushes:
             return kept
 
     async def _keep(self, header: pb.PushModelHeader, upload: Upload) -> Entry[ModelVersion]:
-        return await self._repository.keep(
+        return await self._repository.pushed.keep(
             join(header.parent, "models", header.model_id),
             header.version,
             upload.folder,

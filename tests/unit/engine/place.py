@@ -74,7 +74,7 @@ class Place:
         manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
         staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
         files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
-        return await repository.keep(model, 0, staged, files, {}, load=load)
+        return await repository.pushed.keep(model, 0, staged, files, {}, load=load)
 
     async def keep_all(self, repository: SharedRepository, model: str = MODEL) -> None:
         """Have all versions of a model in memory."""
