@@ -170,4 +170,59 @@ def extract_entities(
     )
 
 
-ASKING: Final = (embed, classify, extract_entities)
+@click.command()
+@click.argument("model")
+@click.option(
+    "--image", "images", multiple=True, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PNG, JPEG or WebP file; may be given several times.",
+)  # fmt: skip
+@click.option("--min-score", type=float, help="What the model is less sure of is left out.  [default: its manifest's]")
+@click.option("--max-detections", default=0, help="The most in an image.  [default: its manifest's]")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def detect(
+    model: str,
+    images: Sequence[Path],
+    min_score: float | None,
+    max_detections: int,
+    version: int,
+    home: Home,
+    tenant: str,
+    output: str,
+) -> None:
+    """Ask MODEL what is in images, and where, in pixels.
+
+    \b
+    Example:
+      tiation models detect street-signs --image crossing.jpg --min-score 0.5
+    """  # noqa: D301 -- \b is click's
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.DetectRequest(
+        name=name,
+        version=version,
+        images=[image.read_bytes() for image in images],
+        min_score=min_score,
+        max_detections=max_detections,
+    )
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Detect(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    print_table(
+        ("image", "label", "score", "left", "top", "right", "bottom"),
+        [
+            (image.name, each.label, f"{each.score:.3f}", *(f"{side:.0f}" for side in _sides(each.box)))
+            for image, found in zip(images, answer.results, strict=True)
+            for each in found.detections
+        ],
+    )
+
+
+def _sides(box: prediction_pb2.Box) -> tuple[float, float, float, float]:
+    return box.x_min, box.y_min, box.x_max, box.y_max
+
+
+ASKING: Final = (embed, classify, extract_entities, detect)

@@ -6,6 +6,7 @@ found out in `engine.runtime.sessions`.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from engine.errors import ExternalDataError, ModelFileError
 __all__ = ["ArtifactClasses", "check_artifact"]
 
 _MAX_BYTES = 2**31 - 1
+_MAX_NAMES = 1 << 20
+_NAMED = re.compile(r"(\d{1,6})\s*:\s*(?:'([^'\\]{1,256})'|\"([^\"\\]{1,256})\")")
 _CLASS_ATTRIBUTES = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
 
 
@@ -54,7 +57,15 @@ def check_artifact(path: Path) -> ArtifactClasses:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(path, tensor)
-    return _classes(model.graph, path.name)
+    found = _classes(model.graph, path.name)
+    said = tuple(names for entry in model.metadata_props if entry.key == "names" and (names := _said(entry.value)))
+    return ArtifactClasses((*said, *found.lists), found.zipped)
+
+
+def _said(text: str) -> tuple[str, ...]:
+    """The classes in the metadata of detectors, `{0: 'person', 1: 'bicycle'}`; nothing of another form."""
+    found = {int(at): one or other for at, one, other in _NAMED.findall(text[:_MAX_NAMES])}
+    return tuple(found[at] for at in range(len(found))) if set(found) == set(range(len(found))) else ()
 
 
 def _classes(graph: onnx.GraphProto, file: str) -> ArtifactClasses:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.fields import Base, Common
 from engine.manifest.generation import DefaultSampling, GenerationManifest
-from engine.manifest.images import ImageClassificationManifest
+from engine.manifest.images import ImageClassificationManifest, ObjectDetectionManifest, PixelManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
 from engine.manifest.scheduling import GraphManifest, Scheduling
 from engine.manifest.tensors import OnnxManifest
@@ -20,6 +20,7 @@ from engine.manifest.texts import (
     Example,
     TextGraphManifest,
     TokenClassificationManifest,
+    TokenGraphManifest,
     ZeroShotManifest,
 )
 
@@ -38,10 +39,13 @@ __all__ = [
     "GraphManifest",
     "ImageClassificationManifest",
     "Manifest",
+    "ObjectDetectionManifest",
     "OnnxManifest",
+    "PixelManifest",
     "Scheduling",
     "TextGraphManifest",
     "TokenClassificationManifest",
+    "TokenGraphManifest",
     "ZeroShotManifest",
     "parse_manifest",
 ]

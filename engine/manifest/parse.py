@@ -12,7 +12,7 @@ from msgspec import inspect
 from engine.errors import ManifestError
 from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.generation import GenerationManifest
-from engine.manifest.images import ImageClassificationManifest
+from engine.manifest.images import ImageClassificationManifest, ObjectDetectionManifest
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
     ClassificationManifest,
@@ -39,6 +39,7 @@ Manifest: TypeAlias = (
     | ImageClassificationManifest
     | EnsembleManifest
     | GenerationManifest
+    | ObjectDetectionManifest
 )
 
 _KINDS: Mapping[str, type[Manifest]] = {
@@ -50,6 +51,7 @@ _KINDS: Mapping[str, type[Manifest]] = {
     "image-classification": ImageClassificationManifest,
     "ensemble": EnsembleManifest,
     "text-generation": GenerationManifest,
+    "object-detection": ObjectDetectionManifest,
 }
 _HEADS: Mapping[str, type[Manifest]] = {
     "text-classification": ClassificationManifest,

@@ -18,6 +18,7 @@ __all__ = [
     "Example",
     "TextGraphManifest",
     "TokenClassificationManifest",
+    "TokenGraphManifest",
     "ZeroShotManifest",
 ]
 
@@ -80,7 +81,7 @@ class ClassificationManifest(Common, frozen=True, tag="text-classification"):
             raise ManifestError("examples: all have the same label; add a line with another, `- {text: …, label: …}`")
 
 
-class _TokenGraph(GraphManifest, frozen=True):
+class TokenGraphManifest(GraphManifest, frozen=True):
     """What every graph that reads tokens says.
 
     Attributes:
@@ -97,7 +98,7 @@ class _TokenGraph(GraphManifest, frozen=True):
     output: str = ""
 
 
-class TextGraphManifest(_TokenGraph, frozen=True, tag="text-classification"):
+class TextGraphManifest(TokenGraphManifest, frozen=True, tag="text-classification"):
     """A graph trained to label texts: `text` BYTES [n] in, `label` BYTES [n] and `score` FP32 [n] out.
 
     Attributes:
@@ -111,7 +112,7 @@ class TextGraphManifest(_TokenGraph, frozen=True, tag="text-classification"):
     labels: Labels = ()
 
 
-class TokenClassificationManifest(_TokenGraph, frozen=True, tag="token-classification"):
+class TokenClassificationManifest(TokenGraphManifest, frozen=True, tag="token-classification"):
     """A graph that tags tokens: `text` BYTES [n] in, `entities` BYTES [n], a JSON list for each, out.
 
     Attributes:
@@ -211,7 +212,7 @@ class ZeroShotManifest(Common, frozen=True, tag="zero-shot-classification"):
                 raise ManifestError(f"examples[{at}].label: `{example.label}` is none of `labels`")
 
 
-class EntailmentManifest(_TokenGraph, frozen=True, tag="zero-shot-classification"):
+class EntailmentManifest(TokenGraphManifest, frozen=True, tag="zero-shot-classification"):
     """A graph that says whether one text follows from another: a text gets the label whose statement follows from it.
 
     Attributes:

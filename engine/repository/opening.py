@@ -35,9 +35,12 @@ from engine.manifest import (
     GraphManifest,
     ImageClassificationManifest,
     Manifest,
+    ObjectDetectionManifest,
     OnnxManifest,
+    PixelManifest,
     TextGraphManifest,
     TokenClassificationManifest,
+    TokenGraphManifest,
     ZeroShotManifest,
     parse_manifest,
 )
@@ -51,6 +54,7 @@ from engine.servables import (
     BatchLimits,
     Classified,
     Classifier,
+    Detector,
     Embedder,
     EncoderZeroShot,
     Ensemble,
@@ -245,14 +249,10 @@ class Opener:
                 return await constructed(lambda: _of_tensors(folder, manifest, session, limits, figures, uses))
             case EmbeddingManifest():
                 return await constructed(lambda: Embedder(folder, manifest, session, limits, figures))
-            case ImageClassificationManifest():
-                return await constructed(lambda: ImageClassifier(folder, manifest, session, limits, figures, images))
-            case TextGraphManifest():
-                return await constructed(lambda: TextClassifier(folder, manifest, session, limits, figures))
-            case EntailmentManifest():
-                return await constructed(lambda: PairZeroShot(folder, manifest, session, limits, figures))
-            case TokenClassificationManifest():
-                return await constructed(lambda: TokenClassifier(folder, manifest, session, limits, figures))
+            case PixelManifest():
+                return await constructed(lambda: _of_pixels(folder, manifest, session, limits, figures, images))
+            case TokenGraphManifest():
+                return await constructed(lambda: _of_tokens(folder, manifest, session, limits, figures))
             case GenerationManifest():
                 renderer = self._renderer
                 return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
@@ -272,6 +272,33 @@ def _of_tensors(
     if manifest.sequence is None:
         return OnnxModel(folder, manifest, session, limits, figures)
     return SequenceModel(folder, manifest, manifest.sequence, session, limits, figures, uses)
+
+
+def _of_pixels(
+    folder: Path,
+    manifest: PixelManifest,
+    session: SessionSettings,
+    limits: BatchLimits,
+    figures: ModelFigures,
+    images: ImagePool,
+) -> ImageClassifier | Detector:
+    """A graph that looks at images."""
+    if isinstance(manifest, ObjectDetectionManifest):
+        return Detector(folder, manifest, session, limits, figures, images)
+    assert isinstance(manifest, ImageClassificationManifest)  # noqa: S101 -- there is no third
+    return ImageClassifier(folder, manifest, session, limits, figures, images)
+
+
+def _of_tokens(
+    folder: Path, manifest: TokenGraphManifest, session: SessionSettings, limits: BatchLimits, figures: ModelFigures
+) -> TextClassifier | PairZeroShot | TokenClassifier:
+    """A graph that reads tokens."""
+    if isinstance(manifest, EntailmentManifest):
+        return PairZeroShot(folder, manifest, session, limits, figures)
+    if isinstance(manifest, TokenClassificationManifest):
+        return TokenClassifier(folder, manifest, session, limits, figures)
+    assert isinstance(manifest, TextGraphManifest)  # noqa: S101 -- there is no fourth
+    return TextClassifier(folder, manifest, session, limits, figures)
 
 
 async def _standing(

@@ -6,6 +6,7 @@ Where their files come from is `engine.repository.repository`; who may ask is de
 from __future__ import annotations
 
 from engine.servables.base import BatchLimits, Classified, Inference, Servable
+from engine.servables.detector import Detected, Detector, Sought
 from engine.servables.embedder import Embedder
 from engine.servables.ensemble import Ensemble
 from engine.servables.entailment import PairZeroShot
@@ -22,6 +23,8 @@ __all__ = [
     "BatchLimits",
     "Classified",
     "Classifier",
+    "Detected",
+    "Detector",
     "Embedder",
     "EncoderZeroShot",
     "Ensemble",
@@ -32,6 +35,7 @@ __all__ = [
     "PairZeroShot",
     "SequenceModel",
     "Servable",
+    "Sought",
     "TextClassifier",
     "TextGenerator",
     "TokenClassifier",

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from engine.errors import ManifestError
-from engine.manifest import ImageClassificationManifest
+from engine.manifest import PixelManifest
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 from mesh.sandbox import MAX_OUTPUT_BYTES, Wanted
 
@@ -66,8 +67,13 @@ class ImageInput:
                 return values
 
 
-def work_out(manifest: ImageClassificationManifest, inputs: Sequence[TensorSpec]) -> tuple[ImageInput, list[str]]:
+def work_out(manifest: PixelManifest, inputs: Sequence[TensorSpec], dressed: Wanted) -> tuple[ImageInput, list[str]]:
     """How a graph wants its pixels, and the lines of the manifest that were read from the graph.
+
+    Args:
+        manifest: what the owner says of it.
+        inputs: of the graph.
+        dressed: what is wanted of an image besides its size and channels.
 
     Raises:
         ManifestError: the graph takes no image, says another thing than the manifest, or does not say enough; then the
@@ -76,8 +82,8 @@ def work_out(manifest: ImageClassificationManifest, inputs: Sequence[TensorSpec]
     if len(inputs) != 1 or inputs[0].datatype not in _TAKEN:
         known = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in inputs)
         raise ManifestError(
-            f"kind: image-classification takes a graph with one input of {', '.join(_TAKEN)}, and this one takes "
-            f"{known}; export it so, or write `kind: onnx`"
+            f"kind: {manifest.__struct_config__.tag} takes a graph with one input of {', '.join(_TAKEN)}, and this one "
+            f"takes {known}; export it so, or write `kind: onnx`"
         )
     spec = inputs[0]
     layout = _layout(manifest, spec)
@@ -91,22 +97,14 @@ def work_out(manifest: ImageClassificationManifest, inputs: Sequence[TensorSpec]
         inferred.append(f"channels: {'grey' if channels == 1 else 'rgb'}")
     if manifest.layout is None:
         inferred.append(f"layout: {layout}")
-    wanted = Wanted(
-        width=width,
-        height=height,
-        mode="L" if channels == 1 else "RGB",
-        invert=manifest.invert,
-        contrast=manifest.contrast,
-        trim=manifest.trim,
-        fit=manifest.fit,
-    )
+    wanted = replace(dressed, width=width, height=height, mode="L" if channels == 1 else "RGB")
     factor = np.asarray((high - low) / 255 / std, np.float32)
     return ImageInput(wanted, layout, DATATYPES[spec.datatype], factor, np.asarray((low - mean) / std, np.float32)), (
         inferred
     )
 
 
-def _layout(manifest: ImageClassificationManifest, spec: TensorSpec) -> Layout:
+def _layout(manifest: PixelManifest, spec: TensorSpec) -> Layout:
     """The order of axes, from the manifest or the input's shape."""
     rank = len(spec.shape)
     by_rank: Mapping[int, Sequence[Layout]] = {4: ("channels-first", "channels-last"), 3: ("grey",), 2: ("flat",)}
@@ -131,7 +129,7 @@ def _layout(manifest: ImageClassificationManifest, spec: TensorSpec) -> Layout:
     return "channels-first" if first else "channels-last"
 
 
-def _measures(manifest: ImageClassificationManifest, spec: TensorSpec, layout: Layout) -> tuple[int, int, int]:
+def _measures(manifest: PixelManifest, spec: TensorSpec, layout: Layout) -> tuple[int, int, int]:
     """Height, width and channels."""
     said_height, said_width = manifest.size or (-1, -1)
     said_channels = {None: -1, "grey": 1, "rgb": 3}[manifest.channels]
@@ -170,7 +168,7 @@ def _flat_measures(length: int, height: int, width: int, channels: int) -> tuple
     return height, width, found
 
 
-def _scale(manifest: ImageClassificationManifest, spec: TensorSpec) -> tuple[float, float]:
+def _scale(manifest: PixelManifest, spec: TensorSpec) -> tuple[float, float]:
     """What black and white become."""
     if spec.datatype == "UINT8":
         if manifest.scale not in (None, (0, 255)) or manifest.mean or manifest.std:
@@ -185,7 +183,7 @@ def _scale(manifest: ImageClassificationManifest, spec: TensorSpec) -> tuple[flo
 
 
 def _per_channel(
-    manifest: ImageClassificationManifest, key: Literal["mean", "std"], channels: int, otherwise: float
+    manifest: PixelManifest, key: Literal["mean", "std"], channels: int, otherwise: float
 ) -> NDArray[np.float32]:
     said = manifest.mean if key == "mean" else manifest.std
     if not said:

@@ -12,25 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ElementError, ManifestError, TensorError
+from engine.errors import ManifestError, TensorError
 from engine.manifest import ImageClassificationManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.observer import BatchObserver
-from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.servables.image_input import ImageInput, work_out
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.tensor import Tensor, TensorSpec
-from mesh.sandbox import ImageInvalidError, ImagePool
+from mesh.sandbox import ImagePool, Wanted
 
-__all__ = ["ImageClassifier"]
-
-_MAX_IMAGES = 256
-_AT_ONCE = 4
-"""Images of one request that are on their way to be decoded; all others of it have not been handed over."""
+__all__ = ["ImageClassifier", "dressed"]
 
 
 class ImageClassifier:
@@ -66,7 +62,7 @@ class ImageClassifier:
         self._images = images
         self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
         try:
-            self._input, lines = work_out(manifest, self._graph.inputs)
+            self._input, lines = work_out(manifest, self._graph.inputs, dressed(manifest))
             self._output, self._scores, self._names, more = _work_out_scores(manifest, self._graph, self._input)
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
@@ -81,8 +77,8 @@ class ImageClassifier:
         """The most probable classes, and the probabilities of all."""
         check_tensors(self.inputs, tensors)
         files = tensors["image"]
-        if len(files) > _MAX_IMAGES:
-            raise TensorError("image", f"holds {len(files)} images; at most {_MAX_IMAGES} are taken at once")
+        if len(files) > MAX_IMAGES:
+            raise TensorError("image", f"holds {len(files)} images; at most {MAX_IMAGES} are taken at once")
         table = await self._probabilities(list(files), "image", terms)
         return Inference({"label": table.argmax(axis=1).astype(np.int64), "probabilities": table}, len(table))
 
@@ -106,27 +102,22 @@ class ImageClassifier:
         """The probabilities of each image's classes, float32 (n, classes)."""
         if not files:
             return np.zeros((0, len(self._names)), np.float32)
-        pixels = await self._decoded(files, field, terms)
-        outputs = await self._graph.run_rows(self._input.tensor(pixels), terms)
+        decoded = await decode(self._images, files, self._input.wanted, field, terms)
+        outputs = await self._graph.run_rows(self._input.tensor([each.pixels for each in decoded]), terms)
         return probabilities(outputs[self._output], self._scores)
 
-    async def _decoded(self, files: Sequence[bytes], field: str, terms: Terms) -> list[bytes]:
-        """The pixels of each image, a few decoded at once; after one that is wrong no further ones are begun."""
-        pixels: list[bytes] = [b""] * len(files)
-        wrong: list[ElementError] = []
 
-        async def work(at: int) -> None:
-            if wrong:
-                return
-            try:
-                pixels[at] = await self._images.pixels(files[at], self._input.wanted, owner=terms.owner)
-            except ImageInvalidError as error:
-                wrong.append(ElementError(field, at, error.message))
-
-        await in_turn(range(len(files)), work, at_once=_AT_ONCE)
-        if wrong:
-            raise min(wrong, key=lambda error: error.index)
-        return pixels
+def dressed(manifest: ImageClassificationManifest) -> Wanted:
+    """What is wanted of an image besides its size and channels, which are worked out."""
+    return Wanted(
+        width=0,
+        height=0,
+        mode="RGB",
+        invert=manifest.invert,
+        contrast=manifest.contrast,
+        trim=manifest.trim,
+        fit=manifest.fit,
+    )
 
 
 def _tried(graph: Graph, given: ImageInput, output: str) -> Tensor:

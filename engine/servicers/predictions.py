@@ -16,7 +16,7 @@ from engine.manifest import Candidate
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
-from engine.servables import Classified, Embedder, Extracted, TokenClassifier, ZeroShot
+from engine.servables import Classified, Detected, Detector, Embedder, Extracted, Sought, TokenClassifier, ZeroShot
 from engine.servicers.generation import generated
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
@@ -92,6 +92,22 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(entities) for entities in found.entities)
         return await aside(size * 8, _entities, found, request.texts, loaded.version)
 
+    async def Detect(self, request: pb.DetectRequest, _: Context) -> pb.DetectResponse:
+        """What is in images, and where."""
+        loaded = await self._found(request)
+        if not isinstance(loaded.servable, Detector):
+            raise NoLabelsError(f"{request.name} finds nothing in images; a model of the kind object-detection does")
+        sought = Sought(
+            request.min_score if request.HasField("min_score") else None,
+            request.max_overlap if request.HasField("max_overlap") else None,
+            request.max_detections or None,
+        )
+        with loaded.figures.request():
+            found = await loaded.servable.detect(list(request.images), sought, Terms(current_caller().tenant))
+        note_predicted(len(found.images), 0)
+        size = sum(len(each.scores) for each in found.images)
+        return await aside(size * 8, _detections, found, loaded.version, normalised=request.normalised)
+
     async def _found(self, request: _Asked) -> Loaded:
         if request.version and request.alias:
             raise InvalidError("alias", "goes without `version`; send one of them")
@@ -117,6 +133,18 @@ async def _classified(request: pb.ClassifyRequest, loaded: Loaded, values: Seque
         f"{request.name} has labels of its own; leave out `labels` and `multi_label`, or ask a model of the kind "
         "zero-shot-classification"
     )
+
+
+def _detections(found: Detected, version: int, *, normalised: bool) -> pb.DetectResponse:
+    answer = pb.DetectResponse(version=version)
+    for image in found.images:
+        made = answer.results.add(width=image.width, height=image.height)
+        boxes = image.boxes / np.array([image.width, image.height] * 2, np.float32) if normalised else image.boxes
+        for box, score, number in zip(boxes.tolist(), image.scores.tolist(), image.classes.tolist(), strict=True):
+            x_min, y_min, x_max, y_max = box
+            each = pb.Box(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
+            made.detections.add(label=found.name(number), score=score, box=each)
+    return answer
 
 
 def _entities(found: Extracted, texts: Sequence[str], version: int) -> pb.ExtractEntitiesResponse:

@@ -24,7 +24,7 @@ from mesh.sandbox.errors import (
     SandboxUnavailableError,
     TemplateInvalidError,
 )
-from mesh.sandbox.images import MAX_OUTPUT_BYTES, Fit, ImagePool, Invert, Wanted
+from mesh.sandbox.images import MAX_OUTPUT_BYTES, Decoded, Fit, ImagePool, Invert, Wanted
 from mesh.sandbox.pool import DecisionResult, Json, SandboxPool
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "DecisionInvalidError",
     "DecisionResult",
     "DecisionRuntimeError",
+    "Decoded",
     "Fit",
     "ImageInvalidError",
     "ImagePool",

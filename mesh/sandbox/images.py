@@ -5,6 +5,8 @@ What happens to an image in them is `mesh.sandboxed.images`; what a model makes 
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -20,14 +22,16 @@ from mesh.sandbox.lane import Lane
 from mesh.sandbox.worker import Kind, Limits
 from mesh.sandboxed.frames import Op, Status, pack
 
-__all__ = ["MAX_OUTPUT_BYTES", "Fit", "ImagePool", "Invert", "Wanted"]
+__all__ = ["MAX_OUTPUT_BYTES", "Decoded", "Fit", "ImagePool", "Invert", "Wanted"]
 
-MAX_OUTPUT_BYTES: Final = 4 << 20
+MAX_OUTPUT_BYTES: Final = 8 << 20
 """The most that an image's pixels may be when they come back."""
 
 Fit: TypeAlias = Literal["stretch", "crop", "pad"]
 Invert: TypeAlias = Literal["never", "always", "auto"]
 
+_HEADER: Final = struct.Struct("<II")
+"""How wide and high an image is, before its pixels."""
 _BYTES_PER_PIXEL: Final = 24
 """What decoding needs at most, WebP with alpha: the canvas twice, two copies of its bytes, the image, another mode."""
 
@@ -42,7 +46,8 @@ class Wanted(msgspec.Struct, frozen=True):
         invert: whether dark and bright change places; `auto` where the ground is brighter than what is on it.
         contrast: whether the ground becomes black and the brightest becomes white.
         trim: whether the ground around what is drawn is cut off.
-        fit: how another shape is met: `stretch`, `crop` at the sides, or `pad` with black.
+        fit: how another shape is met: `stretch`, `crop` at the sides, or `pad` with `fill`.
+        fill: how bright the sides are that are filled up, from 0 to 255.
     """
 
     width: int
@@ -52,6 +57,22 @@ class Wanted(msgspec.Struct, frozen=True):
     contrast: bool = False
     trim: bool = False
     fit: Fit = "stretch"
+    fill: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was made of an image.
+
+    Attributes:
+        pixels: height x width x channels bytes, as it was wanted.
+        width: of the image itself, held upright.
+        height: of the same.
+    """
+
+    pixels: bytes
+    width: int
+    height: int
 
 
 class _Request(Wanted, frozen=True, kw_only=True):
@@ -100,7 +121,11 @@ class ImagePool:
         return self._lane.pids
 
     async def pixels(self, image: bytes, wanted: Wanted, *, owner: str) -> bytes:
-        """An image's pixels: height x width x channels bytes.
+        """An image's pixels: height x width x channels bytes. As `decoded`."""
+        return (await self.decoded(image, wanted, owner=owner)).pixels
+
+    async def decoded(self, image: bytes, wanted: Wanted, *, owner: str) -> Decoded:
+        """An image's pixels, and how large it is itself.
 
         Raises:
             ImageInvalidError: it is no PNG, JPEG or WebP, is damaged or animated, or breaks a limit.
@@ -117,4 +142,5 @@ class ImagePool:
             raise ImageInvalidError("cannot be decoded within the memory for one image; save it anew") from None
         if status is not Status.OK:
             raise refused(status, msgspec.json.decode(body))
-        return body
+        width, height = _HEADER.unpack_from(body)
+        return Decoded(body[_HEADER.size :], width, height)

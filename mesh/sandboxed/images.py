@@ -51,6 +51,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE: Final = frozenset(_TURNS[at] for at in (5, 6, 7, 8))
 _WORKING: Final = 512
 """Larger images are first made nearly this small, longest side: what follows needs no more."""
 
@@ -71,36 +72,43 @@ class Images:
             self.pixels(file.getvalue(), json.dumps(wanted).encode())
 
     def pixels(self, data: bytes, wanted: bytes) -> bytes:
-        """An image's pixels, one byte a channel, row by row.
+        """An image's pixels. As `decoded`."""
+        return self.decoded(data, wanted)[2]
+
+    def decoded(self, data: bytes, wanted: bytes) -> tuple[int, int, bytes]:
+        """How wide and high an image is, held upright, and the pixels that are wanted: a byte a channel, row by row.
 
         Args:
             data: the file.
             wanted: a JSON object: `max_pixels` of the file; `width` and `height` of what is wanted; `mode`, `L` or
-                `RGB`; `invert`, `trim`, `contrast` and `fit` as `engine.manifest.images` says.
+                `RGB`; `invert`, `trim`, `contrast`, `fit` and `fill` as `engine.manifest.images` says.
 
         Raises:
             Refusal: it is no image that is read, or larger than allowed.
         """
         how: dict[str, Any] = json.loads(wanted)
         self._max_pixels = Image.MAX_IMAGE_PIXELS = how["max_pixels"]
-        image = self._opened(data, how)
+        image, size = self._opened(data, how)
         try:
             # Pillow's decoders raise whatever a damaged file leads them to.
-            image = _flat(_upright(image), how)
+            turn = _turn(image)
+            image = _flat(image if turn is None else image.transpose(turn), how)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 -- as above
             raise _refusal(f"is damaged and cannot be decoded ({_words(error)})") from None
-        return _fitted(_prepared(image, how), how).tobytes()
+        width, height = reversed(size) if turn in _ON_ITS_SIDE else size
+        return width, height, _fitted(_prepared(image, how), how).tobytes()
 
-    def _opened(self, data: bytes, how: dict[str, Any]) -> Image.Image:
-        """The image, its header read and found good, nothing decoded yet."""
+    def _opened(self, data: bytes, how: dict[str, Any]) -> tuple[Image.Image, tuple[int, int]]:
+        """The image, its header read and found good, nothing decoded yet; and its width and height in the file."""
         _check_format(data)
         if data[8:12] == b"WEBP":  # Pillow makes room for the whole picture before it tells how large that is
             self._check_size(*_webp_size(data))
         try:
             image = Image.open(BytesIO(data), formats=_FORMATS)
-            self._check_size(*image.size)
+            size = image.size
+            self._check_size(*size)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         except Refusal:
             raise
@@ -114,7 +122,7 @@ class Images:
             raise _refusal(f"is animated, {frames} frames; send one picture")
         if image.format == "JPEG":  # decoded smaller at once, never smaller than what is wanted
             image.draft(None, (max(_WORKING, how["width"]), max(_WORKING, how["height"])))
-        return image
+        return image, size
 
     def _check_size(self, width: int, height: int) -> None:
         if width < 1 or height < 1:
@@ -163,16 +171,15 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise _refusal("is damaged: its header cannot be read")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as the camera was held; what metadata says otherwise, or says wrongly, is not looked at."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How it is turned to be as the camera was held; what metadata says wrongly is not looked at."""
     image.load()  # first: for metadata Pillow loads the picture too, and forgets how that ended
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 -- strangers' metadata; the picture may be good without it
-        turn = None
-    return image.transpose(turn) if turn is not None else image
+        return None
 
 
 def _flat(image: Image.Image, how: dict[str, Any]) -> Image.Image:
@@ -246,7 +253,7 @@ def _stretched(image: Image.Image) -> Image.Image:
 
 
 def _fitted(image: Image.Image, how: dict[str, Any]) -> Image.Image:
-    """The size that is wanted: stretched, cut at the sides, or black added at the sides."""
+    """The size that is wanted: stretched, cut at the sides, or filled up at the sides."""
     size = (how["width"], how["height"])
     if image.size == size:
         return image
@@ -258,7 +265,8 @@ def _fitted(image: Image.Image, how: dict[str, Any]) -> Image.Image:
         width, height = image.size
         factor = max(width / size[0], height / size[1])
         full = (max(width, round(size[0] * factor)), max(height, round(size[1] * factor)))
-        filled = Image.new(image.mode, full)
+        grey: int = how.get("fill", 0)
+        filled = Image.new(image.mode, full, grey if image.mode == "L" else (grey, grey, grey))
         filled.paste(image, ((full[0] - width) // 2, (full[1] - height) // 2))
         image = filled
     return image.resize(size, way)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import struct
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -85,10 +86,10 @@ def _image(max_output_bytes: int) -> Answer:
     images = Images()
 
     def answer(_: int, parts: list[bytes]) -> bytes:
-        pixels = images.pixels(parts[1], parts[0])
+        width, height, pixels = images.decoded(parts[1], parts[0])
         if len(pixels) > max_output_bytes:
             raise Refusal(Status.TOO_LARGE, bytes=len(pixels))
-        return pixels
+        return struct.pack("<II", width, height) + pixels
 
     return answer
 

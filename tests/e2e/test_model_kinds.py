@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
+from tests.fakes.drawings import file_of
 from tests.fakes.installed import Installed
+from tests.unit.engine.graphs import folder as model_folder
+from tests.unit.engine.image_graphs import one_table, squares
 from tests.unit.engine.test_entities import MANIFEST, ROWS, WORDS, said
 from tests.unit.engine.text_graphs import lookup, tagging, text_folder, tokenizer
 
@@ -90,3 +94,32 @@ def test_labels_come_with_the_request_or_from_the_manifest(home_of_all: Installe
     assert [other.status_code, twice.status_code] == [400, 400]
     assert "labels: tenants/system/models/digits has labels of its own" in other.json()["message"]
     assert "labels: holds 'a' twice" in twice.json()["message"]
+
+
+def test_things_are_found_in_images_alike_by_every_way_to_ask(home_of_all: Installed, tmp_path: Path):
+    manifest = (
+        "name: squares\nkind: object-detection\nscale: [0, 1]\nlabels: [red, green, blue]\nmin_score: 0.7\nfill: 0\n"
+    )
+    folder = model_folder(tmp_path / "squares", manifest, model=one_table())
+    assert "unit: pixels" in home_of_all.command("models", "push", str(folder)).stdout
+    file = file_of(squares(320, 240, [("red", 40, 40, 40), ("green", 160, 80, 40)]))
+    name = "tenants/default/models/squares"
+    typed = ask(home_of_all, "Detect", prediction_pb2.DetectRequest(name=name, images=[file, file]))
+    first = typed.results[0]
+    assert (first.width, first.height) == (320, 240)
+    boxes = {each.label: [each.box.x_min, each.box.y_min, each.box.x_max, each.box.y_max] for each in first.detections}
+    assert boxes == {"red": [40, 40, 80, 80], "green": [160, 80, 200, 120]}
+    encoded = base64.b64encode(file).decode()
+    with home_of_all.rest() as client:
+        answer = client.post(f"/v1/{name}:detect", json={"images": [encoded] * 2})
+        part = client.post(f"/v1/{name}:detect", json={"images": [encoded], "normalised": True, "maxDetections": 1})
+        wrong = client.post(f"/v1/{name}:detect", json={"images": [encoded, "R0lGODlh"]})
+        high = client.post(f"/v1/{name}:detect", json={"images": [encoded], "minScore": 1.5})
+    assert json_format.ParseDict(answer.json(), prediction_pb2.DetectResponse()) == typed
+    (only,) = part.json()["results"][0]["detections"]
+    assert max(only["box"].values()) <= 1
+    assert [wrong.status_code, high.status_code] == [400, 400]
+    assert "images[1]: is a GIF" in wrong.json()["message"]
+    (tmp_path / "a.png").write_bytes(file)
+    shown = home_of_all.command("models", "detect", "squares", "--image", str(tmp_path / "a.png")).stdout
+    assert "green" in shown

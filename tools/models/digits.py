@@ -27,6 +27,7 @@ from sklearn.svm import SVC
 from engine.manifest import ImageClassificationManifest, parse_manifest
 from engine.runtime.onnx import onnxruntime
 from engine.servables.image_input import ImageInput, work_out
+from engine.servables.images import dressed
 from engine.tensor import TensorSpec
 from mesh.sandboxed.images import Images
 from tools.models.place import ROOT, SetupError, digest_of, place, say
@@ -113,7 +114,7 @@ def _input() -> ImageInput:
     """How the engine will prepare a request's image."""
     manifest = parse_manifest(MANIFEST.encode(), model=MODEL)
     assert isinstance(manifest, ImageClassificationManifest)  # noqa: S101 -- it stands above
-    return work_out(manifest, [TensorSpec("image", "FP32", (-1, 64))])[0]
+    return work_out(manifest, [TensorSpec("image", "FP32", (-1, 64))], dressed(manifest))[0]
 
 
 def _features(images: Grey, given: ImageInput, *, times: int) -> NDArray[np.float32]:

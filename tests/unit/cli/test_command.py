@@ -25,7 +25,7 @@ GROUPS = {
     "approvals": ("list", "get", "answer"),
     "runs": ("list", "get", "cancel", "follow", "fork", "redrive"),
     "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
-    "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities"),
+    "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities", "detect"),
     "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback"),
     "connections": ("apply", "invoke", "list", "get", "delete", "test"),
     "webhooks": ("apply", "delete", "get", "list", "test"),

@@ -17,7 +17,7 @@ from engine.manifest import parse_manifest
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.terms import Terms
 from engine.servables import BatchLimits, Embedder, ImageClassifier
-from mesh.sandbox import ImagePool, SandboxBusyError
+from mesh.sandbox import Decoded, ImagePool, SandboxBusyError
 from tests.fakes.drawings import file_of, written
 from tests.unit.engine.graphs import Silent, folder, mean_of_channels, model
 from tools.models.digits import MIN_ACCURACY, draw, split
@@ -114,12 +114,12 @@ class Busy:
 
     asked = 0
 
-    async def pixels(self, _image: bytes, _wanted, *, owner: str) -> bytes:
+    async def decoded(self, _image: bytes, _wanted, *, owner: str) -> Decoded:
         self.asked += 1
         if self.asked == 3:
             raise SandboxBusyError("try again")
         await asyncio.sleep(0.001)
-        return b""
+        return Decoded(b"", 0, 0)
 
 
 async def test_after_an_image_that_was_not_decoded_no_further_ones_are_begun():

@@ -50,6 +50,11 @@ class PredictionServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
                 _registered_method=True)
+        self.Detect = channel.unary_unary(
+                '/tiation.engine.v1.PredictionService/Detect',
+                request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/tiation.engine.v1.PredictionService/Generate',
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateRequest.SerializeToString,
@@ -82,6 +87,13 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Detect(self, request, context):
+        """Finds things in images, with a model of the kind `object-detection`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Generate(self, request, context):
         """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
         call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
@@ -108,6 +120,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.ExtractEntities,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.SerializeToString,
+            ),
+            'Detect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detect,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.SerializeToString,
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
@@ -197,6 +214,33 @@ class PredictionService:
             '/tiation.engine.v1.PredictionService/ExtractEntities',
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_prediction__pb2.ExtractEntitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.PredictionService/Detect',
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.FromString,
             options,
             channel_credentials,
             insecure,

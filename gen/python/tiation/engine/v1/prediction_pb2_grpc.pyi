@@ -24,6 +24,8 @@ class PredictionServiceStub:
     """Gives labels to texts, images or rows of numbers, whichever of them the model takes."""
     ExtractEntities: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ExtractEntitiesRequest, _prediction_pb2.ExtractEntitiesResponse]
     """Finds what has a name in texts, with a model of the kind `token-classification`."""
+    Detect: _aio.UnaryUnaryMultiCallable[_prediction_pb2.DetectRequest, _prediction_pb2.DetectResponse]
+    """Finds things in images, with a model of the kind `object-detection`."""
     Generate: _aio.UnaryStreamMultiCallable[_prediction_pb2.GenerateRequest, _prediction_pb2.GenerateResponse]
     """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
     call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
@@ -56,6 +58,14 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_prediction_pb2.ExtractEntitiesRequest, _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]],
     ) -> _abc.Awaitable[_prediction_pb2.ExtractEntitiesResponse]:
         """Finds what has a name in texts, with a model of the kind `token-classification`."""
+
+    @_abc_1.abstractmethod
+    def Detect(
+        self,
+        request: _prediction_pb2.DetectRequest,
+        context: _aio.ServicerContext[_prediction_pb2.DetectRequest, _abc.Awaitable[_prediction_pb2.DetectResponse]],
+    ) -> _abc.Awaitable[_prediction_pb2.DetectResponse]:
+        """Finds things in images, with a model of the kind `object-detection`."""
 
     @_abc_1.abstractmethod
     def Generate(
