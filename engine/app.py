@@ -24,6 +24,8 @@ from engine.cache.ports import AnswerStore
 from engine.decisions.graphs import Decisions
 from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
+from engine.oip.control import RepositoryControl
+from engine.oip.shared_memory import Regions
 from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
@@ -33,6 +35,7 @@ from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
+from engine.servicers.inference_facts import Facts
 from engine.servicers.inference_rest import InferenceRestServicer
 from engine.servicers.models import ModelServicer
 from engine.servicers.openai import OpenAIServicer
@@ -82,9 +85,21 @@ async def build(mesh: Mesh) -> Service:
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine
     decisions = Decisions(mesh.database, EntryStore())
-    inference = InferenceServicer(repository)
+    regions = Regions(settings.shared_memory)
+    inference = InferenceServicer(
+        repository,
+        RepositoryControl(repository, catalogue),
+        regions,
+        Facts(
+            settings.device,
+            mesh.settings.log_level,
+            traced=bool(mesh.settings.tracing.endpoint),
+            sample_ratio=mesh.settings.tracing.sample_ratio,
+        ),
+    )
 
     async def stop() -> None:
+        regions.close()
         await repository.stop()
         await store.close()
 

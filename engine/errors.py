@@ -43,23 +43,29 @@ __all__ = [
     "ModelTooBigError",
     "NoLabelsError",
     "NoRoomError",
+    "NotServedError",
     "OpsetError",
     "ParameterError",
     "PromptError",
     "QueueFullError",
     "QueueTimeoutError",
     "ReadOnlyModelError",
+    "RegionExistsError",
+    "RegionInvalidError",
+    "RegionNotFoundError",
     "SamplingError",
     "SequenceExistsError",
     "SequenceNotFoundError",
     "SequenceRequiredError",
     "SequenceStateError",
     "SequencesFullError",
+    "SharedMemoryOffError",
     "StepError",
     "StorageFullError",
     "TensorError",
     "TextsTooLongError",
     "TooDeepError",
+    "TooManyRegionsError",
     "TooManyUploadsError",
     "UploadBusyError",
     "UploadError",
@@ -126,6 +132,48 @@ class FieldUnsupportedError(FieldError):
     reason = "FIELD_UNSUPPORTED"
 
 
+class NotServedError(EngineError):
+    """The protocol has it, and this server does not."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "NOT_SERVED"
+
+
+class SharedMemoryOffError(EngineError):
+    """The operator takes no regions of shared memory."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "SHARED_MEMORY_OFF"
+
+
+class RegionInvalidError(EngineError):
+    """A region of shared memory is not where or as large as it is said to be."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "SHARED_MEMORY_INVALID"
+
+
+class RegionNotFoundError(EngineError):
+    """The tenant has registered no region of that name."""
+
+    code = Code.NOT_FOUND
+    reason = "SHARED_MEMORY_NOT_FOUND"
+
+
+class RegionExistsError(EngineError):
+    """The tenant has registered a region of that name already."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "SHARED_MEMORY_EXISTS"
+
+
+class TooManyRegionsError(EngineError):
+    """No more regions of shared memory are taken."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SHARED_MEMORY_EXHAUSTED"
+
+
 class ElementError(EngineError):
     """One element of an input cannot be used; all others of the request wait for that.
 
@@ -147,17 +195,14 @@ class ElementError(EngineError):
 
 
 class ParameterError(EngineError):
-    """A parameter of a request has a value that cannot be."""
+    """A parameter has a value that cannot be; `of` is whose it is, `inputs[x].`, where it is not the request's own."""
 
     code = Code.INVALID_ARGUMENT
     reason = "PARAMETER_INVALID"
 
-    def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(
-            f"parameters[{parameter}]: {message}",
-            violations=(FieldViolation(f"parameters[{parameter}]", message),),
-            parameter=parameter,
-        )
+    def __init__(self, parameter: str, message: str, of: str = "") -> None:
+        path = f"{of}parameters[{parameter}]"
+        super().__init__(f"{path}: {message}", violations=(FieldViolation(path, message),), parameter=parameter)
 
 
 class WrongItemsError(EngineError):

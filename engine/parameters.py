@@ -11,7 +11,7 @@ from typing import TypeAlias
 from engine.errors import ParameterError
 from engine.scheduler.terms import SequenceTerms, Terms
 
-__all__ = ["Parameter", "key_of", "terms_of"]
+__all__ = ["Parameter", "key_of", "terms_of", "wants_timing"]
 
 Parameter: TypeAlias = bool | int | float | str
 """A parameter's value."""
@@ -45,6 +45,15 @@ def terms_of(owner: str, parameters: Mapping[str, Parameter]) -> Terms:
 def key_of(parameters: Mapping[str, Parameter]) -> str:
     """What keeps requests on one version of an alias: their sequence, or else `sticky_key`; empty where neither is."""
     return str(parameters.get("sequence_id") or parameters.get("sticky_key") or "")
+
+
+def wants_timing(parameters: Mapping[str, Parameter]) -> bool:
+    """Whether the answer shall say where its time went.
+
+    Raises:
+        ParameterError: `timing` is neither true nor false.
+    """
+    return _truth(parameters, "timing", otherwise=False)
 
 
 def _sequence(parameters: Mapping[str, Parameter]) -> SequenceTerms | None:

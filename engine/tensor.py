@@ -2,8 +2,8 @@
 
 Messages and transports live in `engine.servicers`; here there are only bytes, lists and arrays.
 
-In memory a tensor is a numpy array in row-major order; BYTES is an object array of `bytes`. FP16 travels raw only.
-BF16 is not served: no runtime we use takes it from numpy.
+In memory a tensor is a numpy array in row-major order; BYTES is an object array of `bytes`, BF16 has the dtype of
+`ml_dtypes`. FP16 and BF16 travel raw only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import TensorError
 
 __all__ = [
+    "BF16",
     "DATATYPES",
     "Tensor",
     "TensorSpec",
@@ -48,9 +50,13 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
     "BYTES": np.dtype(object),
 }
 """Protocol name to numpy dtype, little-endian as on the wire."""
+
+BF16 = DATATYPES["BF16"]
+"""The upper half of an FP32; numpy calls it neither a fraction nor anything else that it knows."""
 
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 

@@ -107,6 +107,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     max_run_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     max_image_pixels: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 * 1024 * 1024
     max_image_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 8 * 1024 * 1024
+    shared_memory: Literal["off", "own", "any"] = "off"
     cache_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 * 1024 * 1024
     cache_value_bytes: Annotated[int, Meta(ge=1, le=1 << 29)] = 1024 * 1024
     cache_redis: str = ""
@@ -270,6 +271,12 @@ def check_processes(settings: Settings) -> None:
                 "set `database` to a PostgreSQL URL, or have one replica",
                 setting=setting,
             )
+    if settings.engine.replicas > 1 and settings.engine.shared_memory != "off":
+        raise SettingsError(
+            f"engine.shared_memory is `{settings.engine.shared_memory}`, but a region is known to the engine that it "
+            f"was registered with, and engine.replicas is {settings.engine.replicas}; set one of them otherwise",
+            setting="engine.shared_memory",
+        )
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Method:
         permission: what the caller must be allowed; empty where none is needed.
         resource: the field that names the resource, if the request names one.
         template: where the resource follows from a bare name, `tenants/{tenant}/models/{model_name}`.
+        whole: true where no name at all stands for the caller's tenant.
         callers: services that may call it or pass a user on.
         internal: true where users never reach it.
         anyone: true where no token is needed.
@@ -100,6 +101,7 @@ class Method:
     timeout_s: float | None
     named: tuple[ResourceField, ...]
     max_body_bytes: int = 0
+    whole: bool = False
 
     @property
     def is_of_tenants(self) -> bool:
@@ -166,6 +168,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
             permission=foreign.permission,
             resource=None,
             template=foreign.template,
+            whole=foreign.whole,
             callers=foreign.callers,
             internal=False,
             anyone=foreign.anyone,

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol's REST side: from bodies to tensors and back. Transports live in `engine.servicers`."""
+"""The Open Inference Protocol beside its transports: REST bodies, shared memory, the repository as it asks for it."""

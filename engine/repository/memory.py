@@ -123,6 +123,10 @@ class Memory:
         """The full name of the model that a caller's name means; empty where none of that name answers."""
         return next((model for model in _candidates(tenant, name) if model in self._serving), "")
 
+    def every(self) -> list[Loaded]:
+        """All versions, whosever they are."""
+        return list(self._loaded.values())
+
     def versions_of(self, model: str) -> list[int]:
         """The versions of a model that answer, from memory or once they are back in it."""
         return sorted(int(name.rsplit("/", 1)[1]) for name in self.names if name.startswith(f"{model}/versions/"))

@@ -115,6 +115,14 @@ class ModelVersion(msgspec.Struct, frozen=True):
 class ModelCatalogue(Catalogue):
     """Keeps models; a model's versions go with it."""
 
+    async def versions_of(self, model: str) -> list[Entry[ModelVersion]]:
+        """Every version of a model."""
+        return await self.page(ModelVersion, model, _ALL)
+
+    async def versions_in(self, tenant: str) -> list[Entry[ModelVersion]]:
+        """Every version of every model of a tenant, by name."""
+        return await self._database.read(lambda transaction: self._rows.in_tenant(transaction, ModelVersion, tenant))
+
     def deleting(self, transaction: Transaction, entry: Entry[Any]) -> None:
         """Bury the versions in the transaction that buries their model."""
         if isinstance(entry.body, Model):

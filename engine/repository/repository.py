@@ -149,6 +149,10 @@ class Repository:
         """Whether a version answers requests."""
         return self._loading.state(entry)
 
+    def in_memory(self) -> list[Loaded]:
+        """Every version in memory, whosever it is."""
+        return self._memory.every()
+
     def versions_of(self, model: str) -> list[int]:
         """The versions of a model that are in memory."""
         return self._memory.versions_of(model)

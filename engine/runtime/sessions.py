@@ -30,6 +30,7 @@ from engine.errors import (
     OpsetError,
     TensorError,
 )
+from engine.runtime.bfloat16 import run_with_bfloat16
 from engine.runtime.budget import CoreBudget, Share
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
@@ -50,6 +51,7 @@ _DATATYPES: Mapping[str, str] = {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
     "tensor(string)": "BYTES",
 }
 
@@ -139,6 +141,13 @@ class Session:
         )
         self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
         self._text_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
+        self._halves = any(spec.datatype == "BF16" for spec in (*self.inputs, *self.outputs))
+        if self._halves and (self._text_inputs or self._zipped):
+            raise ModelFileError(
+                f"{file}: has BF16 beside texts that go in or maps that come out, which the runtime cannot take from "
+                "and give to memory together; cast the BF16 to FP32 in the graph",
+                file=file,
+            )
 
     def run(
         self, feeds: Mapping[str, Tensor], names: Sequence[str] | None = None, *, limit_s: float = math.inf
@@ -165,7 +174,7 @@ class Session:
         try:
             with self.turn():
                 values = self._watch.run(
-                    lambda options: session.run(names, dict(feeds), options), min(limit_s, self._max_run_s)
+                    lambda options: self._compute(session, names, feeds, options), min(limit_s, self._max_run_s)
                 )
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
@@ -175,6 +184,18 @@ class Session:
                 raise InputRefusedError(f"the model cannot compute with this input: {text}") from None
             raise InferenceFailedError(f"the runtime failed: {text}") from None
         return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
+
+    def _compute(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: Sequence[str],
+        feeds: Mapping[str, Tensor],
+        options: onnxruntime.RunOptions,
+    ) -> Sequence[Any]:
+        if self._halves:
+            return run_with_bfloat16(session, names, feeds, options)
+        values: Sequence[Any] = session.run(names, dict(feeds), options)
+        return values
 
     def _tensor(self, name: str, value: Any) -> Tensor:  # noqa: ANN401 -- whatever the runtime gives
         if isinstance(value, list):

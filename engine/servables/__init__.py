@@ -5,7 +5,7 @@ Where their files come from is `engine.repository.repository`; who may ask is de
 
 from __future__ import annotations
 
-from engine.servables.base import BatchLimits, Classified, Inference, Servable
+from engine.servables.base import Batching, BatchLimits, Classified, Inference, Servable
 from engine.servables.detector import Detected, Detector, Sought
 from engine.servables.embedder import Embedder
 from engine.servables.ensemble import Ensemble
@@ -21,6 +21,7 @@ from engine.servables.zero_shot import EncoderZeroShot, ZeroShot
 
 __all__ = [
     "BatchLimits",
+    "Batching",
     "Classified",
     "Classifier",
     "Detected",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,17 @@ from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
-__all__ = ["MAX_DEPTH", "BatchLimits", "Classified", "Inference", "Items", "Servable", "Tensors", "check_tensors"]
+__all__ = [
+    "MAX_DEPTH",
+    "BatchLimits",
+    "Batching",
+    "Classified",
+    "Inference",
+    "Items",
+    "Servable",
+    "Tensors",
+    "check_tensors",
+]
 
 MAX_DEPTH = 4
 """So many models may stand above each other."""
@@ -108,6 +118,15 @@ class Servable(Protocol):
 
     def close(self) -> None:
         """Give its memory back, after what it was asked is answered. Blocks."""
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A model whose requests may share a run."""
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How they are put together; None where they are computed one by one after all."""
 
 
 def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:

@@ -15,6 +15,7 @@ from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
 from engine.scheduler.observer import BatchObserver
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.token_graph import TokenGraph
@@ -42,6 +43,7 @@ class Embedder:
         observer: BatchObserver,
     ) -> None:
         self._manifest = manifest
+        self._policy = limits
         path, self.inferred = graph_file(folder, manifest.file)
         self._graph = TokenGraph(path, manifest.name, settings, limits, observer, self._pooled)
         try:
@@ -73,6 +75,11 @@ class Embedder:
             return self._none(), 0
         tokens = await aside(sum(TEXT_COSTS + len(text) for text in texts), self._tokens, texts)
         return await self._graph.run_rows(tokens, terms), tokens.count
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._policy
 
     @property
     def waiting(self) -> int:

@@ -15,9 +15,10 @@ from engine.runtime.sessions import Session, SessionSettings
 from engine.scheduler.instances import Instances
 from engine.scheduler.observer import BatchObserver, Computed
 from engine.scheduler.pieces import in_turn
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Tensors
-from engine.tensor import DATATYPES, Tensor, TensorSpec
+from engine.tensor import BF16, DATATYPES, Tensor, TensorSpec
 
 __all__ = ["MAX_ELEMENTS", "Graph", "parted", "sample"]
 
@@ -63,6 +64,7 @@ class Graph:
             self._instances.close()
             raise
         self._max_rows = limits.max_rows
+        self._policy = limits
         self._batcher = self._instances.batcher(name, limits, observer)
 
     @property
@@ -79,6 +81,11 @@ class Graph:
     def classes(self) -> tuple[tuple[str, ...], ...]:
         """The lists of classes that are written in the file."""
         return self._session.classes
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._policy if self.batches else None
 
     @property
     def waiting(self) -> int:
@@ -212,7 +219,7 @@ def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
         words[...] = b"a few words" if random.random() < 0.5 else b"other ones"
         return words
     dtype = DATATYPES[spec.datatype]
-    return random.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
+    return random.random(shape).astype(dtype) if dtype.kind == "f" or dtype == BF16 else np.ones(shape, dtype)
 
 
 def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from engine.manifest import ImageClassificationManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.observer import BatchObserver
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.decoding import MAX_IMAGES, decode
@@ -88,6 +89,11 @@ class ImageClassifier:
         best = table.argmax(axis=1)
         scores = table[np.arange(len(table)), best]
         return Classified([self._names[at] for at in best], scores, self._names, table)
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

@@ -14,6 +14,7 @@ from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
 from engine.scheduler.observer import BatchObserver
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
@@ -80,6 +81,11 @@ class OnnxModel:
         size = len(values) * len(values[0]) if self.classifies == "rows" else len(values)
         given = await aside(size, self._tensor, values)
         return self._reading.read(await self._graph.run_rows(given, terms))
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

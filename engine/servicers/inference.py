@@ -1,41 +1,53 @@
-"""The Open Inference Protocol v2, over gRPC."""
+"""The Open Inference Protocol v2 with Triton's extensions, over gRPC."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version as version_of
+from typing import Any
 
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
-from engine.errors import ModelNotFoundError, TensorError, VersionNotFoundError
-from engine.parameters import Parameter, key_of, terms_of
+from engine.errors import (
+    ModelNotFoundError,
+    NotServedError,
+    RegionNotFoundError,
+    VersionNotFoundError,
+)
+from engine.figures import RequestTimes
+from engine.oip.control import RepositoryControl
+from engine.oip.shared_memory import Region, Regions
+from engine.parameters import Parameter, key_of, terms_of, wants_timing
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
-from engine.servicers.usage import note_predicted
-from engine.tensor import (
-    Tensor,
-    TensorSpec,
-    check_described,
-    datatype_of,
-    decode_raw,
-    decode_typed,
-    encode_raw,
-    typed_field,
+from engine.scheduler.terms import Terms
+from engine.servicers.inference_facts import Facts, config_of, statistics_of
+from engine.servicers.inference_messages import (
+    given_inputs,
+    heard,
+    hold,
+    note_timing,
+    read_inputs,
+    size_of,
+    wanted_outputs,
+    write,
 )
+from engine.servicers.inference_stream import answers_in_order
+from engine.servicers.usage import note_predicted
 from mesh.call import Context, note_resource
-from mesh.errors import TiationError
+from mesh.errors import InvalidError, TiationError
 from mesh.identity import SYSTEM_TENANT, current_caller
 
 __all__ = ["InferenceServicer"]
 
-_STREAM_AHEAD = 64
-"""Requests of one stream that are worked on at once; answers keep their order."""
-_MAX_INPUTS = 4096
-_LENGTH_BYTES = 4
-"""Before each element of BYTES."""
-_KIB = 1024
+_EXTENSIONS = ("model_repository", "model_configuration", "parameters", "schedule_policy", "statistics")
+_GRPC_ERROR = "triton_grpc_error"
+"""The header with which a client asks for streams that end with the first error's status."""
+_FINAL = "triton_final_response"
 
 
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -43,10 +55,16 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     Args:
         repository: knows the models in memory.
+        control: lists, loads and unloads them.
+        regions: of shared memory.
+        facts: what the operator has set.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, control: RepositoryControl, regions: Regions, facts: Facts) -> None:
         self._repository = repository
+        self._control = control
+        self._regions = regions
+        self._facts = facts
 
     async def ServerLive(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
         """The engine lives."""
@@ -57,8 +75,11 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerReadyResponse(ready=True)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, __: Context) -> pb.ServerMetadataResponse:
-        """What this is."""
-        return pb.ServerMetadataResponse(name="tiation", version=version_of("tiation"))
+        """What this is, and what of Triton's extensions it serves."""
+        shared = ("system_shared_memory",) if self._regions.is_on else ()
+        return pb.ServerMetadataResponse(
+            name="tiation", version=version_of("tiation"), extensions=(*_EXTENSIONS, *shared)
+        )
 
     async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
         """Whether a model answers requests."""
@@ -87,151 +108,182 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return await self._infer(request)
 
     async def ModelStreamInfer(
-        self, requests: AsyncIterator[pb.ModelInferRequest], _: Context
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Inferences in a stream; an error answers its own request and leaves the stream open."""
-        waiting: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(_STREAM_AHEAD)
+        """Inferences in a stream; an error answers its own request and leaves the stream open, unless asked not to."""
+        ends = ("true", "True", "1")
+        closes = any(key == _GRPC_ERROR and value in ends for key, value in context.invocation_metadata() or ())
+        async for answer in answers_in_order(requests, partial(self._streamed, closes=closes)):
+            yield answer
 
-        async def take() -> None:
-            try:
-                async for request in requests:
-                    await waiting.put(asyncio.ensure_future(self._streamed(request)))
-            finally:
-                await waiting.put(None)
+    async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:
+        """How a model is configured."""
+        loaded = await self._found(request.name, request.version)
+        versions = self._repository.versions_of(loaded.model)
+        return pb.ModelConfigResponse(config=config_of(request.name, loaded, versions, self._facts))
 
-        taking = asyncio.ensure_future(take())
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, _: Context) -> pb.ModelStatisticsResponse:
+        """What was counted of a version, of all versions of a model, or of all models."""
+        found = self._control.in_memory(_tenant())
+        if request.name:
+            asked = await self._found(request.name, request.version)
+            found = [
+                (request.name, loaded)
+                for _, loaded in found
+                if loaded.model == asked.model and (not request.version or loaded.version == asked.version)
+            ]
+        elif request.version:
+            raise InvalidError("version", "needs `name` beside it")
+        return pb.ModelStatisticsResponse(model_stats=[statistics_of(name, loaded) for name, loaded in found])
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, _: Context) -> pb.RepositoryIndexResponse:
+        """The models that the caller may see."""
+        _check_repository(request.repository_name)
+        answer = pb.RepositoryIndexResponse()
+        for each in await self._control.index(_tenant(), ready=request.ready):
+            answer.models.add(name=each.name, version=str(each.version), state=each.state, reason=each.reason)
+        return answer
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, _: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """A model in memory."""
+        _check_repository(request.repository_name)
+        await self._control.load(_tenant(), request.model_name, _told(request.parameters))
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, _: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """A model out of memory."""
+        _check_repository(request.repository_name)
+        await self._control.unload(_tenant(), request.model_name, _told(request.parameters))
+        return pb.RepositoryModelUnloadResponse()
+
+    async def SystemSharedMemoryStatus(
+        self, request: pb.SystemSharedMemoryStatusRequest, _: Context
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        """The regions of the caller's tenant."""
+        answer = pb.SystemSharedMemoryStatusResponse()
+        for region in self._regions.status(_tenant(), request.name):
+            shown = answer.regions[region.name]
+            shown.name, shown.key, shown.offset, shown.byte_size = (
+                region.name,
+                region.key,
+                region.offset,
+                region.byte_size,
+            )
+        return answer
+
+    async def SystemSharedMemoryRegister(
+        self, request: pb.SystemSharedMemoryRegisterRequest, _: Context
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        """A region more."""
+        region = Region(request.name, request.key, request.offset, request.byte_size)
+        self._regions.register(_tenant(), region)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest, _: Context
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        """A region less, or all."""
+        self._regions.unregister(_tenant(), request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(
+        self, request: pb.CudaSharedMemoryStatusRequest, _: Context
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        """No regions: none can be registered."""
+        if request.name:
+            raise RegionNotFoundError(f"CUDA shared memory region {request.name[:128]!r} is not registered")
+        return pb.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(
+        self, _: pb.CudaSharedMemoryRegisterRequest, __: Context
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        """Never."""
+        raise NotServedError(
+            "CUDA shared memory is not served; use system shared memory, or send tensors in the request"
+        )
+
+    async def CudaSharedMemoryUnregister(
+        self, _: pb.CudaSharedMemoryUnregisterRequest, __: Context
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        """Nothing to forget."""
+        return pb.CudaSharedMemoryUnregisterResponse()
+
+    async def TraceSetting(self, request: pb.TraceSettingRequest, _: Context) -> pb.TraceSettingResponse:
+        """How requests are traced."""
+        if request.settings:
+            raise NotServedError(
+                f"settings[{min(request.settings)[:64]}]: how requests are traced is the operator's to set: "
+                "tracing.endpoint and tracing.sample_ratio"
+            )
+        return self._facts.trace_settings()
+
+    async def LogSettings(self, request: pb.LogSettingsRequest, _: Context) -> pb.LogSettingsResponse:
+        """What is logged."""
+        if request.settings:
+            raise NotServedError(
+                f"settings[{min(request.settings)[:64]}]: what is logged is the operator's to set: log_level"
+            )
+        return self._facts.log_settings()
+
+    async def _streamed(self, request: pb.ModelInferRequest, *, closes: bool) -> pb.ModelStreamInferResponse:
+        """One answer of a stream: it is the last one to its request."""
         try:
-            while (task := await waiting.get()) is not None:
-                yield await task
-            await taking
-        finally:
-            taking.cancel()
-            while not waiting.empty():
-                left = waiting.get_nowait()
-                if left is not None:
-                    left.cancel()
-
-    async def _streamed(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
-        try:
-            return pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+            answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request))
         except TiationError as error:
+            if closes:
+                raise
             failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
-            return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
+            answer = pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
+        answer.infer_response.parameters[_FINAL].bool_param = True
+        return answer
 
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        loaded = await self._found(request.model_name, request.model_version, key_of(_parameters(request.parameters)))
-        with loaded.figures.request():
-            terms = terms_of(current_caller().tenant, _parameters(request.parameters))
-            _check_counts(request)
-            names = _asked(request, loaded.servable.outputs)
-            raw = list(request.raw_input_contents)
-            tensors = await aside(_size(request, raw), _inputs, request, raw, loaded.servable.inputs)
-            found = await loaded.infer(tensors, terms)
-            outputs = {name: found.outputs[name] for name in names}
-            answer = await aside(_size_of(outputs), _answer, request, loaded, outputs)
+        parameters = heard(request.parameters)
+        loaded = await self._found(request.model_name, request.model_version, key_of(parameters))
+        with loaded.figures.request() as times, ExitStack() as stack:
+            answer = await self._answer(request, loaded, terms_of(current_caller().tenant, parameters), times, stack)
+            if wants_timing(parameters):
+                note_timing(answer, times)
+            return answer
+
+    async def _answer(
+        self, request: pb.ModelInferRequest, loaded: Loaded, terms: Terms, times: RequestTimes, stack: ExitStack
+    ) -> pb.ModelInferResponse:
+        began, servable = time.perf_counter(), loaded.servable
+        wanted, given = wanted_outputs(request, servable.outputs), given_inputs(request)
+        regions = hold(stack, self._regions, _tenant(), given, wanted)
+        tensors = await aside(given.size, read_inputs, given, servable.inputs, regions)
+        times.input_s += time.perf_counter() - began
+        found = await loaded.infer(tensors, terms)
+        began = time.perf_counter()
+        outputs = {each.name: found.outputs[each.name] for each in wanted}
+        answer = await aside(size_of(outputs), write, request, loaded, outputs, wanted, regions)
+        times.output_s += time.perf_counter() - began
         note_predicted(found.rows, found.tokens)
         return answer
 
     async def _found(self, name: str, version: str, key: str = "") -> Loaded:
-        loaded = await self._repository.found(current_caller().tenant or SYSTEM_TENANT, name, version, key)
+        loaded = await self._repository.found(_tenant(), name, version, key)
         note_resource(loaded.name)
         return loaded
 
 
-def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
-    """Parameters as plain values; one that holds nothing is not there."""
-    kinds = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
-    return {name: getattr(parameters[name], kind) for name, kind in kinds.items() if kind is not None}
+def _tenant() -> str:
+    """Whose models are meant by bare names."""
+    return current_caller().tenant or SYSTEM_TENANT
 
 
-def _asked(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[str]:
-    """The names of the outputs that are asked for.
-
-    Raises:
-        TensorError: the model has no such output, or it is asked for twice.
-    """
-    known = [spec.name for spec in specs]
-    names: dict[str, None] = {}
-    for wanted in request.outputs:
-        if wanted.name not in known:
-            raise TensorError(wanted.name, f"the model has no such output; it gives {', '.join(known)}")
-        if wanted.name in names:
-            raise TensorError(wanted.name, "is asked for twice")
-        names[wanted.name] = None
-    return list(names) or known
+def _check_repository(name: str) -> None:
+    if name:
+        raise InvalidError("repository_name", "must be empty: there is one repository, and it has no name")
 
 
-def _check_counts(request: pb.ModelInferRequest) -> None:
-    """See that there are not more inputs than any model has, and contents for each.
-
-    Raises:
-        TensorError: there are more, or another number of contents.
-    """
-    count, raw = len(request.inputs), len(request.raw_input_contents)
-    if count > _MAX_INPUTS:
-        raise TensorError("", f"{count} inputs; at most {_MAX_INPUTS} are taken")
-    if raw and raw != count:
-        raise TensorError("", f"{count} inputs, but {raw} raw contents; send one for each")
-
-
-def _size(request: pb.ModelInferRequest, raw: Sequence[bytes]) -> int:
-    """How much there is to decode, as `aside` counts."""
-    if not raw:
-        return sum(len(values) for given in request.inputs for _, values in given.contents.ListFields())
-    size = sum(map(len, raw))
-    if size <= _KIB:
-        return 0
-    return sum(
-        len(data) // (_LENGTH_BYTES if given.datatype == "BYTES" else _KIB)
-        for given, data in zip(request.inputs, raw, strict=True)
-    )
-
-
-def _inputs(request: pb.ModelInferRequest, raw: Sequence[bytes], specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
-    """The request's tensors.
-
-    Raises:
-        TensorError: naming the tensor that is wrong.
-    """
-    known = {spec.name: spec for spec in specs}
-    tensors: dict[str, Tensor] = {}
-    for at, given in enumerate(request.inputs):
-        if given.name in tensors:
-            raise TensorError(given.name, "is there twice")
-        if given.datatype == "BYTES":  # nothing is taken apart in vain
-            if given.name not in known:
-                raise TensorError(given.name, f"the model has no such input of BYTES; it takes {', '.join(known)}")
-            check_described(known[given.name], given.datatype, given.shape)
-        if raw:
-            if given.HasField("contents"):
-                raise TensorError(given.name, "has both raw and typed contents; send one of them")
-            tensors[given.name] = decode_raw(given.name, given.datatype, given.shape, raw[at])
-        else:
-            tensors[given.name] = _typed(given)
-    return tensors
-
-
-def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Tensor:
-    """A tensor from its typed contents.
-
-    Raises:
-        TensorError: they are in another field than the datatype's, or do not fit.
-    """
-    field = typed_field(given.name, given.datatype)
-    if strays := [other.name for other, _ in given.contents.ListFields() if other.name != field]:
-        raise TensorError(given.name, f"{given.datatype} travels in `{field}`, and `{strays[0]}` was sent")
-    return decode_typed(given.name, given.datatype, given.shape, getattr(given.contents, field))
-
-
-def _size_of(outputs: Mapping[str, Tensor]) -> int:
-    """How much there is to encode, as `aside` counts."""
-    return sum(array.size if array.dtype == object else array.nbytes // _KIB for array in outputs.values())
-
-
-def _answer(request: pb.ModelInferRequest, loaded: Loaded, outputs: Mapping[str, Tensor]) -> pb.ModelInferResponse:
-    """The outputs in raw contents: some clients read nothing else."""
-    answer = pb.ModelInferResponse(model_name=request.model_name, model_version=str(loaded.version), id=request.id)
-    for name, array in outputs.items():
-        answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
-        answer.raw_output_contents.append(encode_raw(array))
-    return answer
+def _told(parameters: Any) -> dict[str, Parameter | bytes]:  # noqa: ANN401 -- a map of ModelRepositoryParameter
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+        for name, value in parameters.items()
+    }

@@ -142,10 +142,9 @@ def _written(answer: oip.ModelInferResponse, asked: Asked) -> RestAnswer:
         "id": answer.id,
         "parameters": _heard(answer.parameters),
     }
-    raw = iter(answer.raw_output_contents)
     outputs = []
-    for each in answer.outputs:
+    for each, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
         parameters = _heard(each.parameters)
-        contents = None if "shared_memory_region" in parameters else next(raw)
+        contents = None if "shared_memory_region" in parameters else raw
         outputs.append(Made(each.name, each.datatype, list(each.shape), contents, parameters))
     return write_answer(head, outputs, asked)

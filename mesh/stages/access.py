@@ -126,6 +126,8 @@ def _resource(method: Method, request: Message, tenant: str) -> str:
     if method.template:
         field = method.template.rsplit("{", 1)[1].rstrip("}")
         name = str(getattr(request, field)).partition(":")[0]  # what follows is one of its versions' aliases
+        if method.whole and not name:
+            return f"{PLATFORM}/{tenant}"
         full = name if name.startswith("tenants/") else _below(method.template, tenant, field, name)
         if not fits(method.template, full):  # a made-up name could be as long as a message
             raise InvalidError(field, f"must be an id of lower-case letters, digits and hyphens, or {method.template}")

@@ -105,7 +105,8 @@ def _foreign(method: MethodDescriptor) -> ForeignMethod:
 def _whose(foreign: ForeignMethod) -> str:
     if not foreign.permission:
         return "Any valid token"
-    return f"Permission `{foreign.permission}` on `{foreign.template}`"
+    where = f"`{foreign.template}`" if foreign.template else "the caller's tenant"
+    return f"Permission `{foreign.permission}` on {where}" + (", or on all of the tenant" if foreign.whole else "")
 
 
 def _recorded(category: str) -> str:

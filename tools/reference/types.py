@@ -50,7 +50,9 @@ class Types:
         name = _short(kind)
         if home is None:
             return f"`{kind.full_name}`"
-        return f"[{name}]({'' if home == page else home}#{_anchor(name)})"
+        methods = (method.name for service in kind.file.services_by_name.values() for method in service.methods)
+        anchor = f"{_anchor(name)}-1" if name in methods else _anchor(name)  # the second heading of that name
+        return f"[{name}]({'' if home == page else home}#{anchor})"
 
     def sections(self, file: FileDescriptor, page: str) -> Iterator[str]:
         """A section for each message and enum of a file, nested ones after what holds them."""

@@ -30,6 +30,32 @@ class GRPCInferenceServiceStub:
     """One inference."""
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
     """Many inferences over one stream, answered in order."""
+    ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
+    """How a model is configured."""
+    ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
+    """What was counted of models: requests, batches, times."""
+    RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
+    """The models that the caller may see, and whether they take requests."""
+    RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]
+    """Brings the newest version of a model of the caller's tenant into memory."""
+    RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]
+    """Takes all versions of a model of the caller's tenant out of memory."""
+    SystemSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _grpc_service_pb2.SystemSharedMemoryStatusResponse]
+    """The regions of shared memory that the caller's tenant has registered."""
+    SystemSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _grpc_service_pb2.SystemSharedMemoryRegisterResponse]
+    """Registers a region of shared memory for the caller's tenant."""
+    SystemSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _grpc_service_pb2.SystemSharedMemoryUnregisterResponse]
+    """Forgets a region of shared memory, or all of the caller's tenant."""
+    CudaSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _grpc_service_pb2.CudaSharedMemoryStatusResponse]
+    """The regions of a graphics processor's memory; there are none."""
+    CudaSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _grpc_service_pb2.CudaSharedMemoryRegisterResponse]
+    """Not implemented."""
+    CudaSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _grpc_service_pb2.CudaSharedMemoryUnregisterResponse]
+    """Forgets regions of a graphics processor's memory, of which there are none."""
+    TraceSetting: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.TraceSettingRequest, _grpc_service_pb2.TraceSettingResponse]
+    """How requests are traced; nothing can be changed here."""
+    LogSettings: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.LogSettingsRequest, _grpc_service_pb2.LogSettingsResponse]
+    """What is logged; nothing can be changed here."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves models to any client of the Open Inference Protocol."""
@@ -89,5 +115,109 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_grpc_service_pb2.ModelInferRequest], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]],
     ) -> _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]:
         """Many inferences over one stream, answered in order."""
+
+    @_abc_1.abstractmethod
+    def ModelConfig(
+        self,
+        request: _grpc_service_pb2.ModelConfigRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.ModelConfigRequest, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]:
+        """How a model is configured."""
+
+    @_abc_1.abstractmethod
+    def ModelStatistics(
+        self,
+        request: _grpc_service_pb2.ModelStatisticsRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.ModelStatisticsRequest, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]:
+        """What was counted of models: requests, batches, times."""
+
+    @_abc_1.abstractmethod
+    def RepositoryIndex(
+        self,
+        request: _grpc_service_pb2.RepositoryIndexRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.RepositoryIndexRequest, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]:
+        """The models that the caller may see, and whether they take requests."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: _grpc_service_pb2.RepositoryModelLoadRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.RepositoryModelLoadRequest, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]:
+        """Brings the newest version of a model of the caller's tenant into memory."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: _grpc_service_pb2.RepositoryModelUnloadRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.RepositoryModelUnloadRequest, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]:
+        """Takes all versions of a model of the caller's tenant out of memory."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryStatus(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryStatusRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryStatusResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryStatusResponse]:
+        """The regions of shared memory that the caller's tenant has registered."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryRegister(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryRegisterRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryRegisterResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryRegisterResponse]:
+        """Registers a region of shared memory for the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryUnregister(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryUnregisterRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse]:
+        """Forgets a region of shared memory, or all of the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryStatus(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryStatusRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryStatusResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryStatusResponse]:
+        """The regions of a graphics processor's memory; there are none."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryRegister(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryRegisterRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryRegisterResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryRegisterResponse]:
+        """Not implemented."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryUnregister(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryUnregisterRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse]:
+        """Forgets regions of a graphics processor's memory, of which there are none."""
+
+    @_abc_1.abstractmethod
+    def TraceSetting(
+        self,
+        request: _grpc_service_pb2.TraceSettingRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.TraceSettingRequest, _abc.Awaitable[_grpc_service_pb2.TraceSettingResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.TraceSettingResponse]:
+        """How requests are traced; nothing can be changed here."""
+
+    @_abc_1.abstractmethod
+    def LogSettings(
+        self,
+        request: _grpc_service_pb2.LogSettingsRequest,
+        context: _aio.ServicerContext[_grpc_service_pb2.LogSettingsRequest, _abc.Awaitable[_grpc_service_pb2.LogSettingsResponse]],
+    ) -> _abc.Awaitable[_grpc_service_pb2.LogSettingsResponse]:
+        """What is logged; nothing can be changed here."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _aio.Server) -> None: ...

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from engine.errors import TensorError
 from engine.manifest import parse_manifest
 from engine.metrics import EngineMetrics
+from engine.oip.shared_memory import Regions
 from engine.repository.repository import Loaded
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
@@ -59,7 +60,7 @@ def echo():
 @pytest.fixture
 def servicer(echo):
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
-    yield InferenceServicer(One(echo))
+    yield InferenceServicer(One(echo), None, Regions("off"), None)
     set_caller(None)
 
 

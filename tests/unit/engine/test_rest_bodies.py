@@ -19,7 +19,7 @@ from engine.oip.data import json_of_raw, raw_of_json
 from engine.oip.requests import Asked, read_object, read_request
 from engine.tensor import DATATYPES, datatype_of, decode_raw, encode_raw
 
-NUMBERS = [name for name in DATATYPES if name not in ("BYTES", "FP16")]
+NUMBERS = [name for name in DATATYPES if name not in ("BYTES", "FP16", "BF16")]
 X = {"name": "x", "shape": [2], "datatype": "FP32"}
 
 

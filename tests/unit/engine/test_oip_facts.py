@@ -1,0 +1,224 @@
+"""What the protocol tells of models, the repository and the server: only what is so, and only to whom it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from inference import grpc_service_pb2 as pb
+from inference import model_config_pb2 as config_pb
+
+from engine.errors import ModelNotFoundError, NotServedError, ParameterError, TensorError
+from engine.oip.control import RepositoryControl
+from engine.oip.shared_memory import Regions
+from engine.servicers.inference import InferenceServicer
+from engine.servicers.inference_facts import Facts
+from mesh.catalogue import NotFoundError
+from mesh.errors import InvalidError
+from mesh.identity import Caller, set_caller
+from tests.unit.engine.test_repository import Place
+
+OTHERS = "tenants/other/models/secret"
+
+
+@pytest.fixture
+async def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def repository(place):
+    return await place.started()
+
+
+@pytest.fixture
+def servicer(place, repository):
+    set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
+    facts = Facts("cpu", "warning", traced=True, sample_ratio=0.1)
+    yield InferenceServicer(repository, RepositoryControl(repository, place.catalogue), Regions("off"), facts)
+    set_caller(None)
+
+
+def asking(values, **parameters) -> pb.ModelInferRequest:
+    array = np.array(values, np.float32)
+    request = pb.ModelInferRequest(model_name="m", raw_input_contents=[array.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=array.shape)
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
+        setattr(request.parameters[name], kind, value)
+    return request
+
+
+async def index(servicer, **how) -> list[tuple[str, str, str, str]]:
+    listed = await servicer.RepositoryIndex(pb.RepositoryIndexRequest(**how), None)
+    return [(each.name, each.version, each.state, each.reason) for each in listed.models]
+
+
+async def test_the_index_lists_what_the_caller_may_see_with_states_and_reasons(place, repository, servicer):
+    await place.push(repository)
+    await place.push(repository, load=False)
+    await place.push(repository, OTHERS)
+    await place.push(repository, "tenants/system/models/shared")
+    await place.push(repository, "tenants/system/models/m")
+    assert await index(servicer) == [
+        ("m", "1", "READY", ""),
+        ("m", "2", "UNAVAILABLE", "unloaded"),
+        ("tenants/system/models/m", "1", "READY", ""),
+        ("shared", "1", "READY", ""),
+    ]
+    assert [each[:2] for each in await index(servicer, ready=True)] == [
+        ("m", "1"), ("tenants/system/models/m", "1"), ("shared", "1")
+    ]  # fmt: skip
+    with pytest.raises(InvalidError, match="there is one repository"):
+        await index(servicer, repository_name="other")
+
+
+async def test_a_version_that_failed_to_load_says_why(place, repository, servicer):
+    entry = await place.push(repository)
+    await repository.stop()
+    (place.root / "models" / "t" / "m" / "1" / "model.onnx").write_bytes(b"no graph")
+    again = await place.started()
+    servicer._control = RepositoryControl(again, place.catalogue)
+    ((name, version, state, reason),) = await index(servicer)
+    assert entry.name.endswith("/m/versions/1")
+    assert (name, version, state) == ("m", "1", "UNAVAILABLE")
+    assert "model.onnx" in reason
+
+
+async def load(servicer, name="m", **parameters):
+    request = pb.RepositoryModelLoadRequest(model_name=name)
+    for key, value in parameters.items():
+        setattr(request.parameters[key], "string_param" if isinstance(value, str) else "bytes_param", value)
+    await servicer.RepositoryModelLoad(request, None)
+
+
+async def unload(servicer, name="m", **parameters):
+    request = pb.RepositoryModelUnloadRequest(model_name=name)
+    for key, value in parameters.items():
+        request.parameters[key].bool_param = value
+    await servicer.RepositoryModelUnload(request, None)
+
+
+async def test_the_latest_version_is_loaded_and_all_are_unloaded_as_often_as_one_likes(place, repository, servicer):
+    await place.push(repository)
+    await place.push(repository, load=False)
+    await load(servicer)
+    await load(servicer)
+    assert repository.versions_of("tenants/t/models/m") == [2]
+    await unload(servicer, unload_dependents=False)
+    await unload(servicer)
+    assert repository.versions_of("tenants/t/models/m") == []
+    with pytest.raises(ModelNotFoundError):
+        await servicer.ModelInfer(asking([[1, 2]]), None)
+    await load(servicer)
+    assert repository.versions_of("tenants/t/models/m") == [2]
+
+
+async def test_neither_anothers_models_nor_what_ships_with_the_platform_are_loaded_or_unloaded(
+    place, repository, servicer
+):
+    await place.push(repository, OTHERS)
+    await place.push(repository, "tenants/system/models/shared")
+    for work in (load, unload):
+        with pytest.raises(NotFoundError):
+            await work(servicer, "secret")
+        with pytest.raises(NotFoundError):
+            await work(servicer, "never-was")
+        with pytest.raises(Exception, match="ships with the platform"):
+            await work(servicer, "shared")
+    assert len(repository.in_memory()) == 2
+
+
+async def test_a_load_that_would_change_the_model_is_refused_with_the_way_to_do_it(place, repository, servicer):
+    await place.push(repository, load=False)
+    for parameters in ({"config": "{}"}, {"file:1/model.onnx": b"x"}):
+        with pytest.raises(NotServedError, match="push another version"):
+            await load(servicer, **parameters)
+    with pytest.raises(NotServedError, match="unload_dependents"):
+        await unload(servicer, unload_dependents=True)
+    with pytest.raises(ParameterError, match="is not known"):
+        await unload(servicer, force=True)
+    assert repository.in_memory() == []
+
+
+async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched(place, repository, servicer):
+    await place.push(repository)
+    answer = await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)
+    config = answer.config
+    assert (config.name, config.backend, config.max_batch_size) == ("m", "onnxruntime", 8)
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("x", config_pb.TYPE_FP32, [2])]
+    assert [(o.name, o.data_type, list(o.dims)) for o in config.output] == [("y", config_pb.TYPE_FP32, [2])]
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == 64
+    assert list(config.version_policy.specific.versions) == [1]
+    assert [group.kind for group in config.instance_group] == [config_pb.ModelInstanceGroup.KIND_CPU]
+    manifest = "name: m\nkind: onnx\nbatching: 'off'"
+    await place.push(repository, manifest=manifest)
+    config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m", version="2"), None)).config
+    assert config.max_batch_size == 0
+    assert not config.HasField("dynamic_batching")
+    assert list(config.input[0].dims) == [-1, 2]
+
+
+async def test_statistics_add_up_and_show_no_others_models(place, repository, servicer):
+    await place.push(repository)
+    await place.push(repository, OTHERS)
+    for rows in (1, 3):
+        await servicer.ModelInfer(asking([[1, 2]] * rows), None)
+    with pytest.raises(TensorError):
+        await servicer.ModelInfer(asking([1, 2]), None)
+    answer = await servicer.ModelStatistics(pb.ModelStatisticsRequest(), None)
+    (one,) = answer.model_stats
+    assert (one.name, one.version, one.inference_count, one.execution_count) == ("m", "1", 4, 2)
+    stats = one.inference_stats
+    assert (stats.success.count, stats.fail.count, stats.queue.count, stats.compute_infer.count) == (2, 1, 2, 2)
+    parts = sum(getattr(stats, part).ns for part in ("queue", "compute_input", "compute_infer", "compute_output"))
+    assert 0 < parts <= stats.success.ns
+    assert [(batch.batch_size, batch.compute_infer.count) for batch in one.batch_stats] == [(1, 1), (3, 1)]
+    named = await servicer.ModelStatistics(pb.ModelStatisticsRequest(name="m", version="1"), None)
+    assert named == answer
+    with pytest.raises(ModelNotFoundError):
+        await servicer.ModelStatistics(pb.ModelStatisticsRequest(name="secret"), None)
+    with pytest.raises(InvalidError, match="needs `name`"):
+        await servicer.ModelStatistics(pb.ModelStatisticsRequest(version="1"), None)
+
+
+async def test_an_answer_says_where_its_time_went_when_it_is_asked_to(place, repository, servicer):
+    await place.push(repository)
+    assert not (await servicer.ModelInfer(asking([[1, 2]]), None)).parameters
+    told = (await servicer.ModelInfer(asking([[1, 2]] * 3, timing=True), None)).parameters
+    assert set(told) == {"queue_us", "compute_input_us", "compute_infer_us", "compute_output_us", "batch_rows"}
+    assert told["batch_rows"].int64_param == 3
+    assert told["compute_infer_us"].int64_param > 0
+    with pytest.raises(ParameterError, match=r"parameters\[priority\]: must be a whole number"):
+        await servicer.ModelInfer(asking([[1, 2]], priority="high"), None)
+
+
+async def test_settings_are_read_as_they_are_and_changed_nowhere_here(servicer):
+    traces = (await servicer.TraceSetting(pb.TraceSettingRequest(), None)).settings
+    assert {name: list(value.value) for name, value in traces.items()} == {
+        "trace_level": ["TIMESTAMPS"], "trace_rate": ["10"], "trace_count": ["-1"], "log_frequency": ["0"],
+        "trace_mode": ["opentelemetry"],
+    }  # fmt: skip
+    logs = (await servicer.LogSettings(pb.LogSettingsRequest(), None)).settings
+    assert logs["log_warning"].bool_param
+    assert not logs["log_info"].bool_param
+    asked = pb.LogSettingsRequest()
+    asked.settings["log_info"].bool_param = True
+    with pytest.raises(NotServedError, match="log_level"):
+        await servicer.LogSettings(asked, None)
+    wanted = pb.TraceSettingRequest()
+    wanted.settings["trace_rate"].value.append("1")
+    with pytest.raises(NotServedError, match=r"tracing\.sample_ratio"):
+        await servicer.TraceSetting(wanted, None)
+
+
+async def test_extensions_are_those_that_are_served(servicer):
+    told = await servicer.ServerMetadata(pb.ServerMetadataRequest(), None)
+    assert {"model_repository", "model_configuration", "statistics", "parameters"} <= set(told.extensions)
+    assert not {"system_shared_memory", "cuda_shared_memory", "classification", "trace", "logging"} & set(
+        told.extensions
+    )
+    servicer._regions = Regions("own")
+    told = await servicer.ServerMetadata(pb.ServerMetadataRequest(), None)
+    assert "system_shared_memory" in told.extensions
