@@ -26,6 +26,7 @@ _COMMANDS = {
     "approvals": "cli.commands.approvals:approvals",
     "models": "cli.commands.models:models",
     "decisions": "cli.commands.decisions:decisions",
+    "bandits": "cli.commands.bandits:bandits",
     "rank": "cli.commands.rank:rank",
     "connections": "cli.commands.connections:connections",
     "webhooks": "cli.commands.webhooks:webhooks",

@@ -24,6 +24,7 @@ _BY_PARAMETER = {
     "run": "runs",
     "asking": "runs",
     "decision": "decisions",
+    "bandit": "bandits",
     "approval": "approvals",
     "run_or_approval": "approvals",
     "connection": "connections",
@@ -41,6 +42,7 @@ _BY_PARAMETER = {
 _BY_GROUP = {
     "agents": "agents",
     "approvals": "approvals",
+    "bandits": "bandits",
     "bindings": "bindings",
     "connections": "connections",
     "decisions": "decisions",

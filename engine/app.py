@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inference import grpc_service_pb2_grpc
 from tiation.engine.v1 import (
+    bandit_pb2_grpc,
     decision_pb2_grpc,
     inference_rest_pb2_grpc,
     model_pb2_grpc,
@@ -21,6 +22,8 @@ from engine.adapters.answers_in_redis import RedisAnswers
 from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
 from engine.cache.ports import AnswerStore
+from engine.decisions.bandits.learning import Learner
+from engine.decisions.bandits.resource import Bandits
 from engine.decisions.graphs import Decisions
 from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
@@ -33,6 +36,7 @@ from engine.repository.sharing import Follower, Sharing
 from engine.runtime.budget import CoreBudget
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
+from engine.servicers.bandits import BanditServicer
 from engine.servicers.decisions import DecisionServicer
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_facts import Facts
@@ -41,6 +45,7 @@ from engine.servicers.models import ModelServicer
 from engine.servicers.openai import OpenAIServicer
 from engine.servicers.predictions import PredictionServicer
 from engine.servicers.rankings import RankingServicer
+from engine.store import BanditStore
 from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
@@ -97,6 +102,7 @@ async def build(mesh: Mesh) -> Service:
             sample_ratio=mesh.settings.tracing.sample_ratio,
         ),
     )
+    bandits = Bandits(mesh.database, EntryStore(), BanditStore())
 
     async def stop() -> None:
         regions.close()
@@ -121,6 +127,10 @@ async def build(mesh: Mesh) -> Service:
                 DecisionServicer(decisions, mesh.pages, mesh.sandbox),
             ),
             (ranking_pb2_grpc.add_RankingServiceServicer_to_server, RankingServicer()),
+            (
+                bandit_pb2_grpc.add_BanditServiceServicer_to_server,
+                BanditServicer(bandits, Learner(mesh.database, bandits, BanditStore()), mesh.pages),
+            ),
         ),
         start=repository.start,
         background=background,

@@ -5,8 +5,6 @@ How an error reaches a caller lives in `mesh.status`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mesh.errors import Code, FieldViolation, TiationError
 
 __all__ = [
@@ -18,11 +16,6 @@ __all__ = [
     "BodyError",
     "BodyTooLargeError",
     "CacheUrlError",
-    "DecisionExamplesError",
-    "DecisionExistsError",
-    "DecisionFailedError",
-    "DecisionInvalidError",
-    "DecisionNotFoundError",
     "DeviceUnavailableError",
     "DigestMismatchError",
     "ElementError",
@@ -78,10 +71,6 @@ __all__ = [
     "WarmUpError",
     "WrongItemsError",
 ]
-
-
-_MAX_NAMED = 20
-"""Examples that an error names."""
 
 
 class EngineError(TiationError):
@@ -581,57 +570,3 @@ class InferenceFailedError(EngineError):
 
     code = Code.INTERNAL
     reason = "INFERENCE_FAILED"
-
-
-class DecisionInvalidError(EngineError):
-    """A decision graph cannot be accepted."""
-
-    code = Code.INVALID_ARGUMENT
-    reason = "DECISION_INVALID"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(f"decision.graph: {message}", violations=(FieldViolation("decision.graph", message),))
-
-
-class DecisionNotFoundError(EngineError):
-    """The tenant has no such decision, or the decision no such version."""
-
-    code = Code.NOT_FOUND
-    reason = "DECISION_NOT_FOUND"
-
-
-class DecisionExistsError(EngineError):
-    """A decision with this id and another graph is already there."""
-
-    code = Code.ALREADY_EXISTS
-    reason = "DECISION_EXISTS"
-
-
-class DecisionExamplesError(EngineError):
-    """A decision does not answer its examples as they say.
-
-    Args:
-        failed: the examples' indices, with their names and what is wrong.
-        total: how many examples there are.
-    """
-
-    code = Code.FAILED_PRECONDITION
-    reason = "DECISION_EXAMPLES_FAILED"
-
-    def __init__(self, failed: Sequence[tuple[int, str]], total: int) -> None:
-        named = failed[:_MAX_NAMED]
-        more = f"\nand {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
-        super().__init__(
-            f"{len(failed)} of {total} examples are answered otherwise; change the graph or the examples\n"
-            + "\n".join(text for _, text in named)
-            + more,
-            violations=tuple(FieldViolation(f"decision.examples[{at}]", text) for at, text in named),
-            failed=len(failed),
-        )
-
-
-class DecisionFailedError(EngineError):
-    """A decision could not be evaluated for this input."""
-
-    code = Code.FAILED_PRECONDITION
-    reason = "DECISION_FAILED"

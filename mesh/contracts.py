@@ -26,7 +26,7 @@ CONTRACTS: Mapping[str, tuple[str, ...]] = {
     "engine": (
         *(
             f"tiation/engine/v1/{resource}.proto"
-            for resource in ("model", "decision", "prediction", "inference_rest", "openai", "ranking")
+            for resource in ("model", "decision", "prediction", "inference_rest", "openai", "ranking", "bandit")
         ),
         "inference/grpc_service.proto",
     ),

@@ -35,7 +35,7 @@ _LOOK = (
 )
 _RUN = (
     "engine.models.infer", "engine.models.load", "engine.decisions.decide", "engine.decisions.test",
-    "engine.rankings.rank", "orchestrator.runs.*",
+    "engine.rankings.rank", "engine.bandits.choose", "engine.bandits.reward", "orchestrator.runs.*",
     "integration.connections.test", "integration.connections.invoke", "integration.fetches.create",
 )  # fmt: skip
 _ROLES = {

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from engine.decisions.errors import DecisionFailedError
 from engine.decisions.explanation import Graph, Step, graph_of, steps_of
-from engine.errors import DecisionFailedError, ElementError
+from engine.errors import ElementError
 from mesh.errors import Code, TiationError
 from mesh.sandbox import SandboxOutputTooLargeError, SandboxPool
 from mesh.sandboxed.recent import Recent

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from engine.decisions.errors import DecisionExamplesError, DecisionFailedError
 from engine.decisions.evaluation import MAX_ANSWERS_BYTES, Answer
-from engine.errors import DecisionExamplesError, DecisionFailedError
 from mesh.errors import Code, InvalidError
 from mesh.sandbox import SandboxError
 

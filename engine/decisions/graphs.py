@@ -12,8 +12,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from engine.decisions.errors import DecisionNotFoundError
 from engine.decisions.examples import Example
-from engine.errors import DecisionNotFoundError
 from mesh.catalogue import Catalogue
 from mesh.db import Transaction
 from mesh.entries import Body, Entry

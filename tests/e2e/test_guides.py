@@ -95,7 +95,7 @@ def documents(text: str) -> list[dict]:
 
 @pytest.mark.timeout(180)
 def test_the_page_on_decisions_does_what_it_says(home_of_all: Installed, tmp_path: Path):
-    asked, tested, versions, batch, ranked = do(home_of_all, tmp_path, "decisions.md")
+    asked, tested, versions, batch, ranked, learnt = do(home_of_all, tmp_path, "decisions.md")
     assert "decisions/shipping created" in asked
     assert 'Carrier: rule 1 of 2 (Too heavy to carry), as weight_kg is > 30 (80); gives carrier = "lorry"' in asked
     assert "2 passed, 0 failed" in tested
@@ -105,3 +105,5 @@ def test_the_page_on_decisions_does_what_it_says(home_of_all: Installed, tmp_pat
     assert [each["result"]["carrier"] for each in json.loads(batch)["answers"]] == ["lorry", "post"]
     places = [line.split()[1] for line in ranked.splitlines() if line[:1] in {"1", "2", "3"}]
     assert places[:4] == ["valley", "north", "harbour", "valley"]  # by weights, as a sum by hand says; then by TOPSIS
+    assert "bandits/reply-style created" in learnt
+    assert learnt.rstrip().endswith("1 choices, 1 rewards")

@@ -27,6 +27,7 @@ GROUPS = {
     "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
     "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities", "detect"),
     "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback"),
+    "bandits": ("apply", "list", "get", "delete", "choose", "reward", "report"),
     "connections": ("apply", "invoke", "list", "get", "delete", "test"),
     "webhooks": ("apply", "delete", "get", "list", "test"),
     "tenants": ("create", "apply", "list", "get", "delete"),

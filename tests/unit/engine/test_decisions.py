@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tiation.engine.v1 import decision_pb2 as pb
 
 import mesh
+from engine.decisions.errors import DecisionExamplesError, DecisionNotFoundError
 from engine.decisions.evaluation import Evaluator
 from engine.decisions.examples import Example, differences, run_examples
 from engine.decisions.graphs import Decisions
-from engine.errors import DecisionExamplesError, DecisionNotFoundError, ElementError
+from engine.errors import ElementError
 from engine.servicers.decisions import DecisionServicer
 from mesh.catalogue import NotFoundError
 from mesh.db import open_database

@@ -1,0 +1,1 @@
+"""Contextual bandits: choices that get better with what comes of them."""
