@@ -33,6 +33,7 @@ from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Follower, Sharing
+from engine.repository.signatures import Signatures
 from engine.runtime.budget import CoreBudget
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
@@ -71,6 +72,7 @@ async def build(mesh: Mesh) -> Service:
     limits = BatchPolicy(settings.max_batch, settings.max_queue, settings.max_queue_bytes)
     store_figures = StoreFigures(mesh.registry)
     store = _answer_store(settings, store_figures)
+    keys = Path(settings.signature_keys) if settings.signature_keys else mesh.state.parent / "engine" / "signature-keys"
     repository = SharedRepository(
         Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
         Path(settings.system_models) if settings.system_models else None,
@@ -86,6 +88,7 @@ async def build(mesh: Mesh) -> Service:
         ),
         Sharing(mesh.database, mesh.process),
         memory_bytes=settings.memory_budget_bytes,
+        signatures=Signatures(keys) if settings.signatures == "require" else None,
     )
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine

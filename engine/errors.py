@@ -53,6 +53,7 @@ __all__ = [
     "SequenceStateError",
     "SequencesFullError",
     "SharedMemoryOffError",
+    "SignatureError",
     "StepError",
     "StorageFullError",
     "TensorError",
@@ -503,6 +504,13 @@ class DigestMismatchError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "DIGEST_MISMATCH"
+
+
+class SignatureError(EngineError):
+    """A version is not signed by somebody who is trusted, or is not what was signed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SIGNATURE_REFUSED"
 
 
 class StorageFullError(EngineError):

@@ -100,6 +100,8 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     device: Literal["cpu", "cuda"] = "cpu"
     intra_op_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     twins: bool = True
+    signatures: Literal["off", "require"] = "off"
+    signature_keys: str = ""
     memory_budget_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
     max_batch: Annotated[int, Meta(ge=1, le=4096)] = 32
     max_queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024

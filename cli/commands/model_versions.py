@@ -17,6 +17,7 @@ from cli.resources import Kind
 __all__ = ["add_versions"]
 
 _LOAD_TIMEOUT_S = 600.0
+_HEADINGS = ("version", "state", "kind", "pushed", "by", "source", "signed", "why")
 
 
 def add_versions(group: click.Group, kind: Kind) -> None:
@@ -45,12 +46,26 @@ def _add_versions(group: click.Group, kind: Kind) -> None:
             print_json([as_json(each) for each in found])
             return
         found.sort(key=lambda version: int(version.name.rsplit("/", 1)[1]))
-        print_table(("version", "state", "kind", "why"), [_row(version) for version in found])
+        print_table(
+            ("version", "state", "kind", "pushed", "by", "source", "signed", "why"),
+            [_row(version) for version in found],
+        )
 
 
 def _row(version: pb.ModelVersion) -> tuple[str, ...]:
-    state = pb.ModelVersion.State.Name(version.state).lower()
-    return version.name.rsplit("/", 1)[1], state, version.kind, version.state_message
+    state, came = pb.ModelVersion.State.Name(version.state).lower(), version.provenance
+    source = "@".join(part for part in (came.source.uri, came.source.revision[:12]) if part)
+    pushed = version.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
+    return (
+        version.name.rsplit("/", 1)[1],
+        state,
+        version.kind,
+        pushed,
+        (came.actor or came.subject).rsplit("/", 1)[-1] or "-",
+        source or "-",
+        came.signature_key_id[:12] or "-",
+        version.state_message,
+    )
 
 
 def _add_policy(group: click.Group, kind: Kind) -> None:

@@ -13,6 +13,7 @@ from cli.commands.asking import ASKING
 from cli.commands.generating import generate
 from cli.commands.model_kind import KIND
 from cli.commands.model_versions import add_versions
+from cli.commands.signing import SIGNING
 from cli.document import open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
@@ -31,11 +32,15 @@ def models() -> None:
 @models.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", default="", help="The model's id.  [default: `name` in model.yaml]")
+@click.option("--source", default="", help="Where the files come from, an address; kept with the version.")
+@click.option("--revision", default="", help="Which state of that, a git commit for example.")
 @click.option("--no-load", is_flag=True, help="Store the version without loading it.")
 @tenant_option
 @home_option
 @output_option
-def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, output: str) -> None:
+def push(
+    folder: Path, name: str, source: str, revision: str, home: Home, tenant: str, *, no_load: bool, output: str
+) -> None:
     """Upload FOLDER, which holds model.yaml and the files it names, as a new version of a model.
 
     Where the connection breaks it goes on from there, and so does the same command when it was ended before.
@@ -54,6 +59,7 @@ def push(folder: Path, name: str, home: Home, tenant: str, *, no_load: bool, out
         model_id=model_id,
         files=[file_of(path) for path in files],
         skip_load=no_load,
+        source=pb.Source(uri=source, revision=revision),
     )
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         version = push_files(stub, header, files, show=output == "table")
@@ -67,5 +73,5 @@ add_looking(models, KIND, "support-intents", ending=" Every version of it, and i
 add_versions(models, KIND)
 
 
-for command in (*ASKING, generate):
+for command in (*ASKING, generate, *SIGNING):
     models.add_command(command)

@@ -16,8 +16,8 @@ from mesh.resource import tenant_of
 
 __all__ = ["Indexed", "RepositoryControl"]
 
-_STATES: Mapping[str, str] = {"READY": "READY", "LOADING": "LOADING"}
-"""Triton's words for our states; all others are UNAVAILABLE."""
+_STATES: Mapping[str, str] = {"READY": "READY", "LOADING": "LOADING", "EVICTED": "READY"}
+"""Triton's words for our states; all others are UNAVAILABLE. What was put aside takes requests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import desired
 from engine.repository.records import Records, number_of
 from engine.repository.room import Growth, Room
+from engine.repository.signatures import Signatures
 from engine.repository.warm_up import warm_up
 from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
@@ -51,9 +52,19 @@ class Loading:
         opener: makes models of their files.
         places: knows where those are.
         room: how much all of them may take.
+        signatures: looks at each version before it is opened; None where none is asked for.
     """
 
-    def __init__(self, memory: Memory, records: Records, opener: Opener, places: Places, room: Room) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        records: Records,
+        opener: Opener,
+        places: Places,
+        room: Room,
+        signatures: Signatures | None,
+    ) -> None:
+        self._signatures = signatures
         self._room = room
         self._memory = memory
         self._records = records
@@ -76,9 +87,11 @@ class Loading:
         """Make a version's servable from its files, once there is room for it; what it stands on comes back first.
 
         Raises:
+            SignatureError: they are not what somebody who is trusted has signed.
             EngineError: they make no model.
             ModelTooBigError, NoRoomError: there is no room for it.
         """
+        signed_by = await asyncio.to_thread(self._signatures.check, name, folder) if self._signatures else ""
         await self._room.make(name, await asyncio.to_thread(self._room.need_of, name, folder))
         growth = Growth(self._memory)
         for _ in range(_MOST_BASES):
@@ -96,7 +109,7 @@ class Loading:
             await to_the_end(asyncio.to_thread(opened.servable.close))
             raise
         self._room.measured(name, size)
-        return replace(opened, memory_bytes=size)
+        return replace(opened, memory_bytes=size, signed_by=signed_by)
 
     async def load(self, entry: Entry[ModelVersion]) -> None:
         """Open a version, warm it up, and let it answer.

@@ -21,6 +21,7 @@ __all__ = [
     "Model",
     "ModelCatalogue",
     "ModelVersion",
+    "Provenance",
     "Spec",
     "VersionPolicy",
     "description",
@@ -84,6 +85,28 @@ class Hold(StrEnum):
     UNLOADED = "unload"
 
 
+class Provenance(msgspec.Struct, frozen=True):
+    """Where a version comes from.
+
+    Attributes:
+        subject: who pushed it, `tenants/{tenant}/principals/{principal}`.
+        actor: the agent that did it for them; empty where they did it themselves.
+        run: the run in which it did; empty outside runs.
+        client: the program that pushed it, as it calls itself.
+        source_uri: where its files come from, as the caller says.
+        source_revision: which state of that, a git commit for example, as the caller says.
+        key_id: of the key with which its files are signed; empty where that was not checked.
+    """
+
+    subject: str = ""
+    actor: str = ""
+    run: str = ""
+    client: str = ""
+    source_uri: str = ""
+    source_revision: str = ""
+    key_id: str = ""
+
+
 class ModelVersion(msgspec.Struct, frozen=True):
     """One version.
 
@@ -98,6 +121,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         inferred: what its manifest left out and its files told, as lines of the manifest.
         depth: how many ensembles stand above each other in it; 0 for a model that is none.
         request_id: of the push that made it; the same one again makes no other.
+        provenance: where it comes from.
     """
 
     kind: str
@@ -110,6 +134,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     inferred: tuple[str, ...] = ()
     depth: int = 0
     request_id: str = ""
+    provenance: Provenance = Provenance()
 
 
 class ModelCatalogue(Catalogue):

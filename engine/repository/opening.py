@@ -104,6 +104,8 @@ class Loaded:
     """Who works with it."""
     memory_bytes: int = 0
     """What it takes up; see `engine.repository.room`."""
+    signed_by: str = ""
+    """The id of the key with which its files are signed; empty where that is not checked."""
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """As its servable; an answer that is kept is not computed again."""

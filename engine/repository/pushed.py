@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
+
 from engine.errors import EngineError, VersionExistsError
 from engine.repository.completion import to_the_end
 from engine.repository.folders import move_into_place
 from engine.repository.loading import Loading, Places, warmed
 from engine.repository.memory import Memory
-from engine.repository.models import File, Hold, Model, ModelVersion, description, version_name
+from engine.repository.models import File, Hold, Model, ModelVersion, Provenance, description, version_name
 from engine.repository.opening import Loaded
 from engine.repository.records import Records
 from mesh.entries import Entry
@@ -76,6 +78,7 @@ class Pushed:
         *,
         load: bool,
         request_id: str = "",
+        provenance: Provenance | None = None,
     ) -> Entry[ModelVersion]:
         """Take in an upload that is whole; it is opened before it is kept, so that what is kept can be loaded.
 
@@ -100,8 +103,16 @@ class Pushed:
                     await warmed(loaded)
                 except EngineError as error:
                     failure = error.message
-            said = {"wanted": load, "hold": Hold.NONE if load else Hold.UNLOADED, "failure": failure}
-            body = description(loaded.manifest, loaded.servable, files, request_id=request_id, **said)
+            body = description(
+                loaded.manifest,
+                loaded.servable,
+                files,
+                wanted=load,
+                hold=Hold.NONE if load else Hold.UNLOADED,
+                failure=failure,
+                request_id=request_id,
+                provenance=msgspec.structs.replace(provenance or Provenance(), key_id=loaded.signed_by),
+            )
             return await to_the_end(self._take_in(loaded, staged, current, body, labels))
 
     async def _take_in(

@@ -36,6 +36,7 @@ from engine.repository.recall import Recall
 from engine.repository.records import Records, model_of, number_of
 from engine.repository.room import Room
 from engine.repository.sharing import Sharing
+from engine.repository.signatures import Signatures
 from engine.repository.system import SystemModels
 from engine.repository.uploads import Uploads
 from engine.scheduler.terms import Terms
@@ -62,6 +63,7 @@ class Repository:
         opener: makes models of their files.
         sharing: how the folder is shared with other engines.
         memory_bytes: what all models in memory may take; 0 for any number.
+        signatures: looks at each version before it is opened; None where none is asked for.
         draw: a number from 0 to 1, for a request to an alias of several versions.
     """
 
@@ -74,6 +76,7 @@ class Repository:
         sharing: Sharing,
         *,
         memory_bytes: int = 0,
+        signatures: Signatures | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.folder = folder
@@ -84,7 +87,8 @@ class Repository:
         self._opener = opener
         self._memory = Memory(draw)
         self._records = Records(catalogue)
-        self._loading = Loading(self._memory, self._records, opener, self, Room(self._memory, memory_bytes))
+        room = Room(self._memory, memory_bytes)
+        self._loading = Loading(self._memory, self._records, opener, self, room, signatures)
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
         self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()

@@ -48,6 +48,10 @@ def read_change(sent: pb.Model, mask: FieldMask, *, validate_only: bool) -> Mode
 def show_version(body: ModelVersion) -> pb.ModelVersion:
     """A version's own fields; its state is the repository's."""
     message = pb.ModelVersion(kind=body.kind, state_message=body.failure, inferred=body.inferred)
+    came = body.provenance
+    message.provenance.subject, message.provenance.actor, message.provenance.run = came.subject, came.actor, came.run
+    message.provenance.client, message.provenance.signature_key_id = came.client, came.key_id
+    message.provenance.source.uri, message.provenance.source.revision = came.source_uri, came.source_revision
     for file in body.files:
         message.files.add(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
     for spec in body.inputs:

@@ -10,12 +10,13 @@ from tiation.engine.v1 import model_pb2 as pb
 
 from engine.errors import EngineError, ReadOnlyModelError, UploadError
 from engine.repository.completion import to_the_end
-from engine.repository.models import File, ModelVersion
+from engine.repository.models import File, ModelVersion, Provenance
 from engine.repository.repository import Repository
 from engine.repository.upload import Upload, begin
+from mesh.call import current_call
 from mesh.entries import Entry
 from mesh.errors import Code
-from mesh.identity import SYSTEM_TENANT
+from mesh.identity import SYSTEM_TENANT, current_caller
 from mesh.resource import join, tenant_of
 from mesh.shelf import timestamp
 
@@ -103,7 +104,22 @@ class Pushes:
             dict(header.labels),
             load=not header.skip_load,
             request_id=header.request_id,
+            provenance=_provenance(header.source),
         )
+
+
+def _provenance(source: pb.Source) -> Provenance:
+    """Who pushes now, with what, and from where as they say."""
+    caller, call = current_caller(), current_call.get()
+    client = call.metadata.get("user-agent", "") if call is not None else ""
+    return Provenance(
+        subject=caller.subject,
+        actor=caller.actor,
+        run=caller.run,
+        client=client[:256],
+        source_uri=source.uri,
+        source_revision=source.revision,
+    )
 
 
 def _refuse_system(parent: str) -> None:

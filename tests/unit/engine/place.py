@@ -6,13 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 import mesh
 from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.changes import ModelChange
-from engine.repository.models import File, ModelCatalogue, VersionPolicy
+from engine.repository.models import File, ModelCatalogue, Provenance, VersionPolicy
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Sharing
@@ -21,6 +22,7 @@ from engine.servables import BatchLimits
 from mesh.db import open_database
 from mesh.entry_store import EntryStore
 from mesh.migrate import migrate
+from mesh.model_signature import digests_of, sign
 from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import doubling, folder
 
@@ -68,13 +70,17 @@ class Place:
         load: bool = True,
         manifest: str = "",
         content: bytes = b"",
+        key: Ed25519PrivateKey | None = None,
+        provenance: Provenance | None = None,
     ):
         """A new version, of `y = x + x` unless the manifest says something else."""
         self.pushed += 1
         manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
         staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
+        if key is not None:
+            (staged / "model.sig").write_bytes(sign(digests_of(staged), "m", key))
         files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
-        return await repository.pushed.keep(model, 0, staged, files, {}, load=load)
+        return await repository.pushed.keep(model, 0, staged, files, {}, load=load, provenance=provenance)
 
     async def keep_all(self, repository: SharedRepository, model: str = MODEL) -> None:
         """Have all versions of a model in memory."""

@@ -135,7 +135,7 @@ class DeleteModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "state", "state_message", "kind", "files", "inputs", "outputs", "inferred")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "state", "state_message", "kind", "files", "inputs", "outputs", "inferred", "provenance")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -170,6 +170,7 @@ class ModelVersion(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INFERRED_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -183,7 +184,32 @@ class ModelVersion(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     inferred: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., state_message: _Optional[str] = ..., kind: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., inferred: _Optional[_Iterable[str]] = ...) -> None: ...
+    provenance: Provenance
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., state_message: _Optional[str] = ..., kind: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., inferred: _Optional[_Iterable[str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("subject", "actor", "run", "client", "source", "signature_key_id")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    actor: str
+    run: str
+    client: str
+    source: Source
+    signature_key_id: str
+    def __init__(self, subject: _Optional[str] = ..., actor: _Optional[str] = ..., run: _Optional[str] = ..., client: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., signature_key_id: _Optional[str] = ...) -> None: ...
+
+class Source(_message.Message):
+    __slots__ = ("uri", "revision")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    revision: str
+    def __init__(self, uri: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
 
 class ModelFile(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")
@@ -214,7 +240,7 @@ class PushModelRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[PushModelHeader, _Mapping]] = ..., piece: _Optional[_Union[PushModelPiece, _Mapping]] = ...) -> None: ...
 
 class PushModelHeader(_message.Message):
-    __slots__ = ("parent", "model_id", "version", "files", "labels", "skip_load", "upload_id", "request_id")
+    __slots__ = ("parent", "model_id", "version", "files", "labels", "skip_load", "upload_id", "request_id", "source")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +256,7 @@ class PushModelHeader(_message.Message):
     SKIP_LOAD_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     parent: str
     model_id: str
     version: int
@@ -238,7 +265,8 @@ class PushModelHeader(_message.Message):
     skip_load: bool
     upload_id: str
     request_id: str
-    def __init__(self, parent: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., skip_load: _Optional[bool] = ..., upload_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    source: Source
+    def __init__(self, parent: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., skip_load: _Optional[bool] = ..., upload_id: _Optional[str] = ..., request_id: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ...) -> None: ...
 
 class PushModelPiece(_message.Message):
     __slots__ = ("path", "data", "offset")
