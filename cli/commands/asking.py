@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from google.protobuf import json_format, struct_pb2
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect
@@ -59,6 +60,7 @@ def embed(model: str, texts: Sequence[str], version: str, home: Home, tenant: st
     help="A PNG, JPEG or WebP file; may be given several times.",
 )  # fmt: skip
 @click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
+@click.option("--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times.")
 @click.option(
     "--label", "labels", multiple=True, help="A label to choose from, for a zero-shot model: NAME or NAME=WORDS."
 )
@@ -73,16 +75,17 @@ def classify(
     texts: Sequence[str],
     images: Sequence[Path],
     rows: Sequence[str],
+    records: Sequence[str],
     labels: Sequence[str],
     top_k: int,
     version: str,
     home: Home,
     tenant: str,
-    output: str,
     *,
     multi_label: bool,
+    output: str,
 ) -> None:
-    """Ask MODEL for the labels of texts, images or rows of numbers.
+    """Ask MODEL for the labels of texts, images or rows.
 
     \b
     Example:
@@ -94,6 +97,7 @@ def classify(
         texts=texts,
         images=[image.read_bytes() for image in images],
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
+        records=[_record(record) for record in records],
         top_k=top_k,
         labels=[_candidate(label) for label in labels],
         multi_label=multi_label or None,
@@ -104,7 +108,7 @@ def classify(
     if output == "json":
         print_json(as_json(answer))
         return
-    titles = [*texts, *(image.name for image in images), *rows]
+    titles = [*texts, *(image.name for image in images), *rows, *records]
     print_table(
         ("item", "label", "score", "others"),
         [
@@ -225,4 +229,49 @@ def _sides(box: prediction_pb2.Box) -> tuple[float, float, float, float]:
     return box.x_min, box.y_min, box.x_max, box.y_max
 
 
-ASKING: Final = (embed, classify, extract_entities, detect)
+@click.command()
+@click.argument("model")
+@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
+@click.option("--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times.")
+@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@tenant_option
+@home_option
+@output_option
+def regress(
+    model: str, rows: Sequence[str], records: Sequence[str], version: int, home: Home, tenant: str, output: str
+) -> None:
+    """Ask MODEL what rows come to.
+
+    \b
+    Example:
+      tiation models regress house-prices --record '{"area": 84, "town": "Bern"}'
+    """  # noqa: D301 -- \b is click's
+    owner, _, name = KIND.split(tenant, model)
+    request = prediction_pb2.RegressRequest(
+        name=name,
+        version=version,
+        rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
+        records=[_record(record) for record in records],
+    )
+    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+        answer = stub.Regress(request, timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(answer))
+        return
+    print_table(
+        ("row", "comes to"),
+        [
+            (title, " ".join(f"{value:g}" for value in found.values))
+            for title, found in zip([*rows, *records], answer.regressions, strict=True)
+        ],
+    )
+
+
+def _record(text: str) -> struct_pb2.Struct:
+    try:
+        return json_format.Parse(text, struct_pb2.Struct())
+    except json_format.ParseError:
+        raise click.UsageError(f'`{text}` is no JSON object; write `{{"area": 84}}`') from None
+
+
+ASKING: Final = (embed, classify, extract_entities, detect, regress)

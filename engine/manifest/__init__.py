@@ -11,6 +11,7 @@ from engine.manifest.generation import DefaultSampling, GenerationManifest
 from engine.manifest.images import ImageClassificationManifest, ObjectDetectionManifest, PixelManifest
 from engine.manifest.parse import MANIFEST_FILE, Manifest, parse_manifest
 from engine.manifest.scheduling import GraphManifest, Scheduling
+from engine.manifest.tables import Column, TabularManifest
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
     Candidate,
@@ -29,6 +30,7 @@ __all__ = [
     "Base",
     "Candidate",
     "ClassificationManifest",
+    "Column",
     "Common",
     "DefaultSampling",
     "EmbeddingManifest",
@@ -43,6 +45,7 @@ __all__ = [
     "OnnxManifest",
     "PixelManifest",
     "Scheduling",
+    "TabularManifest",
     "TextGraphManifest",
     "TokenClassificationManifest",
     "TokenGraphManifest",

@@ -13,6 +13,7 @@ from engine.errors import ManifestError
 from engine.manifest.ensembles import EnsembleManifest
 from engine.manifest.generation import GenerationManifest
 from engine.manifest.images import ImageClassificationManifest, ObjectDetectionManifest
+from engine.manifest.tables import TabularManifest
 from engine.manifest.tensors import OnnxManifest
 from engine.manifest.texts import (
     ClassificationManifest,
@@ -40,6 +41,7 @@ Manifest: TypeAlias = (
     | EnsembleManifest
     | GenerationManifest
     | ObjectDetectionManifest
+    | TabularManifest
 )
 
 _KINDS: Mapping[str, type[Manifest]] = {
@@ -52,6 +54,7 @@ _KINDS: Mapping[str, type[Manifest]] = {
     "ensemble": EnsembleManifest,
     "text-generation": GenerationManifest,
     "object-detection": ObjectDetectionManifest,
+    "tabular": TabularManifest,
 }
 _HEADS: Mapping[str, type[Manifest]] = {
     "text-classification": ClassificationManifest,

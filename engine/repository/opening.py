@@ -38,6 +38,7 @@ from engine.manifest import (
     ObjectDetectionManifest,
     OnnxManifest,
     PixelManifest,
+    TabularManifest,
     TextGraphManifest,
     TokenClassificationManifest,
     TokenGraphManifest,
@@ -64,6 +65,7 @@ from engine.servables import (
     PairZeroShot,
     SequenceModel,
     Servable,
+    TabularModel,
     TextClassifier,
     TextGenerator,
     TokenClassifier,
@@ -249,6 +251,8 @@ class Opener:
         match manifest:
             case OnnxManifest():
                 return await constructed(lambda: _of_tensors(folder, manifest, session, limits, figures, uses))
+            case TabularManifest():
+                return await constructed(lambda: TabularModel(folder, manifest, session, limits, figures))
             case EmbeddingManifest():
                 return await constructed(lambda: Embedder(folder, manifest, session, limits, figures))
             case PixelManifest():

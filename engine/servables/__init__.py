@@ -14,6 +14,7 @@ from engine.servables.generation import TextGenerator
 from engine.servables.images import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
 from engine.servables.sequence_model import SequenceModel
+from engine.servables.tabular import TabularModel
 from engine.servables.text_graph import TextClassifier
 from engine.servables.texts import Classifier
 from engine.servables.token_classifier import Extracted, TokenClassifier
@@ -37,6 +38,7 @@ __all__ = [
     "SequenceModel",
     "Servable",
     "Sought",
+    "TabularModel",
     "TextClassifier",
     "TextGenerator",
     "TokenClassifier",

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ManifestError
-from engine.manifest import OnnxManifest
 from engine.servables.base import Classified
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["ClassReading", "read_classes"]
+__all__ = ["ClassReading", "NamesClasses", "read_classes"]
 
 _NUMBERS = ("FP32", "FP64", "FP16")
+
+
+class NamesClasses(Protocol):
+    """What a manifest says of labels, in a graph's outputs; see `engine.manifest.tensors`."""
+
+    @property
+    def label(self) -> str:
+        """The output with the chosen class."""
+
+    @property
+    def probabilities(self) -> str:
+        """The output with a column a class."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the columns are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,7 @@ def _text(value: object) -> str:
 
 
 def read_classes(
-    manifest: OnnxManifest, outputs: Sequence[TensorSpec], classes: Sequence[tuple[str, ...]]
+    manifest: NamesClasses, outputs: Sequence[TensorSpec], classes: Sequence[tuple[str, ...]]
 ) -> ClassReading | str:
     """How labels are read, or the reason why they are not: the line that the manifest lacks.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -116,23 +116,33 @@ class Graph:
         return await self._batcher.submit(tensors, rows=rows.pop(), key=key, terms=terms)
 
     async def run_rows(self, rows: Tensor, terms: Terms = PLAIN) -> dict[str, Tensor]:
-        """Every output for any number of rows of the only input.
+        """Every output for any number of rows of the only input; as `run_table`."""
+        return await self.run_table({self.inputs[0].name: rows}, terms)
+
+    async def run_table(self, table: Tensors, terms: Terms = PLAIN) -> dict[str, Tensor]:
+        """Every output for any number of rows, at least one, of all inputs.
 
         A graph whose first axis has a fixed length gets as many runs as it takes, the last one filled up with zeros;
         one whose rows are not apart gets them one by one.
         """
         spec = self.inputs[0]
         fixed = spec.shape[0] if spec.shape and spec.shape[0] > 0 else 0
-        if fixed * math.prod(rows.shape[1:]) > MAX_ELEMENTS:
+        count = len(table[spec.name])
+        if fixed * max(math.prod(rows.shape[1:]) for rows in table.values()) > MAX_ELEMENTS:
             raise TensorError(spec.name, f"would be filled up to {fixed} rows; at most {MAX_ELEMENTS} values are taken")
         size = fixed or (self._max_rows if self.batches else 1)
-        pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
-        if len(pieces) == 1 and (not fixed or len(rows) == fixed):
-            return await self.run({spec.name: rows}, terms)
+        if count <= size and (not fixed or count == fixed):
+            return await self.run(table, terms)
+
+        def work(start: int) -> Awaitable[dict[str, Tensor]]:
+            piece = {name: _filled(rows[start : start + size], fixed) for name, rows in table.items()}
+            return self.run(piece, terms)
+
+        starts = range(0, count, size)
         with self._batcher.begun():
-            answers = await in_turn(pieces, lambda piece: self.run({spec.name: _filled(piece, fixed)}, terms))
+            answers = await in_turn(starts, work)
         return {
-            name: np.concatenate([answer[name][: len(piece)] for answer, piece in zip(answers, pieces, strict=True)])
+            name: np.concatenate([answer[name][: count - start] for answer, start in zip(answers, starts, strict=True)])
             for name in answers[0]
         }
 

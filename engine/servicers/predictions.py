@@ -16,8 +16,19 @@ from engine.manifest import Candidate
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
-from engine.servables import Classified, Detected, Detector, Embedder, Extracted, Sought, TokenClassifier, ZeroShot
+from engine.servables import (
+    Classified,
+    Detected,
+    Detector,
+    Embedder,
+    Extracted,
+    Sought,
+    TabularModel,
+    TokenClassifier,
+    ZeroShot,
+)
 from engine.servicers.generation import generated
+from engine.servicers.tables import numbers_answer, records_of, size_of, table_of
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
@@ -26,7 +37,7 @@ from mesh.identity import current_caller
 
 __all__ = ["PredictionServicer"]
 
-_ITEMS = ("texts", "images", "rows")
+_ITEMS = ("texts", "images", "rows", "records")
 
 
 class _Asked(Protocol):
@@ -70,11 +81,10 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """Labels for texts, images or rows."""
         loaded = await self._found(request)
-        _check(request, loaded)
-        size = sum(len(row.values) for row in request.rows)
-        values = await aside(size, _values, request, loaded)
+        field = _check(request, loaded)
+        values = await aside(size_of(request), _values, request, field)
         with loaded.figures.request():
-            found = await _classified(request, loaded, values, Terms(current_caller().tenant))
+            found = await _classified(request, loaded, field, values, Terms(current_caller().tenant))
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
         return await aside(size, _answer, found, loaded.version, request.top_k)
@@ -108,6 +118,18 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         size = sum(len(each.scores) for each in found.images)
         return await aside(size * 8, _detections, found, loaded.version, normalised=request.normalised)
 
+    async def Regress(self, request: pb.RegressRequest, _: Context) -> pb.RegressResponse:
+        """Numbers for rows."""
+        loaded = await self._found(request)
+        servable = loaded.servable
+        if not isinstance(servable, TabularModel):
+            raise NoLabelsError(f"{request.name} gives no numbers to rows; a model of the kind tabular does")
+        records, field = await aside(size_of(request), table_of, request, servable)
+        with loaded.figures.request():
+            found = await servable.regress(records, field, Terms(current_caller().tenant))
+        note_predicted(len(found), 0)
+        return await aside(found.size, numbers_answer, found, loaded.version)
+
     async def _found(self, request: _Asked) -> Loaded:
         if request.version and request.alias:
             raise InvalidError("alias", "goes without `version`; send one of them")
@@ -117,7 +139,9 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         return loaded
 
 
-async def _classified(request: pb.ClassifyRequest, loaded: Loaded, values: Sequence[Any], terms: Terms) -> Classified:
+async def _classified(
+    request: pb.ClassifyRequest, loaded: Loaded, field: str, values: Sequence[Any], terms: Terms
+) -> Classified:
     """The labels; among those of the request, where it brings some.
 
     Raises:
@@ -125,6 +149,8 @@ async def _classified(request: pb.ClassifyRequest, loaded: Loaded, values: Seque
     """
     apart = request.multi_label if request.HasField("multi_label") else None
     if not request.labels and apart is None:
+        if field == "records" and isinstance(loaded.servable, TabularModel):
+            return await loaded.servable.classify_records(values, field, terms)
         return await loaded.classify(values, terms)
     if isinstance(loaded.servable, ZeroShot):
         candidates = [Candidate(each.label, each.description) for each in request.labels]
@@ -165,8 +191,8 @@ def _vectors(vectors: NDArray[np.float32], version: int) -> pb.EmbedResponse:
     return answer
 
 
-def _check(request: pb.ClassifyRequest, loaded: Loaded) -> None:
-    """See that the request holds what the model takes.
+def _check(request: pb.ClassifyRequest, loaded: Loaded) -> str:
+    """Which field has the items, seen to be what the model takes.
 
     Raises:
         WrongItemsError: it holds nothing, several things, or another thing.
@@ -176,17 +202,18 @@ def _check(request: pb.ClassifyRequest, loaded: Loaded) -> None:
     sent = [field for field in _ITEMS if len(getattr(request, field))]
     if taken is None:
         raise NoLabelsError(f"{request.name} gives no labels to texts, images or rows; ask it with ModelInfer")
-    if sent != [taken]:
-        held = " and ".join(sent) or "nothing"
-        raise WrongItemsError(
-            f"the request holds {held}; {request.name} takes `{taken}`, and nothing else", takes=taken
-        )
+    if sent == [taken] or (sent == ["records"] and isinstance(loaded.servable, TabularModel)):
+        return sent[0]
+    held = " and ".join(sent) or "nothing"
+    raise WrongItemsError(f"the request holds {held}; {request.name} takes `{taken}`, and nothing else", takes=taken)
 
 
-def _values(request: pb.ClassifyRequest, loaded: Loaded) -> Sequence[Any]:
-    if loaded.servable.classifies == "rows":
+def _values(request: pb.ClassifyRequest, field: str) -> Sequence[Any]:
+    if field == "rows":
         return [list(row.values) for row in request.rows]
-    return list(request.images) if loaded.servable.classifies == "images" else list(request.texts)
+    if field == "records":
+        return records_of(request.records)
+    return list(request.images) if field == "images" else list(request.texts)
 
 
 def _answer(found: Classified, version: int, top_k: int) -> pb.ClassifyResponse:

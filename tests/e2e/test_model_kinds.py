@@ -6,6 +6,7 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
 from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
@@ -14,6 +15,7 @@ from tests.fakes.drawings import file_of
 from tests.fakes.installed import Installed
 from tests.unit.engine.graphs import folder as model_folder
 from tests.unit.engine.image_graphs import one_table, squares
+from tests.unit.engine.tables import TOWNS, price_pipeline
 from tests.unit.engine.test_entities import MANIFEST, ROWS, WORDS, said
 from tests.unit.engine.text_graphs import lookup, tagging, text_folder, tokenizer
 
@@ -123,3 +125,28 @@ def test_things_are_found_in_images_alike_by_every_way_to_ask(home_of_all: Insta
     (tmp_path / "a.png").write_bytes(file)
     shown = home_of_all.command("models", "detect", "squares", "--image", str(tmp_path / "a.png")).stdout
     assert "green" in shown
+
+
+def test_rows_of_named_values_are_answered_alike_by_every_way_to_ask(home_of_all: Installed, tmp_path: Path):
+    manifest = "name: prices\nkind: tabular\ncolumns: [{name: area, missing: 80}, town]\n"
+    folder = model_folder(tmp_path / "prices", manifest, model=price_pipeline())
+    assert "task: regression" in home_of_all.command("models", "push", str(folder)).stdout
+    name, records = "tenants/default/models/prices", [{"area": 100, "town": "Bern"}, {"town": TOWNS[2]}]
+    request = prediction_pb2.RegressRequest(name=name)
+    for record in records:
+        request.records.add().update(record)
+    typed = ask(home_of_all, "Regress", request)
+    assert [each.values[0] for each in typed.regressions] == pytest.approx([100_000, 180_000], rel=1e-3)
+    with home_of_all.rest() as client:
+        answer = client.post(f"/v1/{name}:regress", json={"records": records})
+        wrong = client.post(f"/v1/{name}:regress", json={"records": [records[0], {"area": "big", "town": "Bern"}]})
+        nested = client.post(f"/v1/{name}:regress", json={"records": [{"area": [1], "town": "Bern"}]})
+        both = client.post(f"/v1/{name}:regress", json={"records": records, "rows": [{"values": [1, 2]}]})
+        labels = client.post(f"/v1/{name}:classify", json={"records": records})
+    assert json_format.ParseDict(answer.json(), prediction_pb2.RegressResponse()) == typed
+    assert {each.status_code for each in (wrong, nested, both, labels)} == {400}
+    assert "records[1]: area: is the text 'big'" in wrong.json()["message"]
+    assert "records[0]: area: is a list or an object" in nested.json()["message"]
+    assert "ask Regress" in labels.json()["message"]
+    shown = home_of_all.command("models", "regress", "prices", "--record", json.dumps(records[0])).stdout
+    assert "100000" in shown.replace("e+05", "00000")

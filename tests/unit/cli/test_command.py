@@ -25,7 +25,7 @@ GROUPS = {
     "approvals": ("list", "get", "answer"),
     "runs": ("list", "get", "cancel", "follow", "fork", "redrive"),
     "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
-    "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities", "detect"),
+    "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities", "detect", "regress"),
     "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback"),
     "bandits": ("apply", "list", "get", "delete", "choose", "reward", "report"),
     "connections": ("apply", "invoke", "list", "get", "delete", "test"),

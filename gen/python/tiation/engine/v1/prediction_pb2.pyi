@@ -2,6 +2,7 @@ from buf.validate import validate_pb2 as _validate_pb2
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.api import resource_pb2 as _resource_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.rpc import status_pb2 as _status_pb2
 from tiation.mesh.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
@@ -42,7 +43,7 @@ class Embedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label", "alias", "sticky_key")
+    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label", "records", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +52,7 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     MULTI_LABEL_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -61,9 +63,10 @@ class ClassifyRequest(_message.Message):
     top_k: int
     labels: _containers.RepeatedCompositeFieldContainer[CandidateLabel]
     multi_label: bool
+    records: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
     alias: str
     sticky_key: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class CandidateLabel(_message.Message):
     __slots__ = ("label", "description")
@@ -210,6 +213,36 @@ class Box(_message.Message):
     x_max: float
     y_max: float
     def __init__(self, x_min: _Optional[float] = ..., y_min: _Optional[float] = ..., x_max: _Optional[float] = ..., y_max: _Optional[float] = ...) -> None: ...
+
+class RegressRequest(_message.Message):
+    __slots__ = ("name", "version", "rows", "records", "alias", "sticky_key")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    rows: _containers.RepeatedCompositeFieldContainer[Row]
+    records: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
+
+class RegressResponse(_message.Message):
+    __slots__ = ("regressions", "version")
+    REGRESSIONS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    regressions: _containers.RepeatedCompositeFieldContainer[Regression]
+    version: int
+    def __init__(self, regressions: _Optional[_Iterable[_Union[Regression, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Regression(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("name", "version", "prompts", "sampling", "priority", "timeout_s", "alias", "sticky_key")

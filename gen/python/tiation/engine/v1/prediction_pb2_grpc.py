@@ -55,6 +55,11 @@ class PredictionServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.FromString,
                 _registered_method=True)
+        self.Regress = channel.unary_unary(
+                '/tiation.engine.v1.PredictionService/Regress',
+                request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/tiation.engine.v1.PredictionService/Generate',
                 request_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.GenerateRequest.SerializeToString,
@@ -94,6 +99,13 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Regress(self, request, context):
+        """Gives numbers to rows, with a model of the kind `tabular` whose task is a regression.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Generate(self, request, context):
         """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
         call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
@@ -125,6 +137,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.Detect,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.SerializeToString,
+            ),
+            'Regress': grpc.unary_unary_rpc_method_handler(
+                    servicer.Regress,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressResponse.SerializeToString,
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
@@ -241,6 +258,33 @@ class PredictionService:
             '/tiation.engine.v1.PredictionService/Detect',
             tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_prediction__pb2.DetectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Regress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.PredictionService/Regress',
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_prediction__pb2.RegressResponse.FromString,
             options,
             channel_credentials,
             insecure,

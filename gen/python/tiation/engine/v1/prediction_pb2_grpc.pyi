@@ -26,6 +26,8 @@ class PredictionServiceStub:
     """Finds what has a name in texts, with a model of the kind `token-classification`."""
     Detect: _aio.UnaryUnaryMultiCallable[_prediction_pb2.DetectRequest, _prediction_pb2.DetectResponse]
     """Finds things in images, with a model of the kind `object-detection`."""
+    Regress: _aio.UnaryUnaryMultiCallable[_prediction_pb2.RegressRequest, _prediction_pb2.RegressResponse]
+    """Gives numbers to rows, with a model of the kind `tabular` whose task is a regression."""
     Generate: _aio.UnaryStreamMultiCallable[_prediction_pb2.GenerateRequest, _prediction_pb2.GenerateResponse]
     """Goes on with texts or conversations, with a model of the kind `text-generation`. A wrong prompt or setting refuses the
     call before anything is streamed; afterwards an answer that fails says so in its own last message, and the others
@@ -66,6 +68,14 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_prediction_pb2.DetectRequest, _abc.Awaitable[_prediction_pb2.DetectResponse]],
     ) -> _abc.Awaitable[_prediction_pb2.DetectResponse]:
         """Finds things in images, with a model of the kind `object-detection`."""
+
+    @_abc_1.abstractmethod
+    def Regress(
+        self,
+        request: _prediction_pb2.RegressRequest,
+        context: _aio.ServicerContext[_prediction_pb2.RegressRequest, _abc.Awaitable[_prediction_pb2.RegressResponse]],
+    ) -> _abc.Awaitable[_prediction_pb2.RegressResponse]:
+        """Gives numbers to rows, with a model of the kind `tabular` whose task is a regression."""
 
     @_abc_1.abstractmethod
     def Generate(

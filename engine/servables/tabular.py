@@ -1,0 +1,153 @@
+"""A graph that reads rows of named values: labels, or numbers, and what each value did for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ManifestError, NoLabelsError
+from engine.manifest import TabularManifest
+from engine.repository.folders import graph_file
+from engine.runtime.sessions import SessionSettings
+from engine.scheduler.aside import aside
+from engine.scheduler.observer import BatchObserver
+from engine.scheduler.terms import PLAIN, Terms
+from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.classes import ClassReading, read_classes
+from engine.servables.columns import Record, place
+from engine.servables.graph import Graph
+from engine.tensor import Tensor, TensorSpec
+
+__all__ = ["TabularModel"]
+
+
+class TabularModel:
+    """A graph whose inputs are columns of a table, each for itself or several together.
+
+    Args:
+        folder: of the version.
+        manifest: what the owner says of it.
+        settings: how its session is opened.
+        limits: how much it takes on.
+        observer: hears how batches went.
+
+    Raises:
+        ManifestError: what it leaves out cannot be seen in the graph; the message has the line to add.
+        EngineError: the file is no graph that can be run.
+    """
+
+    platform = "onnxruntime"
+    classifies: Items | None = "rows"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: TabularManifest,
+        settings: SessionSettings,
+        limits: BatchLimits,
+        observer: BatchObserver,
+    ) -> None:
+        path, inferred = graph_file(folder, manifest.file)
+        self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
+        try:
+            self.columns, lines = place(self._graph.inputs, manifest.described)
+            self._reading = _reading(manifest, self._graph)
+            self._output = "" if isinstance(self._reading, ClassReading) else _output(manifest, self._graph.outputs)
+        except BaseException:  # whatever ends it, the graph holds memory and threads
+            self._graph.close()
+            raise
+        more = self._reading.inferred if isinstance(self._reading, ClassReading) else (f"output: {self._output}",)
+        task = () if manifest.task else (f"task: {'regression' if self._output else 'classification'}",)
+        self.inferred = (*inferred, *lines, *task, *(more if not manifest.output else ()))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes."""
+        return self._graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives."""
+        return self._graph.outputs
+
+    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
+        """Every output."""
+        check_tensors(self.inputs, tensors)
+        first = next(iter(tensors.values()))
+        return Inference(await self._graph.run(tensors, terms), len(first) if first.ndim else 1)
+
+    async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
+        """Labels for rows of numbers, in the order of the columns."""
+        return await self.classify_records(self.columns.records(values, "rows"), "rows", terms)
+
+    async def classify_records(self, records: Sequence[Record], field: str, terms: Terms = PLAIN) -> Classified:
+        """Labels for rows of named values.
+
+        Args:
+            records: at least one.
+            field: what they are called in the request.
+            terms: for whom, how urgent, and until when.
+
+        Raises:
+            NoLabelsError: it is a regression.
+            ElementError: naming the row and the column that is wrong.
+        """
+        if not isinstance(self._reading, ClassReading):
+            raise NoLabelsError("the model gives numbers and no labels; ask Regress")
+        return self._reading.read(await self._run(records, field, terms))
+
+    async def regress(self, records: Sequence[Record], field: str, terms: Terms = PLAIN) -> NDArray[np.float32]:
+        """Numbers for rows of named values, float32 (n, outputs).
+
+        Raises:
+            NoLabelsError: it is a classification.
+            ElementError: naming the row and the column that is wrong.
+        """
+        if isinstance(self._reading, ClassReading):
+            raise NoLabelsError("the model gives labels and no numbers; ask Classify")
+        answer = (await self._run(records, field, terms))[self._output]
+        return np.asarray(answer, np.float32).reshape(len(records), -1)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._graph.waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._graph.close()
+
+    async def _run(self, records: Sequence[Record], field: str, terms: Terms) -> dict[str, Tensor]:
+        size = len(records) * len(self.columns.places)
+        return await self._graph.run_table(await aside(size, self.columns.tensors, records, field), terms)
+
+
+def _reading(manifest: TabularManifest, graph: Graph) -> ClassReading | None:
+    """How labels are read; None for a regression."""
+    if manifest.task == "regression" or manifest.output:
+        return None
+    found = read_classes(manifest, graph.outputs, graph.classes)
+    if isinstance(found, str):
+        if manifest.task == "classification":
+            raise ManifestError(found)
+        return None
+    return found
+
+
+def _output(manifest: TabularManifest, outputs: Sequence[TensorSpec]) -> str:
+    """The output with a regression's numbers."""
+    names = [spec.name for spec in outputs if spec.datatype.startswith("FP") and len(spec.shape) in (1, 2)]
+    if manifest.output:
+        if manifest.output not in names:
+            raise ManifestError(f"output: `{manifest.output}` is no output of numbers; those are {', '.join(names)}")
+        return manifest.output
+    if len(names) != 1:
+        raise ManifestError(
+            "it cannot be seen which output holds the numbers; add this line to model.yaml: "
+            f"`output: {names[0] if names else 'OUTPUT'}`"
+        )
+    return names[0]
