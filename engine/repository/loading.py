@@ -102,6 +102,9 @@ class Loading:
                 await self._bring_base(str(error.metadata["resource"]))
         else:
             raise NoRoomError(f"what {name} stands on does not stay in memory beside it", resource=name)
+        for base in self._memory.based(opened):  # of an alias all versions: each request may draw another one
+            if self._memory.is_aside(base):
+                await self._bring_base(base)
         size = max(await asyncio.to_thread(self._room.need_of, name, folder), growth.bytes())
         try:
             await self._room.make(name, size)

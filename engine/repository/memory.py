@@ -6,13 +6,12 @@ Which ones shall be there is `engine.repository.policy`'s; rows and files are `e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from engine.errors import (
     AsideError,
     BackboneInUseError,
-    EngineError,
     ModelNotFoundError,
     ModelNotReadyError,
     VersionNotFoundError,
@@ -82,7 +81,7 @@ class Memory:
 
         Nobody works with one, no operator has pinned it, and nothing that is in memory stands on it.
         """
-        based = {base.name for loaded in self._loaded.values() for base in _bases(loaded)}
+        based = {name for loaded in self._loaded.values() for name in self.based(loaded)}
         free = [
             loaded
             for name, loaded in self._loaded.items()
@@ -188,6 +187,13 @@ class Memory:
             ):
                 return loaded
         return None
+
+    def based(self, loaded: Loaded) -> Iterator[str]:
+        """The names of the versions that a version stands on; of an alias all that it names."""
+        for base in loaded.manifest.stands_on:
+            model = self.meant_by(tenant_of(loaded.model), base.model)
+            numbers = self._aliases.get(model, {}).get(base.version) or (base.version or self.serving(model),)
+            yield from (f"{model}/versions/{number}" for number in numbers)
 
     def _version(self, model: str, name: str, wanted: str, key: str) -> Loaded:
         """A version of a model that is in memory, by its number or alias."""
@@ -309,13 +315,6 @@ def _hurry(uses: Iterable[Uses]) -> None:
 
 def _model_of(name: str) -> str:
     return name.rsplit("/versions/", 1)[0]
-
-
-def _bases(loaded: Loaded) -> tuple[Loaded, ...]:
-    try:
-        return loaded.bases()
-    except EngineError:  # one of them is not there
-        return ()
 
 
 async def _close(loaded: Loaded, within_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version as version_of
@@ -24,7 +24,7 @@ from engine.oip.shared_memory import Region, Regions
 from engine.parameters import Parameter, key_of, terms_of, wants_timing
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
-from engine.scheduler.terms import Terms
+from engine.scheduler.terms import PLAIN, Terms
 from engine.servicers.inference_facts import Facts, config_of, statistics_of
 from engine.servicers.inference_messages import (
     given_inputs,
@@ -37,6 +37,7 @@ from engine.servicers.inference_messages import (
     write,
 )
 from engine.servicers.inference_stream import answers_in_order
+from engine.servicers.turns import Turns
 from engine.servicers.usage import note_predicted
 from mesh.call import Context, note_resource
 from mesh.errors import InvalidError, TiationError
@@ -113,7 +114,12 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         """Inferences in a stream; an error answers its own request and leaves the stream open, unless asked not to."""
         ends = ("true", "True", "1")
         closes = any(key == _GRPC_ERROR and value in ends for key, value in context.invocation_metadata() or ())
-        async for answer in answers_in_order(requests, partial(self._streamed, closes=closes)):
+        turns = Turns()
+
+        def work(request: pb.ModelInferRequest) -> Awaitable[pb.ModelStreamInferResponse]:
+            return turns.take(_sequence_of(request), partial(self._streamed, request, closes=closes))
+
+        async for answer in answers_in_order(requests, work):
             yield answer
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:
@@ -243,9 +249,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         parameters = heard(request.parameters)
-        loaded = await self._found(request.model_name, request.model_version, key_of(parameters))
+        terms = terms_of(current_caller().tenant, parameters)
+        loaded = await self._found(request.model_name, request.model_version, key_of(parameters), terms)
         with loaded.figures.request() as times, ExitStack() as stack:
-            answer = await self._answer(request, loaded, terms_of(current_caller().tenant, parameters), times, stack)
+            answer = await self._answer(request, loaded, terms, times, stack)
             if wants_timing(parameters):
                 note_timing(answer, times)
             return answer
@@ -266,10 +273,21 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         note_predicted(found.rows, found.tokens)
         return answer
 
-    async def _found(self, name: str, version: str, key: str = "") -> Loaded:
-        loaded = await self._repository.found(_tenant(), name, version, key)
+    async def _found(self, name: str, version: str, key: str = "", terms: Terms = PLAIN) -> Loaded:
+        if terms.sequence is None:
+            loaded = await self._repository.found(_tenant(), name, version, key)
+        else:
+            loaded = await self._repository.found_for(_tenant(), name, version, terms, key)
         note_resource(loaded.name)
         return loaded
+
+
+def _sequence_of(request: pb.ModelInferRequest) -> str:
+    """The model and the sequence that a request is a step of; empty where it is of none."""
+    if "sequence_id" not in request.parameters:
+        return ""
+    sequence = key_of({"sequence_id": heard(request.parameters).get("sequence_id", "")})
+    return sequence and f"{request.model_name} {sequence}"
 
 
 def _tenant() -> str:

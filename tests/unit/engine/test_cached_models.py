@@ -23,7 +23,8 @@ from engine.scheduler.terms import Terms
 from engine.servables import BatchLimits
 from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import model
-from tests.unit.engine.test_repository import MODEL, Encoder, Place
+from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.test_repository import Encoder
 
 MANIFEST = "name: m\nkind: onnx\nresponse_cache: true\n"
 X = {"x": np.array([[1.0, 2.0]], np.float32)}
@@ -37,7 +38,7 @@ class CachingPlace(Place):
         self.store_figures = StoreFigures(CollectorRegistry())
         self.store = MemoryAnswers(1 << 20, 1 << 16, self.store_figures)
 
-    def repository(self) -> SharedRepository:
+    def repository(self, **settings) -> SharedRepository:
         answers = partial(Answers, self.store, self.store_figures)
         registry = CollectorRegistry()
         opener = Opener(
@@ -51,7 +52,7 @@ class CachingPlace(Place):
         )
         made = SharedRepository(
             self.root / "models", None, self.catalogue, opener,
-            Sharing(self.database, "engine"),
+            Sharing(self.database, "engine"), **settings,
         )  # fmt: skip
         self.opened.append(made)
         return made

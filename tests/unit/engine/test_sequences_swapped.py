@@ -8,7 +8,8 @@ import pytest
 
 from engine.errors import SequenceNotFoundError
 from engine.scheduler.terms import Terms
-from tests.unit.engine.test_repository import MODEL, Place
+from tests.unit.engine.graphs import heavy
+from tests.unit.engine.place import MODEL, Place
 from tests.unit.engine.test_sequences import MANIFEST, adding, terms, x
 
 
@@ -90,3 +91,15 @@ async def test_requests_that_are_part_of_no_sequence_are_routed_as_ever(place: P
     for _ in range(2):
         assert (await repository.found_for("t", "m", "", Terms("t"))).version == 1
     assert (await repository.found_for("t", "m", "", terms())).version == 1
+
+
+async def test_a_model_with_a_running_sequence_is_not_put_aside(place: Place, monkeypatch):
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+    repository = await place.started(memory_bytes=5 * 1024 * 1024)
+    await place.push(repository, manifest=MANIFEST, content=adding())
+    await place.push(repository, "tenants/t/models/h", content=heavy(2))
+    assert await ask(repository, 1, starts=True) == (1, 1)
+    for name in ("i", "j", "k"):
+        await place.push(repository, f"tenants/t/models/{name}", content=heavy(2))
+    assert not repository._memory.is_aside(f"{MODEL}/versions/1")
+    assert await ask(repository, 2, ends=True) == (1, 3)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from engine.errors import BackboneInUseError, EnsembleError, TooDeepError
-from engine.repository.models import ModelVersion
+from engine.repository.changes import ModelChange
+from engine.repository.models import ModelVersion, VersionPolicy
 from engine.scheduler.terms import Terms
-from tests.unit.engine.graphs import doubling
+from tests.unit.engine.graphs import doubling, heavy
 from tests.unit.engine.test_cached_models import CachingPlace, counts, tripling
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "ensemble"
@@ -157,3 +158,26 @@ async def test_the_flowers_of_the_example_get_their_names(place: CachingPlace, t
     right = np.array([kind.decode() for kind in answer.outputs["kind"]]) == names[kinds]
     assert right.mean() > 0.95
     assert answer.outputs["probabilities"].shape == (150, 3)
+
+
+async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(place: CachingPlace, monkeypatch):
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+    repository = await place.started(memory_bytes=6 * 1024 * 1024)
+    for _ in range(2):
+        await push(place, repository, "m", content=heavy(1))
+    both = ModelChange(policy=VersionPolicy(every=True), aliases={"production": {1: 50, 2: 50}})
+    await repository.load("tenants/t/models/m/versions/1")
+    await repository.update_model("tenants/t/models/m", "", both)
+    await push(place, repository, "e", manifest("e", "m, version: production"))
+    for name in ("a", "b", "c", "d"):
+        await push(place, repository, name, content=heavy(2))
+    assert repository._memory.is_aside("tenants/t/models/a/versions/1")
+
+    async def call() -> None:
+        await (await repository.found("t", "e", "")).infer(X, Terms("t"))
+
+    for _ in range(20):
+        await asyncio.create_task(call())
+    answered = [repository.find("t", "m", version).figures.statistics().success.count for version in "12"]
+    assert sum(answered) == 20
+    assert all(answered)
