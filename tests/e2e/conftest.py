@@ -12,7 +12,7 @@ from tests.fakes.installed import Installed, installed
 @pytest.fixture(scope="session")
 def home_of_all(tmp_path_factory) -> Iterator[Installed]:
     """One running platform for every test that leaves it as it was, but for resources of its own names."""
-    with installed(tmp_path_factory.mktemp("platform") / "home") as made:
+    with installed(tmp_path_factory.mktemp("platform") / "home", TIATION_ENGINE__SHARED_MEMORY="own") as made:
         yield made
 
 

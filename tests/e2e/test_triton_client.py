@@ -1,0 +1,73 @@
+"""Triton's own client, unchanged, against a platform: all of its protocol that is served, and what is refused."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from onnx import helper
+
+from tests.fakes.installed import Installed
+from tests.unit.engine.graphs import doubling, folder, model
+from tests.unit.engine.test_datatypes import KINDS, echo
+
+SCRIPT = Path(__file__).with_name("triton_client.py")
+CHECKS = [
+    element.id
+    for node in ast.parse(SCRIPT.read_text()).body
+    if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "CHECKS"
+    for element in node.value.elts
+]
+
+
+def texts() -> bytes:
+    """A graph that gives texts back."""
+    kind = (KINDS["BYTES"], ["n"])
+    return model([helper.make_node("Identity", ["BYTES"], ["BYTES_back"])], {"BYTES": kind}, {"BYTES_back": kind})
+
+
+@pytest.fixture(scope="module")
+def found(home_of_all: Installed, tmp_path_factory) -> dict[str, str]:
+    """What went wrong by check; empty where nothing did."""
+    place = tmp_path_factory.mktemp("models")
+    numbers = [name for name in KINDS if name != "BYTES"]
+    models = {
+        "oip-double": doubling(["n", 2]),
+        "oip-spare": doubling(["n", 2]),
+        "oip-numbers": echo(*numbers, shape=("n", 2)),
+        "oip-texts": texts(),
+    }
+    for name, graph in models.items():
+        folder(place / name, f"name: {name}\nkind: onnx\n", model=graph)
+        home_of_all.command("models", "push", str(place / name))
+    finished = subprocess.run(
+        [sys.executable, str(SCRIPT), home_of_all.address, str(home_of_all.home / "ca.pem"), home_of_all.token()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    for name in models:
+        home_of_all.command("models", "delete", name, check=False)
+    return json.loads(finished.stdout)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_tritonclient(found: dict[str, str], check: str):
+    assert found[check] == ""
+
+
+def test_every_check_was_made(found: dict[str, str]):
+    assert list(found) == CHECKS
+    assert len(CHECKS) >= 14
+
+
+def test_what_was_asked_is_among_the_figures_under_tritons_names(found: dict[str, str], home_of_all: Installed):
+    scraped = home_of_all.metrics("engine")
+    label = '{model="tenants/default/models/oip-double",version="1"}'
+    assert found
+    for name in ("nv_inference_request_success", "nv_inference_count", "nv_inference_compute_infer_duration_us"):
+        (line,) = [line for line in scraped.splitlines() if line.startswith(f"{name}{label} ")]
+        assert float(line.rsplit(" ", 1)[1]) > 0
