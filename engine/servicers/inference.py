@@ -45,7 +45,10 @@ from mesh.identity import SYSTEM_TENANT, current_caller
 
 __all__ = ["InferenceServicer"]
 
-_EXTENSIONS = ("model_repository", "model_configuration", "parameters", "schedule_policy", "statistics")
+_EXTENSIONS = (
+    "binary_tensor_data", "model_repository", "model_configuration", "parameters", "schedule_policy", "sequence",
+    "statistics",
+)  # fmt: skip
 _GRPC_ERROR = "triton_grpc_error"
 """The header with which a client asks for streams that end with the first error's status."""
 _FINAL = "triton_final_response"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from tests.fakes.installed import Installed
+from tests.fakes.installed import CLONE, Installed
 from tests.unit.engine.graphs import doubling, folder, model
 from tests.unit.engine.test_datatypes import KINDS, echo
 
@@ -71,3 +72,19 @@ def test_what_was_asked_is_among_the_figures_under_tritons_names(found: dict[str
     for name in ("nv_inference_request_success", "nv_inference_count", "nv_inference_compute_infer_duration_us"):
         (line,) = [line for line in scraped.splitlines() if line.startswith(f"{name}{label} ")]
         assert float(line.rsplit(" ", 1)[1]) > 0
+
+
+def test_the_lines_of_the_guide_run_as_they_are(home_of_all: Installed):
+    guide = (CLONE / "docs" / "inference-protocol.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == 2
+    lines = "\n".join([*blocks, "print(client.get_system_shared_memory_status(headers=headers).regions['images'].key)"])
+    lines = lines.replace(".tiation/", f"{home_of_all.home}/").replace("127.0.0.1:8443", home_of_all.address)
+    lines = lines.replace('"token"]', f'"token", "--home", "{home_of_all.home}"]')
+    lines += "\nclient.unregister_system_shared_memory(headers=headers)"
+    lines += "\nshared_memory.destroy_shared_memory_region(images)"
+    ran = subprocess.run(
+        [sys.executable, "-c", lines], capture_output=True, text=True, timeout=60, check=False, cwd=CLONE
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split("\n")[:2] == ["(1, 384)", "/default.images"]
