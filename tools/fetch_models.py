@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.models.digits import prepare_digits
+from tools.models.docs_writer import prepare_docs_writer
 from tools.models.minilm import prepare_minilm
 from tools.models.place import ROOT, SetupError
 
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         prepare_minilm(options.dest.resolve(), options.cache.resolve())
         prepare_digits(options.dest.resolve())
+        prepare_docs_writer(options.dest.resolve())
     except SetupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

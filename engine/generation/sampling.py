@@ -16,7 +16,7 @@ __all__ = ["Chances", "Scored", "choose", "scores"]
 
 _COLDEST = 1e-4
 """Below it the most probable token is all that would ever come, and dividing by it overflows."""
-_CANDIDATES = 512
+_CANDIDATES = 256
 """So many of the most probable tokens are looked at first: nearly always they come to `top_p` together."""
 
 Logits: TypeAlias = NDArray[np.float32]
@@ -72,8 +72,8 @@ def choose(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
     if plain:
         tokens[plain] = _draw(_probabilities(logits[plain], [chances[row] for row in plain]), plain, chances)
     narrow = [row for row in drawn if row not in set(plain)]
-    for row in narrow:
-        tokens[row] = _draw_narrow(logits[row], chances[row])
+    if narrow:
+        tokens[narrow] = _draw_narrow(logits[narrow], [chances[row] for row in narrow])
     tokens[~np.isfinite(best)] = -1
     return np.asarray(tokens, np.int64)
 
@@ -124,24 +124,46 @@ def _last_possible(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(width - 1 - (shares[:, ::-1] > 0).argmax(axis=1), np.int64)
 
 
-def _draw_narrow(logits: Logits, chances: Chances) -> int:
-    """One token of the few that `top_k` and `top_p` leave."""
-    width = len(logits)
-    wanted = min(chances.top_k or _CANDIDATES, width)
-    shifted = (logits - logits.max()).astype(np.float64) / chances.temperature
-    weights = np.exp(shifted)
-    while True:
-        some = np.argpartition(-shifted, wanted - 1)[:wanted] if wanted < width else np.arange(width)
-        some = some[np.lexsort((some, -shifted[some]))]
-        kept = weights[some]
-        total = kept.sum() if chances.top_k else weights.sum()
-        ends = kept.cumsum()
-        if chances.top_p < 1:
-            count = int((ends < chances.top_p * total).sum()) + 1
-            if count > wanted and wanted < width and not chances.top_k:
-                wanted = min(width, wanted * 8)
-                continue
-            ends = ends[: min(count, wanted)]
-        ends = ends[: max(1, int((kept[: len(ends)] > 0).sum()))]
-        point = chances.random.random() * ends[-1]
-        return int(some[min(int((ends <= point).sum()), len(ends) - 1)])
+def _draw_narrow(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
+    """One token of each row, of the few that its `top_k` and `top_p` leave."""
+    shares = _probabilities(logits, chances)
+    points = np.array([each.random.random() for each in chances])
+    top_k, top_p = np.array([each.top_k for each in chances]), np.array([each.top_p for each in chances])
+    few, width = _most_probable(shares, min(_CANDIDATES, shares.shape[1])), shares.shape[1]
+    ends = np.take_along_axis(shares, few, axis=1).cumsum(axis=1)
+    tokens = few[np.arange(len(few)), _places(ends, top_k, top_p, points)]
+    short = (few.shape[1] < width) & ((top_k > few.shape[1]) | ((top_k == 0) & (ends[:, -1] < top_p)))
+    if short.any():
+        every = _most_probable(shares[short], width)
+        ends = np.take_along_axis(shares[short], every, axis=1).cumsum(axis=1)
+        tokens[short] = every[np.arange(len(every)), _places(ends, top_k[short], top_p[short], points[short])]
+    return tokens
+
+
+def _most_probable(shares: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The most probable tokens of each row, best first."""
+    if count == shares.shape[1]:
+        return np.asarray(np.argsort(-shares, axis=1), np.int64)
+    some = np.argpartition(shares, -count, axis=1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(shares, some, axis=1), axis=1)
+    return np.asarray(np.take_along_axis(some, order, axis=1), np.int64)
+
+
+def _places(
+    ends: NDArray[np.float64], top_k: NDArray[np.int64], top_p: NDArray[np.float64], points: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Which of the candidates is drawn in each row.
+
+    Args:
+        ends: their shares, best first, added up, (rows, candidates).
+        top_k: how many of them may come; 0 means all.
+        top_p: to what share they may come together, of what `top_k` leaves.
+        points: where it is drawn, from 0 to 1.
+    """
+    rows, columns = np.arange(len(ends)), np.arange(ends.shape[1])
+    limits = np.where(top_k > 0, np.minimum(top_k, ends.shape[1]), ends.shape[1])
+    totals = ends[rows, limits - 1]
+    targets = np.minimum(np.where(top_k > 0, top_p * totals, top_p), totals)
+    kept = np.minimum((ends < targets[:, None]).sum(axis=1) + 1, limits)
+    drawn = points * ends[rows, kept - 1]
+    return np.asarray(((ends <= drawn[:, None]) & (columns < kept[:, None] - 1)).sum(axis=1), np.int64)

@@ -1,0 +1,134 @@
+"""docs-writer: tokens a second of the engine by 1, 8 and 32 streams, beside a bare loop on the same graph.
+
+The loop is the limit: all rows begin and end together, the most probable token is taken, nothing is made text of. A
+machine's speed changes from one minute to the next, so each figure stands beside what the loop reached just before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.measure import quantile, write_results
+from engine.generation.base import Prompt, Sampling
+from engine.generation.figures import GenerationMetrics
+from engine.generation.form import read_form
+from engine.manifest import GenerationManifest, parse_manifest
+from engine.runtime.sessions import SessionSettings, open_session
+from engine.servables import BatchLimits, TextGenerator
+from mesh.sandbox import SandboxPool
+
+FOLDER = Path(__file__).parents[1] / ".models" / "docs-writer" / "1"
+STREAMS = (1, 8, 32)
+PROMPT, LENGTH = 16, 96
+"""Tokens that are read and made."""
+
+
+class Loop:
+    """The bare loop."""
+
+    def __init__(self) -> None:
+        self.session = open_session(FOLDER / "model.onnx", SessionSettings())
+        self.form = read_form("model.onnx", self.session.inputs, self.session.outputs)
+
+    def tokens_a_second(self, rows: int) -> float:
+        """Of one round with so many rows."""
+        form = self.form
+        ids = np.random.default_rng(7).integers(6, form.vocabulary - 2, (rows, PROMPT))
+        cache = [np.zeros((rows, each.heads, 0, each.width), np.float32) for each in form.cache]
+        names = [form.logits, *(each.present for each in form.cache)]
+        began = time.perf_counter()
+        for step in range(LENGTH):
+            total = PROMPT + step
+            feeds = {
+                form.ids: ids,
+                form.mask: np.ones((rows, total), np.int64),
+                form.positions: np.tile(np.arange(total - ids.shape[1], total), (rows, 1)),
+                **{each.past: value for each, value in zip(form.cache, cache, strict=True)},
+            }
+            found = self.session.run(feeds, names)
+            cache = [found[each.present] for each in form.cache]
+            ids = found[form.logits][:, -1:].argmax(axis=2)
+        return rows * LENGTH / (time.perf_counter() - began)
+
+
+async def engine_round(model: TextGenerator, prompt: str, streams: int) -> tuple[float, list[float], list[float]]:
+    """Tokens a second, times to the first token and between pieces, seconds."""
+    first: list[float] = []
+    gaps: list[float] = []
+    made = 0
+
+    async def one() -> None:
+        nonlocal made
+        began = last = time.perf_counter()
+        async for piece in model.generate(Prompt(prompt), Sampling(max_tokens=LENGTH, temperature=0)):
+            now = time.perf_counter()
+            (first if last == began else gaps).append(now - last)
+            last = now
+            if piece.finish:
+                made += piece.completion_tokens
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(streams)))
+    return made / (time.perf_counter() - began), first, gaps
+
+
+async def measured(rounds: int) -> None:
+    """Measure in turn, and write the medians."""
+    text = (FOLDER / "model.yaml").read_text().replace("eos: [<|end|>]", "eos: [<|tool|>]")  # so that all are as long
+    manifest = parse_manifest(text.encode(), model="docs-writer")
+    assert isinstance(manifest, GenerationManifest)
+    figures = GenerationMetrics(CollectorRegistry()).of("docs-writer", 1)
+    pool = SandboxPool()
+    model = TextGenerator(FOLDER, manifest, SessionSettings(), BatchLimits(32, 1024), figures, pool)
+    loop, prompt = Loop(), "An agent's flow is a document of the workflow language, in YAML."
+    limits: dict[int, list[float]] = {streams: [] for streams in STREAMS}
+    found: dict[int, list[tuple[float, list[float], list[float]]]] = {streams: [] for streams in STREAMS}
+    for _ in range(rounds):
+        for streams in STREAMS:
+            limits[streams].append(await asyncio.to_thread(loop.tokens_a_second, streams))
+            found[streams].append(await engine_round(model, prompt, streams))
+    await asyncio.to_thread(model.close)
+    await pool.close()
+    rows: list[dict[str, object]] = []
+    ratios = {}
+    for streams in STREAMS:
+        rates = [rate for rate, _, _ in found[streams]]
+        first = [value for _, values, _ in found[streams] for value in values]
+        gaps = [value for _, _, values in found[streams] for value in values]
+        limit, rate = statistics.median(limits[streams]), statistics.median(rates)
+        rows.append({"row": "bare loop", "streams": streams, "tokens_s": limit})
+        rows.append(
+            {
+                "row": "engine",
+                "streams": streams,
+                "tokens_s": rate,
+                "first_p50_ms": quantile(first, 0.5) * 1000,
+                "gap_p50_ms": quantile(gaps, 0.5) * 1000,
+                "gap_p99_ms": quantile(gaps, 0.99) * 1000,
+            }
+        )
+        ratios[f"{streams} streams / bare loop"] = statistics.median(
+            rate / limit for rate, limit in zip(rates, limits[streams], strict=True)
+        )
+    write_results("generation", rows, ratios)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    asyncio.run(measured(parser.parse_args().rounds))
+
+
+if __name__ == "__main__":
+    main()
