@@ -95,8 +95,8 @@ class RunningSequences:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
-        self._max_idle_s = max_idle_s
-        self._max_sequences = max_sequences
+        self.max_idle_s = max_idle_s
+        self.max_sequences = max_sequences
         self._max_bytes = max_bytes
         self._held = held
         self._clock = clock
@@ -193,9 +193,9 @@ class RunningSequences:
                 f"sequence `{key[1]}` is under way already; end it first, or begin one with another id",
                 sequence=key[1],
             )
-        if len(self._running) >= self._max_sequences:
+        if len(self._running) >= self.max_sequences:
             raise SequencesFullError(
-                f"{self._max_sequences} sequences of {self._model} are under way; end one, or try again later",
+                f"{self.max_sequences} sequences of {self._model} are under way; end one, or try again later",
                 retry_after_s=1.0,
             )
         running = self._running[key] = Running(used=self._clock())
@@ -208,7 +208,7 @@ class RunningSequences:
         if running is None:
             raise SequenceNotFoundError(
                 f"sequence `{key[1]}` is not under way here: it has not begun, is over, was not asked for "
-                f"{self._max_idle_s:g} s, or is another engine's; begin it with sequence_start",
+                f"{self.max_idle_s:g} s, or is another engine's; begin it with sequence_start",
                 sequence=key[1],
             )
         return running
@@ -229,7 +229,7 @@ class RunningSequences:
 
     def _sweep(self) -> None:
         """Forget those that were idle for too long; the longest idle come first."""
-        ends = self._clock() - self._max_idle_s
+        ends = self._clock() - self.max_idle_s
         over = []
         for key, running in self._running.items():
             if running.used > ends and not running.busy:
@@ -243,7 +243,7 @@ class RunningSequences:
         """Look again when the one that is idle longest will be over, also where nobody asks any more."""
         if self._timer is None and self._running:
             first = next(iter(self._running.values()))
-            within_s = max(_LOOK_S, first.used + self._max_idle_s - self._clock())
+            within_s = max(_LOOK_S, first.used + self.max_idle_s - self._clock())
             self._timer = asyncio.get_running_loop().call_later(within_s, _look, weakref.ref(self))
 
     def look(self) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from engine.errors import NoLabelsError, SequenceRequiredError, SequenceStateError, TensorError
 from engine.manifest import OnnxManifest
-from engine.manifest.sequences import SequenceSection
+from engine.manifest.sequences import SequenceSection, State
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.observer import BatchObserver
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, SequenceTerms, Terms
 from engine.sequences.running import Held, RunningSequences
 from engine.sequences.wiring import wired
@@ -78,6 +79,16 @@ class SequenceModel:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What a caller gets."""
         return self._wiring.outputs
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How steps of different sequences share runs."""
+        return self._graph.policy
+
+    @property
+    def states(self) -> tuple[tuple[State, TensorSpec], ...]:
+        """What goes from a step into the next, each with the input that it goes into."""
+        return self._wiring.states
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """The outputs of one step.

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2 as config_pb
 
+from engine.ensembles.references import source_of
 from engine.figures import Duration
+from engine.manifest import EnsembleManifest
 from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import Batching
+from engine.servables import Batching, SequenceModel
 from engine.tensor import TensorSpec
 
 __all__ = ["Facts", "config_of", "statistics_of"]
@@ -86,7 +88,11 @@ def config_of(name: str, loaded: Loaded, versions: list[int], facts: Facts) -> c
         config.input.add(name=spec.name, data_type=_data_type(spec), dims=_dims(spec, rows))
     for spec in servable.outputs:
         config.output.add(name=spec.name, data_type=_data_type(spec), dims=_dims(spec, rows))
-    if policy is not None:
+    if isinstance(servable, SequenceModel):
+        config.sequence_batching.CopyFrom(_sequences(servable, rows))
+    elif isinstance(manifest, EnsembleManifest):
+        config.ensemble_scheduling.CopyFrom(_ensemble(manifest))
+    elif policy is not None:
         config.dynamic_batching.CopyFrom(_batching(policy))
     kind = config_pb.ModelInstanceGroup.KIND_GPU if facts.device == "cuda" else config_pb.ModelInstanceGroup.KIND_CPU
     config.instance_group.add(name=name, kind=kind, count=1)
@@ -94,6 +100,34 @@ def config_of(name: str, loaded: Loaded, versions: list[int], facts: Facts) -> c
     config.response_cache.enable = loaded.answers is not None
     config.parameters["kind"].string_value = str(manifest.__struct_config__.tag)
     return config
+
+
+def _sequences(servable: SequenceModel, rows: int) -> config_pb.ModelSequenceBatching:
+    """What a model remembers from step to step."""
+    made = config_pb.ModelSequenceBatching(max_sequence_idle_microseconds=round(servable.running.max_idle_s * 1e6))
+    made.oldest.max_candidate_sequences = servable.running.max_sequences
+    made.oldest.preserve_ordering = True
+    for state, spec in servable.states:
+        made.state.add(
+            input_name=state.input, output_name=state.output, data_type=_data_type(spec), dims=_dims(spec, rows)
+        )
+    return made
+
+
+def _ensemble(manifest: EnsembleManifest) -> config_pb.ModelEnsembling:
+    """The steps of an ensemble; a tensor between two is called as the manifest refers to it, `step.output`."""
+    made = config_pb.ModelEnsembling()
+    given = {reference: name for name, reference in manifest.outputs.items()}
+    wires = [reference for step in manifest.steps for reference in step.inputs.values()]
+    for step in manifest.steps:
+        version = step.version if isinstance(step.version, int) else -1
+        added = made.step.add(model_name=step.model, model_version=version)
+        added.input_map.update({name: given.get(reference, reference) for name, reference in step.inputs.items()})
+        for reference in (*wires, *given):
+            source = source_of(reference)
+            if source.step == step.called:
+                added.output_map[source.tensor] = given.get(reference, reference)
+    return made
 
 
 def statistics_of(name: str, loaded: Loaded) -> pb.ModelStatistics:

@@ -16,6 +16,8 @@ from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.test_repository import Place
+from tests.unit.engine.test_sequences import MANIFEST as SEQUENCE
+from tests.unit.engine.test_sequences import adding
 
 OTHERS = "tenants/other/models/secret"
 
@@ -222,3 +224,34 @@ async def test_extensions_are_those_that_are_served(servicer):
     servicer._regions = Regions("own")
     told = await servicer.ServerMetadata(pb.ServerMetadataRequest(), None)
     assert "system_shared_memory" in told.extensions
+
+
+async def test_the_configuration_of_a_model_that_remembers_says_what(place, repository, servicer):
+    text = SEQUENCE + "  max_idle_s: 2.5\n  max_sequences: 9\n"
+    await place.push(repository, manifest=text, content=adding())
+    config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    batching = config.sequence_batching
+    assert (batching.max_sequence_idle_microseconds, batching.oldest.max_candidate_sequences) == (2_500_000, 9)
+    (state,) = batching.state
+    assert (state.input_name, state.output_name, list(state.dims)) == ("sum_in", "sum_out", [2])
+    assert state.data_type == config_pb.TYPE_FP32
+    assert [given.name for given in config.input] == ["x"]
+
+
+async def test_the_configuration_of_an_ensemble_has_its_steps(place, repository, servicer):
+    await place.push(repository)
+    text = """
+name: e
+kind: ensemble
+steps:
+  - {name: a, model: m, inputs: {x: given}}
+  - {name: b, model: m, version: 1, inputs: {x: a.y}}
+outputs: {half: a.y, whole: b.y}
+"""
+    await place.push(repository, "tenants/t/models/e", manifest=text)
+    config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="e"), None)).config
+    assert config.WhichOneof("scheduling_choice") == "ensemble_scheduling"
+    first, second = config.ensemble_scheduling.step
+    assert (first.model_version, dict(first.input_map), dict(first.output_map)) == (-1, {"x": "given"}, {"y": "half"})
+    assert (second.model_version, dict(second.input_map), dict(second.output_map)) == (1, {"x": "half"}, {"y": "whole"})
