@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from engine.oip.data import json_of_raw
-from engine.oip.requests import Asked, Parameter
+from engine.oip.requests import Asked
+from engine.parameters import Parameter
 
 __all__ = ["Made", "RestAnswer", "write_answer"]
 

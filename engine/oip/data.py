@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.errors import TensorError
 from engine.tensor import DATATYPES, Tensor, decode_raw, decode_typed, encode_raw
@@ -22,8 +21,8 @@ __all__ = ["json_of_raw", "raw_of_json"]
 _MAX_DEPTH = 17
 """Axes that a tensor may have, and one more to be told from too many."""
 _BLANK = b" \t\r\n"
-_HALF = "BF16"
-"""The upper half of an FP32, which numpy does not know."""
+_HALVES = ("FP16", "BF16")
+"""They have no typed contents; their JSON is that of FP32."""
 
 
 def raw_of_json(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> bytes:
@@ -32,7 +31,7 @@ def raw_of_json(name: str, datatype: str, shape: Sequence[int], data: memoryview
     Raises:
         TensorError: they are not of the datatype, or nested otherwise, or not as many as the shape holds.
     """
-    if datatype != _HALF and datatype not in DATATYPES:
+    if datatype not in DATATYPES:
         raise TensorError(name, f"datatype {datatype[:32]!r} is not known; known are {', '.join(DATATYPES)}")
     depth = _depth(data)
     if not 1 <= depth < _MAX_DEPTH or depth not in (1, len(shape)):
@@ -45,10 +44,8 @@ def raw_of_json(name: str, datatype: str, shape: Sequence[int], data: memoryview
         values = _flat(name, values, shape)
     if datatype == "BYTES":
         return encode_raw(decode_typed(name, datatype, shape, _encoded(name, values)))
-    if datatype == _HALF:
-        return _halved(decode_typed(name, "FP32", shape, values))
-    if datatype == "FP16":
-        return _narrowed(name, decode_typed(name, "FP32", shape, values)).tobytes()
+    if datatype in _HALVES:
+        return encode_raw(_narrowed(name, datatype, decode_typed(name, "FP32", shape, values)))
     return encode_raw(decode_typed(name, datatype, shape, values))
 
 
@@ -58,11 +55,9 @@ def json_of_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> l
     Raises:
         TensorError: JSON cannot say them: NaN, infinity, or bytes that are no UTF-8.
     """
-    if datatype == _HALF:
-        whole = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
-        array: Tensor = whole.view(np.float32)
-    else:
-        array = decode_raw(name, datatype, shape, raw).ravel()
+    array = decode_raw(name, datatype, shape, raw).ravel()
+    if datatype in _HALVES:
+        array = array.astype(np.float32)
     if array.dtype == object:
         return _texts(name, array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -103,7 +98,7 @@ def _element(datatype: str) -> type:
         return str
     if datatype == "BOOL":
         return bool
-    return float if datatype in ("FP16", "FP32", "FP64", _HALF) else int
+    return float if datatype in ("FP32", "FP64", *_HALVES) else int
 
 
 @lru_cache(maxsize=128)
@@ -128,15 +123,10 @@ def _flat(name: str, values: Sequence[Any], shape: Sequence[int]) -> list[Any]:
     return level
 
 
-def _halved(array: Tensor) -> bytes:
-    """FP32 as BF16, rounded to the nearest, ties to even."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32).ravel().astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
-
-
-def _narrowed(name: str, array: Tensor) -> NDArray[np.float16]:
+def _narrowed(name: str, datatype: str, array: Tensor) -> Tensor:
+    """FP32 in half of its bits, rounded to the nearest."""
     with np.errstate(over="ignore"):
-        narrow = array.astype("<f2")
+        narrow: Tensor = array.astype(DATATYPES[datatype])
     if not np.isfinite(narrow).all():
-        raise TensorError(name, "holds a value that is no FP16")
+        raise TensorError(name, f"holds a value that is no {datatype}")
     return narrow

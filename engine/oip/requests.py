@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.errors import BodyError, TensorError
 from engine.oip.bodies import Body
 from engine.oip.data import raw_of_json
+from engine.parameters import Parameter
 
-__all__ = ["Asked", "Given", "Parameter", "RestRequest", "Wanted", "read_object", "read_request"]
+__all__ = ["Asked", "Given", "RestRequest", "Wanted", "read_request"]
 
-Parameter: TypeAlias = bool | int | float | str
 _MAX_TENSORS = 4096
 _MAX_PARAMETERS = 256
 _SHARED = "shared_memory_region"
@@ -98,7 +98,6 @@ class RestRequest:
 
 
 _DECODER = msgspec.json.Decoder(_Request)
-_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def read_request(body: Body) -> RestRequest:
@@ -119,20 +118,6 @@ def read_request(body: Body) -> RestRequest:
     given = list(_inputs(request.inputs, body.tensors))
     wanted = [_wanted(output, at, otherwise=everything) for at, output in enumerate(request.outputs)]
     return RestRequest(request.id, parameters, given, Asked(wanted, everything))
-
-
-def read_object(data: bytes) -> dict[str, Any]:
-    """A JSON object of whatever names; an empty body is an empty one.
-
-    Raises:
-        BodyError: it is none.
-    """
-    if not data.strip():
-        return {}
-    try:
-        return _OBJECT.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_json(error) from None
 
 
 def _no_json(error: Exception) -> BodyError:

@@ -4,93 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from inference import grpc_service_pb2 as oip
 from tiation.engine.v1 import inference_rest_pb2 as pb
-from tiation.engine.v1 import inference_rest_pb2_grpc
 
 from engine.errors import ModelNotReadyError
 from engine.oip.answers import Made, RestAnswer, write_answer
-from engine.oip.bodies import LENGTH_HEADER, part, unpack
-from engine.oip.requests import Asked, Parameter, RestRequest, read_request
+from engine.oip.bodies import LENGTH_HEADER, part
+from engine.oip.requests import Asked, RestRequest, read_request
+from engine.parameters import Parameter
 from engine.scheduler.aside import aside
-from engine.servicers.inference import InferenceServicer
-from engine.servicers.plain import plain
+from engine.servicers.inference_messages import heard
+from engine.servicers.inference_rest_control import RestControl
+from engine.servicers.rest_bodies import JSON, headers_of, shown, shown_json, unpacked
 from mesh.call import Context
 
 __all__ = ["InferenceRestServicer"]
 
-_JSON = "application/json"
 _BYTES = "application/octet-stream"
-_ENCODING_HEADER = "content-encoding"
 _VALUE_BYTES = 4
 """A value of JSON has about so many bytes, as `aside` counts values."""
 
 
-class InferenceRestServicer(inference_rest_pb2_grpc.InferenceRestServiceServicer):
-    """Answers REST requests.
-
-    Args:
-        inference: answers the same requests over gRPC.
-    """
-
-    def __init__(self, inference: InferenceServicer) -> None:
-        self._inference = inference
+class InferenceRestServicer(RestControl):
+    """Answers REST requests: the protocol's own; Triton's extensions are `RestControl`'s."""
 
     async def ServerMetadata(self, _: empty_pb2.Empty, context: Context) -> httpbody_pb2.HttpBody:
         """What this is."""
-        return _shown(await self._inference.ServerMetadata(oip.ServerMetadataRequest(), context))
+        return shown(await self._inference.ServerMetadata(oip.ServerMetadataRequest(), context))
 
     async def ServerLive(self, _: empty_pb2.Empty, context: Context) -> httpbody_pb2.HttpBody:
         """The engine lives."""
-        return _shown(await self._inference.ServerLive(oip.ServerLiveRequest(), context))
+        return shown(await self._inference.ServerLive(oip.ServerLiveRequest(), context))
 
     async def ServerReady(self, _: empty_pb2.Empty, context: Context) -> httpbody_pb2.HttpBody:
         """The engine answers requests; else an error, as clients look at the status alone."""
         answer = await self._inference.ServerReady(oip.ServerReadyRequest(), context)
         if not answer.ready:
             raise ModelNotReadyError("the engine is still loading its models; try again", retry_after_s=0.5)
-        return _shown(answer)
+        return shown(answer)
 
     async def ModelReady(self, request: pb.RestModelRequest, context: Context) -> httpbody_pb2.HttpBody:
         """A model answers requests; else an error, as clients look at the status alone."""
         asked = oip.ModelReadyRequest(name=request.model_name, version=request.model_version)
         if not (await self._inference.ModelReady(asked, context)).ready:
             raise ModelNotReadyError(f"{request.model_name} does not answer requests; is it loaded?")
-        return _json({"name": request.model_name, "ready": True})
+        return shown_json({"name": request.model_name, "ready": True})
 
     async def ModelMetadata(self, request: pb.RestModelRequest, context: Context) -> httpbody_pb2.HttpBody:
         """What a model takes and gives."""
         asked = oip.ModelMetadataRequest(name=request.model_name, version=request.model_version)
-        return _shown(await self._inference.ModelMetadata(asked, context))
+        return shown(await self._inference.ModelMetadata(asked, context))
 
     async def Infer(self, request: pb.RestInferRequest, context: Context) -> httpbody_pb2.HttpBody:
         """One inference."""
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        data = request.body.data
-        message, asked = await aside(len(data) // _VALUE_BYTES, _read, request, headers)
+        message, asked = await aside(len(request.body.data) // _VALUE_BYTES, _read, request, context)
         answer = await self._inference.ModelInfer(message, context)
         made = await aside(sum(map(len, answer.raw_output_contents)) // _VALUE_BYTES, _written, answer, asked)
         if made.json_bytes is None:
-            return httpbody_pb2.HttpBody(content_type=_JSON, data=made.data)
+            return httpbody_pb2.HttpBody(content_type=JSON, data=made.data)
         await context.send_initial_metadata(((LENGTH_HEADER, str(made.json_bytes)),))
         return httpbody_pb2.HttpBody(content_type=_BYTES, data=made.data)
 
 
-def _shown(message: Any) -> httpbody_pb2.HttpBody:  # noqa: ANN401 -- any message
-    return _json(plain(message))
-
-
-def _json(value: object) -> httpbody_pb2.HttpBody:
-    return httpbody_pb2.HttpBody(content_type=_JSON, data=msgspec.json.encode(value))
-
-
-def _read(request: pb.RestInferRequest, headers: dict[str, str]) -> tuple[oip.ModelInferRequest, Asked]:
+def _read(request: pb.RestInferRequest, context: Context) -> tuple[oip.ModelInferRequest, Asked]:
     """The message that a request is over gRPC, and how its outputs shall come."""
-    data = unpack(request.body.data, headers.get(_ENCODING_HEADER, ""))
-    read = read_request(part(data, headers.get(LENGTH_HEADER)))
+    length = headers_of(context).get(LENGTH_HEADER)
+    read = read_request(part(unpacked(request.body, context), length))
     return _message(request, read), read.asked
 
 
@@ -128,23 +109,16 @@ def _parameter(value: Parameter) -> oip.InferParameter:
             return oip.InferParameter(string_param=value)
 
 
-def _heard(parameters: Any) -> dict[str, Parameter]:  # noqa: ANN401 -- a map field
-    return {
-        name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
-        for name, value in parameters.items()
-    }
-
-
 def _written(answer: oip.ModelInferResponse, asked: Asked) -> RestAnswer:
     head = {
         "model_name": answer.model_name,
         "model_version": answer.model_version,
         "id": answer.id,
-        "parameters": _heard(answer.parameters),
+        "parameters": heard(answer.parameters),
     }
     outputs = []
     for each, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
-        parameters = _heard(each.parameters)
+        parameters = heard(each.parameters)
         contents = None if "shared_memory_region" in parameters else raw
         outputs.append(Made(each.name, each.datatype, list(each.shape), contents, parameters))
     return write_answer(head, outputs, asked)

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 
-import msgspec
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from tiation.engine.v1 import openai_pb2 as pb
@@ -28,6 +27,7 @@ from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables import Embedder
+from engine.servicers.rest_bodies import JSON, shown_json
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, current_call, note_resource, note_usage
@@ -39,7 +39,7 @@ from mesh.uuid7 import uuid7
 
 __all__ = ["OpenAIServicer"]
 
-_JSON, _EVENTS = "application/json", "text/event-stream"
+_EVENTS = "text/event-stream"
 _VALUE_BYTES = 4
 """A value of JSON has about so many bytes, as `aside` counts values."""
 
@@ -74,7 +74,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         as_base64 = asked.encoding_format == "base64"
         size = len(vectors) if as_base64 else vectors.size
         made = await aside(size, answers.embeddings, asked.model, vectors, found.tokens, as_base64=as_base64)
-        return httpbody_pb2.HttpBody(content_type=_JSON, data=made)
+        return httpbody_pb2.HttpBody(content_type=JSON, data=made)
 
     async def Chat(self, request: pb.OpenAIRequest, _: Context) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """The next turn of a conversation."""
@@ -99,11 +99,16 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         for name in (name for tenant in tenants for name in self._repository.serving_of(tenant)):
             with suppress(NotFoundError):  # it has just been deleted
                 shown.append(await self._shown(name))
-        return _body(answers.models(shown))
+        return shown_json(answers.models(shown))
 
     async def Model(self, request: pb.OpenAIModelRequest, _: Context) -> httpbody_pb2.HttpBody:
         """One of them."""
-        return _body(await self._shown((await self._found(request.model)).model))
+        asked = request.model.partition(":")[0]
+        name = self._repository.meant_by(current_caller().tenant, asked)
+        if not name:
+            raise _no_model(asked)
+        note_resource(name)
+        return shown_json(await self._shown(name))
 
     async def _shown(self, name: str) -> dict[str, object]:
         """A model: by its id, or by its full name where the id means another one to the caller."""
@@ -128,7 +133,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
                     choices = [Choice() for _ in streams]
                     async for at, piece in pieces:
                         choices[at].add(piece)
-                    yield _body(answer.whole(choices, usage))
+                    yield shown_json(answer.whole(choices, usage))
                     return
                 async for event in _events(answer, pieces, usage):
                     yield httpbody_pb2.HttpBody(content_type=_EVENTS, data=event)
@@ -142,9 +147,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         tenant = current_caller().tenant
         name, _, version = model.partition(":")
         if name.startswith("tenants/") and tenant_of(name) not in (tenant, SYSTEM_TENANT):
-            raise ModelNotFoundError(
-                f"there is no model `{name[:128]}` in memory; `tiation models list` shows which", model=name[:128]
-            )
+            raise _no_model(name)
         loaded = await self._repository.found(tenant, name, version)
         note_resource(loaded.name)
         return loaded
@@ -180,11 +183,13 @@ async def _events(answer: Answer, pieces: AsyncIterator[tuple[int, Piece]], usag
     yield answers.DONE
 
 
+def _no_model(name: str) -> ModelNotFoundError:
+    """The same whether there is no such model, or it is not the caller's."""
+    shown = name[:128]
+    return ModelNotFoundError(f"there is no model `{shown}` in memory; `tiation models list` shows which", model=shown)
+
+
 def _cut_off() -> TiationError | None:
     """Why the current call must not go on; None where its caller has left."""
     call = current_call.get()
     return None if call is None else call.ended
-
-
-def _body(value: object) -> httpbody_pb2.HttpBody:
-    return httpbody_pb2.HttpBody(content_type=_JSON, data=msgspec.json.encode(value))

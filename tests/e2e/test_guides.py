@@ -50,6 +50,19 @@ def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: I
     assert len(json.loads(embedded)["embeddings"][0]["values"]) == 384
 
 
+def test_the_inference_protocol_answers_curl_as_its_page_says(home_of_all: Installed, tmp_path: Path):
+    (answers,) = do(home_of_all, tmp_path, "inference-protocol.md")
+    assert answers.startswith('{"ready":true}{"name":"all-minilm-l6-v2","versions":["1"],')
+    assert '"outputs":[{"name":"embedding","datatype":"FP32","shape":[1,384],"data":[' in answers
+
+
+def test_openais_client_and_curl_get_what_the_guide_says(home_of_all: Installed, tmp_path: Path):
+    vectors, answers = do(home_of_all, tmp_path, "openai.md")
+    assert vectors.startswith("2 vectors of 384 numbers, ")
+    assert '"object":"embedding"' in answers
+    assert '"id":"all-minilm-l6-v2"' in answers
+
+
 @pytest.mark.timeout(180)
 def test_the_first_agent_of_the_guide_feels_decides_and_writes(home_of_all: Installed, tmp_path: Path):
     felt, _, _, connected, ran, read = do(home_of_all, tmp_path, "guides/first-agent.md")

@@ -16,7 +16,8 @@ from engine.errors import BodyError, BodyTooLargeError, EngineError, TensorError
 from engine.oip.answers import Made, write_answer
 from engine.oip.bodies import MAX_BODY_BYTES, Body, part, unpack
 from engine.oip.data import json_of_raw, raw_of_json
-from engine.oip.requests import Asked, read_object, read_request
+from engine.oip.requests import Asked, read_request
+from engine.oip.wishes import IndexWish, RegionWish, read_wish
 from engine.tensor import DATATYPES, datatype_of, decode_raw, encode_raw
 
 NUMBERS = [name for name in DATATYPES if name not in ("BYTES", "FP16", "BF16")]
@@ -220,9 +221,13 @@ def test_what_json_cannot_say_is_asked_for_as_bytes():
             write_answer({}, [Made("y", datatype, [1], raw)], Asked((), all_as_bytes=False))
 
 
-def test_objects_may_be_left_out():
-    assert read_object(b"") == read_object(b" \n") == {}
-    assert read_object(b'{"ready": true}') == {"ready": True}
-    for data in (b"[]", b"{", b"\xff", b'{"a":' * 100_000):
+def test_small_objects_may_be_left_out():
+    assert read_wish(b"", IndexWish) == read_wish(b" \n", IndexWish) == IndexWish()
+    assert read_wish(b'{"ready": true, "repository": "x"}', IndexWish) == IndexWish(ready=True)
+    for data in (b"[]", b"{", b"\xff", b'{"a":' * 100_000, b'{"ready": 1}'):
         with pytest.raises(BodyError):
-            read_object(data)
+            read_wish(data, IndexWish)
+    with pytest.raises(BodyError, match="key"):
+        read_wish(b"", RegionWish)
+    with pytest.raises(BodyError, match="byte_size"):
+        read_wish(b'{"key": "/k", "byte_size": -1}', RegionWish)

@@ -68,6 +68,86 @@ class InferenceRestServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ModelConfig = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/ModelConfig',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ModelStatistics = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/ModelStatistics',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.AllStatistics = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/AllStatistics',
+                request_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.RepositoryIndex = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/RepositoryIndex',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/LoadModel',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/UnloadModel',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SystemSharedMemoryStatus = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/SystemSharedMemoryStatus',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.RegisterSystemSharedMemory = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/RegisterSystemSharedMemory',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.UnregisterSystemSharedMemory = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/UnregisterSystemSharedMemory',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.CudaSharedMemoryStatus = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/CudaSharedMemoryStatus',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.RegisterCudaSharedMemory = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/RegisterCudaSharedMemory',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.UnregisterCudaSharedMemory = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/UnregisterCudaSharedMemory',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.TraceSettings = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/TraceSettings',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ChangeTraceSettings = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/ChangeTraceSettings',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.LogSettings = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/LogSettings',
+                request_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ChangeLogSettings = channel.unary_unary(
+                '/tiation.engine.v1.InferenceRestService/ChangeLogSettings',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class InferenceRestServiceServicer:
@@ -118,6 +198,118 @@ class InferenceRestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ModelConfig(self, request, context):
+        """How a model is configured, in Triton's words.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStatistics(self, request, context):
+        """What was counted of a model's versions in memory, or of one of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllStatistics(self, request, context):
+        """What was counted of every version in memory that the caller may see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepositoryIndex(self, request, context):
+        """The versions of models that the caller may see. The body may say `{"ready": true}`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Brings the latest version of a model into memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Takes every version of a model out of memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SystemSharedMemoryStatus(self, request, context):
+        """The regions of system shared memory that the caller's tenant has registered, or one of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterSystemSharedMemory(self, request, context):
+        """Registers a region of system shared memory: `{"key", "offset", "byte_size"}`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterSystemSharedMemory(self, request, context):
+        """Forgets a region of system shared memory, or all of the caller's tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CudaSharedMemoryStatus(self, request, context):
+        """The regions of a graphics processor's memory: none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterCudaSharedMemory(self, request, context):
+        """Registers a region of a graphics processor's memory: not served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterCudaSharedMemory(self, request, context):
+        """Forgets regions of a graphics processor's memory; there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TraceSettings(self, request, context):
+        """How requests are traced; nothing of it can be changed here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeTraceSettings(self, request, context):
+        """Refuses to change how requests are traced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogSettings(self, request, context):
+        """What is logged; nothing of it can be changed here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeLogSettings(self, request, context):
+        """Refuses to change what is logged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceRestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +341,86 @@ def add_InferenceRestServiceServicer_to_server(servicer, server):
             'Infer': grpc.unary_unary_rpc_method_handler(
                     servicer.Infer,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ModelConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelConfig,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ModelStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelStatistics,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'AllStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllStatistics,
+                    request_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepositoryIndex,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SystemSharedMemoryStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SystemSharedMemoryStatus,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'RegisterSystemSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSystemSharedMemory,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'UnregisterSystemSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterSystemSharedMemory,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CudaSharedMemoryStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.CudaSharedMemoryStatus,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'RegisterCudaSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterCudaSharedMemory,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'UnregisterCudaSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterCudaSharedMemory,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'TraceSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceSettings,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ChangeTraceSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeTraceSettings,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'LogSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogSettings,
+                    request_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ChangeLogSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeLogSettings,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
@@ -315,6 +587,438 @@ class InferenceRestService:
             target,
             '/tiation.engine.v1.InferenceRestService/Infer',
             tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/ModelConfig',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/ModelStatistics',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/AllStatistics',
+            google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepositoryIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/RepositoryIndex',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/LoadModel',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/UnloadModel',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SystemSharedMemoryStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/SystemSharedMemoryStatus',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterSystemSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/RegisterSystemSharedMemory',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterSystemSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/UnregisterSystemSharedMemory',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CudaSharedMemoryStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/CudaSharedMemoryStatus',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterCudaSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/RegisterCudaSharedMemory',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterCudaSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/UnregisterCudaSharedMemory',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRegionBodyRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/TraceSettings',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeTraceSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/ChangeTraceSettings',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestControlRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/LogSettings',
+            google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeLogSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/ChangeLogSettings',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

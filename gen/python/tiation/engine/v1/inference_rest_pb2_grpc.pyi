@@ -36,6 +36,38 @@ class InferenceRestServiceStub:
     """One inference: JSON, or JSON with the tensors' bytes behind it and its length in the header
     `Inference-Header-Content-Length`.
     """
+    ModelConfig: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestModelRequest, _httpbody_pb2.HttpBody]
+    """How a model is configured, in Triton's words."""
+    ModelStatistics: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestModelRequest, _httpbody_pb2.HttpBody]
+    """What was counted of a model's versions in memory, or of one of them."""
+    AllStatistics: _aio.UnaryUnaryMultiCallable[_empty_pb2.Empty, _httpbody_pb2.HttpBody]
+    """What was counted of every version in memory that the caller may see."""
+    RepositoryIndex: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRequest, _httpbody_pb2.HttpBody]
+    """The versions of models that the caller may see. The body may say `{"ready": true}`."""
+    LoadModel: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestControlRequest, _httpbody_pb2.HttpBody]
+    """Brings the latest version of a model into memory."""
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestControlRequest, _httpbody_pb2.HttpBody]
+    """Takes every version of a model out of memory."""
+    SystemSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionRequest, _httpbody_pb2.HttpBody]
+    """The regions of system shared memory that the caller's tenant has registered, or one of them."""
+    RegisterSystemSharedMemory: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionBodyRequest, _httpbody_pb2.HttpBody]
+    """Registers a region of system shared memory: `{"key", "offset", "byte_size"}`."""
+    UnregisterSystemSharedMemory: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionBodyRequest, _httpbody_pb2.HttpBody]
+    """Forgets a region of system shared memory, or all of the caller's tenant."""
+    CudaSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionRequest, _httpbody_pb2.HttpBody]
+    """The regions of a graphics processor's memory: none."""
+    RegisterCudaSharedMemory: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionBodyRequest, _httpbody_pb2.HttpBody]
+    """Registers a region of a graphics processor's memory: not served."""
+    UnregisterCudaSharedMemory: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRegionBodyRequest, _httpbody_pb2.HttpBody]
+    """Forgets regions of a graphics processor's memory; there are none."""
+    TraceSettings: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestModelRequest, _httpbody_pb2.HttpBody]
+    """How requests are traced; nothing of it can be changed here."""
+    ChangeTraceSettings: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestControlRequest, _httpbody_pb2.HttpBody]
+    """Refuses to change how requests are traced."""
+    LogSettings: _aio.UnaryUnaryMultiCallable[_empty_pb2.Empty, _httpbody_pb2.HttpBody]
+    """What is logged; nothing of it can be changed here."""
+    ChangeLogSettings: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestRequest, _httpbody_pb2.HttpBody]
+    """Refuses to change what is logged."""
 
 class InferenceRestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves models to clients of the Open Inference Protocol that speak REST; `inference.GRPCInferenceService` gives the same
@@ -91,5 +123,133 @@ class InferenceRestServiceServicer(metaclass=_abc_1.ABCMeta):
         """One inference: JSON, or JSON with the tensors' bytes behind it and its length in the header
         `Inference-Header-Content-Length`.
         """
+
+    @_abc_1.abstractmethod
+    def ModelConfig(
+        self,
+        request: _inference_rest_pb2.RestModelRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestModelRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """How a model is configured, in Triton's words."""
+
+    @_abc_1.abstractmethod
+    def ModelStatistics(
+        self,
+        request: _inference_rest_pb2.RestModelRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestModelRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """What was counted of a model's versions in memory, or of one of them."""
+
+    @_abc_1.abstractmethod
+    def AllStatistics(
+        self,
+        request: _empty_pb2.Empty,
+        context: _aio.ServicerContext[_empty_pb2.Empty, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """What was counted of every version in memory that the caller may see."""
+
+    @_abc_1.abstractmethod
+    def RepositoryIndex(
+        self,
+        request: _inference_rest_pb2.RestRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """The versions of models that the caller may see. The body may say `{"ready": true}`."""
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _inference_rest_pb2.RestControlRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestControlRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Brings the latest version of a model into memory."""
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _inference_rest_pb2.RestControlRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestControlRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Takes every version of a model out of memory."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryStatus(
+        self,
+        request: _inference_rest_pb2.RestRegionRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """The regions of system shared memory that the caller's tenant has registered, or one of them."""
+
+    @_abc_1.abstractmethod
+    def RegisterSystemSharedMemory(
+        self,
+        request: _inference_rest_pb2.RestRegionBodyRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionBodyRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Registers a region of system shared memory: `{"key", "offset", "byte_size"}`."""
+
+    @_abc_1.abstractmethod
+    def UnregisterSystemSharedMemory(
+        self,
+        request: _inference_rest_pb2.RestRegionBodyRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionBodyRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Forgets a region of system shared memory, or all of the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryStatus(
+        self,
+        request: _inference_rest_pb2.RestRegionRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """The regions of a graphics processor's memory: none."""
+
+    @_abc_1.abstractmethod
+    def RegisterCudaSharedMemory(
+        self,
+        request: _inference_rest_pb2.RestRegionBodyRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionBodyRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Registers a region of a graphics processor's memory: not served."""
+
+    @_abc_1.abstractmethod
+    def UnregisterCudaSharedMemory(
+        self,
+        request: _inference_rest_pb2.RestRegionBodyRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRegionBodyRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Forgets regions of a graphics processor's memory; there are none."""
+
+    @_abc_1.abstractmethod
+    def TraceSettings(
+        self,
+        request: _inference_rest_pb2.RestModelRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestModelRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """How requests are traced; nothing of it can be changed here."""
+
+    @_abc_1.abstractmethod
+    def ChangeTraceSettings(
+        self,
+        request: _inference_rest_pb2.RestControlRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestControlRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Refuses to change how requests are traced."""
+
+    @_abc_1.abstractmethod
+    def LogSettings(
+        self,
+        request: _empty_pb2.Empty,
+        context: _aio.ServicerContext[_empty_pb2.Empty, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """What is logged; nothing of it can be changed here."""
+
+    @_abc_1.abstractmethod
+    def ChangeLogSettings(
+        self,
+        request: _inference_rest_pb2.RestRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
+    ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
+        """Refuses to change what is logged."""
 
 def add_InferenceRestServiceServicer_to_server(servicer: InferenceRestServiceServicer, server: _aio.Server) -> None: ...
