@@ -72,13 +72,14 @@ def push(file: Path, examples: Path | None, name: str, home: Home, tenant: str, 
 @click.argument("decision")
 @click.option("--input", "given", required=True, metavar="JSON", help="The facts; @FILE reads a file.")
 @click.option("--version", type=click.IntRange(0), default=0, help="Which version.  [default: the newest]")
+@click.option("--alias", default="", help="An alias in place of a version.")
 @click.option("--why", is_flag=True, help="Say in words which rules fired, too.")
 @click.option("--trace", is_flag=True, help="Say what every node of the graph did, too.")
 @tenant_option
 @home_option
 @output_option
 def decide(
-    decision: str, given: str, version: int, home: Home, tenant: str, *, why: bool, trace: bool, output: str
+    decision: str, given: str, version: int, alias: str, home: Home, tenant: str, *, why: bool, trace: bool, output: str
 ) -> None:
     """Ask a DECISION, and print what it answers, which is JSON; with --output json also which version answered.
 
@@ -87,7 +88,7 @@ def decide(
       tiation decisions decide support-routing --input '{"intent": "billing", "score": 0.9, "tier": "free"}'
     """  # noqa: D301 -- \b is click's
     owner, _, name = KIND.split(tenant, decision)
-    request = pb.DecideRequest(name=name, version=version, trace=trace)
+    request = pb.DecideRequest(name=name, version=version, alias=alias, trace=trace)
     parse(json_option(given, "--input"), request.input, "--input")
     with KIND.connect(home, owner) as stub:
         answer = as_json(stub.Decide(request, timeout=TIMEOUT_S))
@@ -178,6 +179,39 @@ def rollback(decision: str, version: int, home: Home, tenant: str, output: str) 
         mask = {"paths": ["graph", "examples"]}
         found = stub.UpdateDecision(pb.UpdateDecisionRequest(decision=wanted, update_mask=mask), timeout=TIMEOUT_S)
     say_applied(found, f"version {found.version}, which is version {version} again", output)
+
+
+@decisions.command()
+@click.argument("decision")
+@click.argument("alias")
+@click.argument("targets", nargs=-1, metavar="[VERSION[:WEIGHT]]...")
+@click.option("--remove", is_flag=True, help="Take the alias away.")
+@tenant_option
+@home_option
+@output_option
+def alias(
+    decision: str, alias: str, targets: Sequence[str], home: Home, tenant: str, *, remove: bool, output: str
+) -> None:
+    """Let ALIAS stand for versions of DECISION; with several, each with its weight.
+
+    \b
+    Example:
+      tiation decisions alias support-routing canary 3:90 4:10
+    """  # noqa: D301 -- \b is click's
+    if bool(targets) == remove:
+        raise click.UsageError("give versions, or --remove")
+    owner, _, name = KIND.split(tenant, decision)
+    with KIND.connect(home, owner) as stub:
+        wanted = stub.GetDecision(pb.GetDecisionRequest(name=name), timeout=TIMEOUT_S)
+        wanted.aliases.pop(alias, None)
+        for target in targets:
+            version, _, weight = target.partition(":")
+            if not (version.isdecimal() and (weight or "1").isdecimal()):
+                raise click.UsageError(f"`{target}` is no version with its weight; write 3, or 3:90")
+            wanted.aliases[alias].weights[int(version)] = int(weight or 1)
+        request = pb.UpdateDecisionRequest(decision=wanted, update_mask={"paths": ["aliases"]})
+        found = stub.UpdateDecision(request, timeout=TIMEOUT_S)
+    say_applied(found, f"alias {alias} {'removed' if remove else 'is ' + ' '.join(targets)}", output)
 
 
 def _examples(file: Path | None) -> Sequence[pb.DecisionExample]:

@@ -17,7 +17,8 @@ __all__ = ["answer_message", "decision_of", "examples_of", "result_message", "sh
 
 def decision_of(message: pb.Decision) -> Decision:
     """A decision as it is sent; its first version."""
-    return Decision(message.graph, examples=examples_of(message.examples, "decision.examples"))
+    aliases = {name: dict(alias.weights) for name, alias in message.aliases.items()}
+    return Decision(message.graph, 1, examples_of(message.examples, "decision.examples"), aliases)
 
 
 def examples_of(messages: Iterable[pb.DecisionExample], field: str) -> tuple[Example, ...]:
@@ -44,6 +45,8 @@ def examples_of(messages: Iterable[pb.DecisionExample], field: str) -> tuple[Exa
 def show_decision(body: Decision) -> pb.Decision:
     """The fields of a decision that are its own."""
     message = pb.Decision(graph=body.graph, version=body.version)
+    for alias, weights in body.aliases.items():
+        message.aliases[alias].weights.update(weights)
     _show_examples(message, body.examples)
     return message
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -12,6 +14,7 @@ from engine.decisions.evaluation import Evaluator
 from engine.decisions.examples import Example, check_examples, refuse_failed, run_examples
 from engine.decisions.explanation import Graph, rules_of
 from engine.decisions.graphs import Decision, Decisions, DecisionVersion, number_of
+from engine.repository.aliases import share_of
 from engine.servicers.decision_messages import (
     answer_message,
     decision_of,
@@ -22,6 +25,7 @@ from engine.servicers.decision_messages import (
 )
 from mesh.call import Context
 from mesh.entries import Entry, entry_etag
+from mesh.errors import InvalidError
 from mesh.etag import StaleEtagError
 from mesh.json_value import value_to_json
 from mesh.masks import masked_fields
@@ -33,7 +37,7 @@ from mesh.shelf import Shelf
 
 __all__ = ["DecisionServicer"]
 
-_CHANGEABLE = ("graph", "examples", "labels")
+_CHANGEABLE = ("graph", "examples", "aliases", "labels")
 _TRIES = 5
 """How often a change that nobody bound to an etag is tested anew, because others came first."""
 _MAX_UNUSED = 256
@@ -48,9 +52,13 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         decisions: the core.
         pages: makes and checks page tokens.
         sandbox: where graphs are checked and evaluated.
+        draw: a number from 0 to 1, for a request to an alias of several versions.
     """
 
-    def __init__(self, decisions: Decisions, pages: Pages, sandbox: SandboxPool) -> None:
+    def __init__(
+        self, decisions: Decisions, pages: Pages, sandbox: SandboxPool, draw: Callable[[], float] = random.random
+    ) -> None:
+        self._draw = draw
         self._shelf: Shelf[Decision, pb.Decision] = Shelf(
             decisions, pages, Decision, "decisions", show_decision, decision_of, _CHANGEABLE
         )
@@ -88,7 +96,7 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         change = self._decisions.changer(changed, dict(sent.labels) if "labels" in fields else None)
         for left in reversed(range(_TRIES)):
             current = await self._decisions.get(Decision, sent.name)
-            if changed:
+            if changed.keys() & {"graph", "examples"}:
                 await self._check(sent.name, change(current).body)
             try:
                 updated = await self._decisions.update(
@@ -145,17 +153,24 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
 
     async def Decide(self, request: pb.DecideRequest, _: Context) -> pb.DecideResponse:
         """What a decision comes to with these facts."""
-        kept, version = await self._decisions.version(request.name, request.version)
+        kept, version = await self._asked(request)
         facts = value_to_json(request.input, "input")
         answer = await self._evaluator(request.name, kept.graph).evaluate(facts, traced=request.trace)
         return answer_message(answer, version, trace=request.trace)
 
     async def BatchDecide(self, request: pb.BatchDecideRequest, _: Context) -> pb.BatchDecideResponse:
         """What a decision comes to with each of these facts."""
-        kept, version = await self._decisions.version(request.name, request.version)
+        kept, version = await self._asked(request)
         inputs = [value_to_json(facts, f"inputs[{at}]") for at, facts in enumerate(request.inputs)]
         answers = await self._evaluator(request.name, kept.graph).evaluate_all(inputs)
         return pb.BatchDecideResponse(answers=[answer_message(answer, version) for answer in answers])
+
+    async def _asked(self, request: pb.DecideRequest | pb.BatchDecideRequest) -> tuple[DecisionVersion, int]:
+        """The version that a request asks."""
+        if request.version and request.alias:
+            raise InvalidError("alias", "goes without `version`; send one of them")
+        share = share_of(request.name, request.sticky_key) if request.sticky_key else self._draw()
+        return await self._decisions.version(request.name, request.version, alias=request.alias, share=share)
 
     def _evaluator(self, name: str, graph: str) -> Evaluator:
         return Evaluator(self._sandbox, name, graph, tenant_of(name), self._known)

@@ -113,7 +113,8 @@ def test_the_page_on_decisions_does_what_it_says(home_of_all: Installed, tmp_pat
     assert 'Carrier: rule 1 of 2 (Too heavy to carry), as weight_kg is > 30 (80); gives carrier = "lorry"' in asked
     assert "2 passed, 0 failed" in tested
     listed = [line.split()[0] for line in versions.splitlines()]
-    assert listed == ["tenants/default/decisions/shipping", "version", "2", "1", "tenants/default/decisions/shipping"]
+    assert listed[1:4] == ["version", "2", "1"]
+    assert '"carrier": "post"' in versions  # as the first version says
     assert "version 3, which is version 1 again" in versions
     assert [each["result"]["carrier"] for each in json.loads(batch)["answers"]] == ["lorry", "post"]
     places = [line.split()[1] for line in ranked.splitlines() if line[:1] in {"1", "2", "3"}]

@@ -26,7 +26,7 @@ GROUPS = {
     "runs": ("list", "get", "cancel", "follow", "fork", "redrive"),
     "schedules": ("apply", "list", "get", "pause", "resume", "trigger", "backfill", "delete"),
     "models": ("push", "list", "get", "delete", "classify", "embed", "extract-entities", "detect", "regress"),
-    "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback"),
+    "decisions": ("push", "list", "get", "delete", "decide", "test", "versions", "rollback", "alias"),
     "bandits": ("apply", "list", "get", "delete", "choose", "reward", "report"),
     "connections": ("apply", "invoke", "list", "get", "delete", "test"),
     "webhooks": ("apply", "delete", "get", "list", "test"),

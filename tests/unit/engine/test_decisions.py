@@ -173,6 +173,37 @@ async def test_versions_are_read_listed_newest_first_and_brought_back(servicer):
         await servicer.ListDecisionVersions(pb.ListDecisionVersionsRequest(parent="tenants/t/decisions/none"), None)
 
 
+async def test_an_alias_names_versions_and_draws_by_weight(servicer):
+    await create(servicer, expression("a + 1"))
+    await update(servicer, graph=expression("a + 2"))
+    weights = pb.Decision(name=NAME)
+    weights.aliases["production"].weights[1] = 1
+    weights.aliases["canary"].weights.update({1: 90, 2: 10})
+    made = await update(servicer, aliases=weights.aliases)
+    assert (made.version, dict(made.aliases["canary"].weights)) == (2, {1: 90, 2: 10})
+
+    async def asked(**fields: Any) -> int:
+        request = pb.DecideRequest(name=NAME, **fields)
+        json_format.ParseDict({"a": 1}, request.input)
+        return (await servicer.Decide(request, None)).version
+
+    assert await asked(alias="production") == 1
+    drawn = [await asked(alias="canary", sticky_key=f"customer-{at}") for at in range(200)]
+    assert 5 <= drawn.count(2) <= 40
+    assert [await asked(alias="canary", sticky_key=f"customer-{at}") for at in range(20)] == drawn[:20]
+    assert {await asked(alias="canary") for _ in range(200)} == {1, 2}
+    with pytest.raises(DecisionNotFoundError, match="no alias `none`; it has canary, production"):
+        await asked(alias="none")
+    with pytest.raises(InvalidError, match="goes without"):
+        await asked(alias="production", version=1)
+    for name, version in (("production", 3), ("Production", 1)):
+        wrong = pb.Decision()
+        wrong.aliases[name].weights[version] = 1
+        with pytest.raises(InvalidError, match=r"decision\.aliases"):
+            await update(servicer, aliases=wrong.aliases)
+    assert not (await update(servicer, "aliases")).aliases
+
+
 async def test_a_stale_etag_is_refused_before_a_new_version_is_made(servicer):
     made = await create(servicer, expression("a + 1"))
     await update(servicer, graph=expression("a + 2"))

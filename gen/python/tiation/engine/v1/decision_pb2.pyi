@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tiation.engine.v1 import model_pb2 as _model_pb2
 from tiation.mesh.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -19,7 +20,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Decision(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "graph", "version", "examples")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "graph", "version", "examples", "aliases")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +28,13 @@ class Decision(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _model_pb2.Alias
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_model_pb2.Alias, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +44,7 @@ class Decision(_message.Message):
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -45,7 +54,8 @@ class Decision(_message.Message):
     graph: str
     version: int
     examples: _containers.RepeatedCompositeFieldContainer[DecisionExample]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., graph: _Optional[str] = ..., version: _Optional[int] = ..., examples: _Optional[_Iterable[_Union[DecisionExample, _Mapping]]] = ...) -> None: ...
+    aliases: _containers.MessageMap[str, _model_pb2.Alias]
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., graph: _Optional[str] = ..., version: _Optional[int] = ..., examples: _Optional[_Iterable[_Union[DecisionExample, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, _model_pb2.Alias]] = ...) -> None: ...
 
 class DecisionExample(_message.Message):
     __slots__ = ("name", "input", "output", "exact")
@@ -211,16 +221,20 @@ class DeleteDecisionRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
-    __slots__ = ("name", "input", "version", "trace")
+    __slots__ = ("name", "input", "version", "trace", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     input: _struct_pb2.Struct
     version: int
     trace: bool
-    def __init__(self, name: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., version: _Optional[int] = ..., trace: _Optional[bool] = ...) -> None: ...
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., version: _Optional[int] = ..., trace: _Optional[bool] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class DecideResponse(_message.Message):
     __slots__ = ("result", "version", "trace", "steps")
@@ -268,14 +282,18 @@ class FiredRule(_message.Message):
     def __init__(self, id: _Optional[str] = ..., number: _Optional[int] = ..., description: _Optional[str] = ..., matched: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class BatchDecideRequest(_message.Message):
-    __slots__ = ("name", "inputs", "version")
+    __slots__ = ("name", "inputs", "version", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     inputs: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
     version: int
-    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+    alias: str
+    sticky_key: str
+    def __init__(self, name: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., version: _Optional[int] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class BatchDecideResponse(_message.Message):
     __slots__ = ("answers",)
