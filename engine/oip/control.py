@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import NotServedError, ParameterError, ReadOnlyModelError
 from engine.parameters import Parameter
-from engine.repository.models import Model, ModelCatalogue, version_name
+from engine.repository.models import Model, ModelCatalogue, VersionPolicy, version_name
 from engine.repository.repository import Loaded, Repository
 from mesh.catalogue import NotFoundError
 from mesh.identity import SYSTEM_TENANT
@@ -62,6 +62,10 @@ class RepositoryControl:
                 if shown == "READY" or not ready:
                     listed.append(Indexed(_called(model, tenant, own), int(number), shown, reason))
         return listed
+
+    async def version_policy(self, model: str) -> VersionPolicy:
+        """Which versions of a model shall be in memory."""
+        return (await self._catalogue.get(Model, model)).body.policy
 
     def in_memory(self, tenant: str) -> list[tuple[str, Loaded]]:
         """Every version in memory that a tenant may ask, its own first, by the name that finds it."""

@@ -25,7 +25,8 @@ from engine.parameters import Parameter, key_of, terms_of, wants_timing
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servicers.inference_facts import Facts, config_of, statistics_of
+from engine.servicers.inference_config import config_of
+from engine.servicers.inference_facts import Facts, statistics_of
 from engine.servicers.inference_messages import (
     given_inputs,
     heard,
@@ -128,8 +129,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:
         """How a model is configured."""
         loaded = await self._found(request.name, request.version)
-        versions = self._repository.versions_of(loaded.model)
-        return pb.ModelConfigResponse(config=config_of(request.name, loaded, versions, self._facts))
+        policy = await self._control.version_policy(loaded.model)
+        return pb.ModelConfigResponse(config=config_of(request.name, loaded, policy, self._facts.device))
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, _: Context) -> pb.ModelStatisticsResponse:
         """What was counted of a version, of all versions of a model, or of all models."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2 as config_pb
+from onnx import TensorProto, helper
 
 from engine.errors import ModelNotFoundError, NotServedError, ParameterError, TensorError
 from engine.oip.control import RepositoryControl
@@ -15,6 +16,7 @@ from engine.servicers.inference_facts import Facts
 from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
+from tests.unit.engine.graphs import model
 from tests.unit.engine.test_repository import Place
 from tests.unit.engine.test_sequences import MANIFEST as SEQUENCE
 from tests.unit.engine.test_sequences import adding
@@ -152,7 +154,7 @@ async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched
     assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("x", config_pb.TYPE_FP32, [2])]
     assert [(o.name, o.data_type, list(o.dims)) for o in config.output] == [("y", config_pb.TYPE_FP32, [2])]
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 64
-    assert list(config.version_policy.specific.versions) == [1]
+    assert config.version_policy.latest.num_versions == 1
     assert [group.kind for group in config.instance_group] == [config_pb.ModelInstanceGroup.KIND_CPU]
     manifest = "name: m\nkind: onnx\nbatching: 'off'"
     await place.push(repository, manifest=manifest)
@@ -160,6 +162,40 @@ async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [-1, 2]
+
+
+async def test_priorities_delays_instances_sequences_and_ensembles_are_told_in_tritons_words(
+    place, repository, servicer
+):
+    scheduling = (
+        "scheduling: {max_batch: 4, max_delay_ms: 2, preferred_batch_sizes: [2], timeout_ms: 500, instances: 2, "
+        "priorities: {levels: 2, max_queue: [8, 4]}}"
+    )
+    await place.push(repository, manifest=f"name: m\nkind: onnx\n{scheduling}")
+    config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
+    batching = config.dynamic_batching
+    assert (config.max_batch_size, list(batching.preferred_batch_size)) == (4, [2])
+    assert (batching.max_queue_delay_microseconds, batching.priority_levels) == (2000, 2)
+    assert {number: queue.max_queue_size for number, queue in batching.priority_queue_policy.items()} == {1: 8, 2: 4}
+    assert batching.default_queue_policy.default_timeout_microseconds == 500_000
+    assert [(group.name, group.count) for group in config.instance_group] == [("m-cpu", 2)]
+    assert not config.response_cache.enable
+    ensemble = (
+        "name: twice\nkind: ensemble\nsteps:\n- {name: a, model: m, inputs: {x: x}}\n"
+        "- {name: b, model: m, inputs: {x: a.y}}\noutputs: {four: b.y, two: a.y}"
+    )
+    await place.push(repository, "tenants/t/models/twice", manifest=ensemble)
+    told = (await servicer.ModelConfig(pb.ModelConfigRequest(name="twice"), None)).config
+    steps = [(s.model_name, dict(s.input_map), dict(s.output_map)) for s in told.ensemble_scheduling.step]
+    assert steps == [("m", {"x": "x"}, {"y": "two"}), ("m", {"x": "two"}, {"y": "four"})]
+    assert not told.instance_group
+    kind = (TensorProto.FLOAT, ["n", 1])
+    summing = model([helper.make_node("Add", ["x", "s"], ["t"])], {"x": kind, "s": kind}, {"t": kind})
+    manifest = "name: sum\nkind: onnx\nsequence: {states: [{input: s, output: t, show: true}], max_idle_s: 5}"
+    await place.push(repository, "tenants/t/models/sum", manifest=manifest, content=summing)
+    told = (await servicer.ModelConfig(pb.ModelConfigRequest(name="sum"), None)).config
+    assert told.sequence_batching.max_sequence_idle_microseconds == 5_000_000
+    assert [(s.input_name, s.output_name) for s in told.sequence_batching.state] == [("s", "t")]
 
 
 async def test_statistics_add_up_and_show_no_others_models(place, repository, servicer):
