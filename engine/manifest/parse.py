@@ -65,6 +65,7 @@ _HEAD_KEYS = frozenset({"backbone", "examples"})
 
 _LINES: Mapping[str, str] = {
     "name": "name: my-model",
+    "axes": "axes: {input_ids: 1}",
     "backbone": "backbone: all-minilm-l6-v2",
     "examples": "examples: [{text: I was charged twice, label: billing}, {text: The app crashes, label: bug}]",
     "text": "text: I was charged twice",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from engine.errors import ManifestError
 from engine.manifest.fields import FileName, Labels
+from engine.manifest.padding import PaddingSection
 from engine.manifest.scheduling import GraphManifest
 from engine.manifest.sequences import SequenceSection
 
@@ -19,6 +20,7 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
         file: the ONNX file; without it the only one there is.
         batching: whether requests may share a run along axis 0. `auto` tries at load whether two rows in one run
             give what they give alone.
+        padding: how rows of different length share a run; without it they do not.
         label: the output that holds the chosen class; without it the only one of whole numbers or texts.
         probabilities: the output with a column a class; without it the only one of fractions beside a label.
         labels: what the columns are called; without it the classes that are written in the file.
@@ -27,6 +29,7 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
 
     file: FileName | None = None
     batching: Literal["auto", "on", "off"] = "auto"
+    padding: PaddingSection | None = None
     label: str = ""
     probabilities: str = ""
     labels: Labels = ()

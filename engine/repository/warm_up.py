@@ -13,7 +13,8 @@ from engine.manifest.fields import WarmUp
 from engine.scheduler.terms import SequenceTerms, Terms
 from engine.servables import Servable
 from engine.servables.base import Tensors
-from engine.servables.graph import MAX_ELEMENTS, sample
+from engine.servables.graph import MAX_ELEMENTS
+from engine.servables.trial import sample
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["warm_up"]

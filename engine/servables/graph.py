@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError, TensorError
+from engine.manifest.padding import PaddingSection
 from engine.runtime.sessions import Session, SessionSettings
 from engine.scheduler.instances import Instances
 from engine.scheduler.observer import BatchObserver, Computed
@@ -18,16 +19,14 @@ from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Tensors
-from engine.tensor import BF16, DATATYPES, Tensor, TensorSpec
+from engine.servables.padding import Padding
+from engine.servables.trial import TRIAL_S, padding_is_apart, rows_are_apart
+from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["MAX_ELEMENTS", "Graph", "parted", "sample"]
+__all__ = ["MAX_ELEMENTS", "Graph", "parted"]
 
 MAX_ELEMENTS = 1 << 26
 """The most values that the fixed lengths of one input may come to; zeros are filled in up to there."""
-_TRIAL_ELEMENTS = 1 << 22
-"""Inputs whose smallest sample has more values than this are not tried, and their rows share no run."""
-_TRIAL_S = 10.0
-"""The longest that what is tried at load may take: nobody else's models change meanwhile."""
 
 
 class Graph:
@@ -40,8 +39,14 @@ class Graph:
         settings: how its session is opened.
         limits: how much it takes on.
         observer: hears how batches went.
+        padding: how rows of different length share a run; without it they do not.
+
+    Attributes:
+        batches: whether requests share runs.
+        unpadded: why rows of different length do not share one, though they shall.
 
     Raises:
+        ManifestError: padding that the graph has no axes for, or that changes its answers.
         EngineError: the file is no graph that can be run.
     """
 
@@ -53,19 +58,22 @@ class Graph:
         settings: SessionSettings,
         limits: BatchLimits,
         observer: BatchObserver,
+        padding: PaddingSection | None = None,
     ) -> None:
         self._file = path.name
-        self._instances: Instances[Tensors, dict[str, Tensor]] = Instances(path, settings, _run, limits.instances)
+        self._padding: Padding | None = None
+        self._instances: Instances[Tensors, dict[str, Tensor]] = Instances(path, settings, self._run, limits.instances)
         self._session = self._instances.first
         try:
             _check_lengths(path.name, self._session.inputs)
-            self.batches = batching == "on" or (batching == "auto" and _rows_are_apart(self._session))
+            self.batches = batching == "on" or (batching == "auto" and rows_are_apart(self._session))
+            self.unpadded = self._prepare(padding) if padding is not None else ""
         except BaseException:  # whatever ends it, the sessions hold memory
             self._instances.close()
             raise
         self._max_rows = limits.max_rows
-        self._policy = limits
-        self._batcher = self._instances.batcher(name, limits, observer)
+        self._policy = limits if self._padding is None else self._padding.policy(limits)
+        self._batcher = self._instances.batcher(name, self._policy, observer)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -99,21 +107,29 @@ class Graph:
             ModelFileError: it takes too long.
         """
         try:
-            return self._session.run(tensors, limit_s=_TRIAL_S)
+            return self._session.run(tensors, limit_s=TRIAL_S)
         except InferenceTimeoutError:
             raise ModelFileError(
-                f"{self._file}: computes longer than {_TRIAL_S:g} s for a first input", file=self._file
+                f"{self._file}: computes longer than {TRIAL_S:g} s for a first input", file=self._file
             ) from None
+
+    def completed(self, tensors: Tensors) -> Tensors:
+        """The inputs of a request, with the mask that it may leave out."""
+        return tensors if self._padding is None else self._padding.completed(tensors)
 
     async def run(self, tensors: Tensors, terms: Terms = PLAIN) -> dict[str, Tensor]:
         """Every output for inputs that were checked."""
+        size = _bytes(tensors)
         if not self.batches:
-            return await self._batcher.submit(tensors, rows=_rows(tensors), key=object(), terms=terms)
+            return await self._batcher.submit(tensors, rows=_rows(tensors), key=object(), terms=terms, size=size)
         rows = {len(tensor) for tensor in tensors.values()}
         if len(rows) != 1:
             raise TensorError(self.inputs[0].name, "all inputs must have the same length along axis 0")
-        key = tuple((name, tensor.shape[1:]) for name, tensor in sorted(tensors.items()))
-        return await self._batcher.submit(tensors, rows=rows.pop(), key=key, terms=terms)
+        length = 0
+        key: Hashable = tuple((name, tensor.shape[1:]) for name, tensor in sorted(tensors.items()))
+        if self._padding is not None:
+            length, key = self._padding.length(tensors), self._padding.key(tensors)
+        return await self._batcher.submit(tensors, rows=rows.pop(), key=key, terms=terms, length=length, size=size)
 
     async def run_rows(self, rows: Tensor, terms: Terms = PLAIN) -> dict[str, Tensor]:
         """Every output for any number of rows of the only input; as `run_table`."""
@@ -151,24 +167,45 @@ class Graph:
         self._batcher.close()
         self._instances.close()
 
+    def _prepare(self, section: PaddingSection) -> str:
+        """Fill rows up from now on; or say why not."""
+        padding = Padding(section, self.inputs, self.outputs)
+        if not self.batches:
+            return "requests do not share runs"
+        untried = padding_is_apart(self._session, padding)
+        if not untried:
+            self._padding = padding
+        return untried
 
-def _run(session: Session, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:
-    """One batch."""
-    if len(requests) == 1:
-        return [session.run(requests[0])]
-    began = time.perf_counter()
-    joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
-    ready = time.perf_counter()
-    outputs = session.run(joined)
-    done = time.perf_counter()
-    parts = parted(outputs, [_rows(request) for request in requests])
-    return Computed(parts, input_s=ready - began, output_s=time.perf_counter() - done)
+    def _run(self, session: Session, requests: Sequence[Tensors]) -> list[dict[str, Tensor]]:
+        """One batch."""
+        padding = self._padding
+        if len(requests) == 1 and padding is None:
+            return [session.run(requests[0])]
+        began = time.perf_counter()
+        if padding is None:
+            joined = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+        else:
+            lengths = [padding.length(request) for request in requests]
+            joined = padding.joined(requests, lengths)
+        ready = time.perf_counter()
+        outputs = session.run(joined)
+        done = time.perf_counter()
+        parts = parted(outputs, [_rows(request) for request in requests])
+        if padding is not None:
+            parts = [padding.cut(part, length) for part, length in zip(parts, lengths, strict=True)]
+        return Computed(parts, input_s=ready - began, output_s=time.perf_counter() - done)
 
 
 def _rows(tensors: Tensors) -> int:
     """How many rows a request has: the length of its first input along axis 0."""
     first = next(iter(tensors.values()), None)
     return len(first) if first is not None and first.ndim else 1
+
+
+def _bytes(tensors: Tensors) -> int:
+    """How many bytes a request keeps in memory, texts by their own length."""
+    return sum(sum(map(len, tensor.flat)) if tensor.dtype == object else tensor.nbytes for tensor in tensors.values())
 
 
 def _filled(rows: Tensor, fixed: int) -> Tensor:
@@ -188,52 +225,6 @@ def _check_lengths(file: str, inputs: Sequence[TensorSpec]) -> None:
                 f"at most {MAX_ELEMENTS} are taken: export it with other lengths, or with free ones",
                 file=file,
             )
-
-
-def _rows_are_apart(session: Session) -> bool:
-    """Whether two rows in one run give what they give alone: tried once, with values of no meaning."""
-    if not session.inputs or any(not spec.shape or spec.shape[0] != -1 for spec in session.inputs):
-        return False
-    if any(not spec.shape or spec.shape[0] != -1 for spec in session.outputs):
-        return False
-    if sum(math.prod(_sample_shape(spec)) for spec in session.inputs) > _TRIAL_ELEMENTS:
-        return False
-    random = np.random.default_rng(7)
-    ends = time.monotonic() + _TRIAL_S
-    try:
-        one, two = ({spec.name: sample(spec, random) for spec in session.inputs} for _ in range(2))
-        joined = {name: np.concatenate([one[name], two[name]]) for name in one}
-        *alone, together = (session.run(feeds, limit_s=ends - time.monotonic()) for feeds in (one, two, joined))
-    except Exception:  # noqa: BLE001 -- a graph that cannot take our sample is not batched
-        return False
-    return all(_agree(value, [answer[name] for answer in alone]) for name, value in together.items())
-
-
-def _agree(together: Tensor, alone: Sequence[Tensor]) -> bool:
-    if together.shape[0] != 2 or any(len(value) != 1 for value in alone):
-        return False
-    apart = np.concatenate(alone)
-    if together.dtype == object:
-        return bool((together == apart).all())
-    return bool(np.allclose(together, apart, rtol=1e-3, atol=1e-4, equal_nan=True))
-
-
-def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
-    """One row of values of no meaning.
-
-    Lengths that are free are 2: with 1, everything goes together with everything, and nothing would be found out.
-    """
-    shape = _sample_shape(spec)
-    if spec.datatype == "BYTES":
-        words = np.empty(shape, object)
-        words[...] = b"a few words" if random.random() < 0.5 else b"other ones"
-        return words
-    dtype = DATATYPES[spec.datatype]
-    return random.random(shape).astype(dtype) if dtype.kind == "f" or dtype == BF16 else np.ones(shape, dtype)
-
-
-def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
 
 
 def parted(joined: Mapping[str, Tensor], rows: Sequence[int]) -> list[dict[str, Tensor]]:

@@ -46,7 +46,7 @@ class OnnxModel:
         observer: BatchObserver,
     ) -> None:
         path, inferred = graph_file(folder, manifest.file)
-        self._graph = Graph(path, manifest.name, manifest.batching, settings, limits, observer)
+        self._graph = Graph(path, manifest.name, manifest.batching, settings, limits, observer, manifest.padding)
         try:
             self._reading = read_classes(manifest, self._graph.outputs, self._graph.classes)
         except BaseException:  # whatever ends it, the graph holds memory and threads
@@ -55,6 +55,8 @@ class OnnxModel:
         self.classifies = _items_of(self._graph.inputs)
         if manifest.batching == "auto":
             inferred += (f"batching: {'on' if self._graph.batches else 'off'}",)
+        if self._graph.unpadded:
+            inferred += (f"padding: off, {self._graph.unpadded}",)
         self.inferred = inferred + (self._reading.inferred if isinstance(self._reading, ClassReading) else ())
 
     @property
@@ -69,6 +71,7 @@ class OnnxModel:
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Every output."""
+        tensors = self._graph.completed(tensors)
         check_tensors(self.inputs, tensors)
         first = next(iter(tensors.values()), None)
         rows = len(first) if first is not None and first.ndim else 1
