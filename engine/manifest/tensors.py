@@ -36,7 +36,7 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
     sequence: SequenceSection | None = None
 
     def check(self) -> None:
-        """A model that remembers has no answers to keep.
+        """A model that remembers has no answers to keep, and its rows are not filled up.
 
         Raises:
             ManifestError: it shall.
@@ -44,3 +44,5 @@ class OnnxManifest(GraphManifest, frozen=True, tag="onnx"):
         super().check()
         if self.sequence is not None and self.response_cache:
             raise ManifestError("response_cache: a step's answer is another one each time; remove the line")
+        if self.sequence is not None and self.padding is not None:
+            raise ManifestError("padding: a model with a `sequence` has states of one length; remove the section")

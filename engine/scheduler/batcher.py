@@ -339,12 +339,13 @@ def _settle(batch: Sequence[_Asked[Item, Result]], results: Sequence[Result], er
 
     def resolve(members: Sequence[tuple[int, _Asked[Item, Result]]]) -> None:
         for at, asked in members:
-            if asked.future.done():
+            future = asked.future
+            if future.done():
                 continue
             if error is not None:
-                asked.future.set_exception(error)
+                future.set_exception(error)
             else:
-                asked.future.set_result(results[at])
+                future.set_result(results[at])
 
     by_loop: dict[int, list[tuple[int, _Asked[Item, Result]]]] = {}
     for at, asked in enumerate(batch):

@@ -16,6 +16,10 @@ from typing import Any, Generic, TypeVar
 __all__ = ["Batch", "Group", "Held", "Lanes", "Purse", "W", "Waiters", "Waiting"]
 
 
+_LEADS = 8
+"""An owner may be ahead of the next one by so small a part of a batch: to change owners costs more than to go on."""
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A request in the queue.
@@ -160,7 +164,7 @@ class Lanes(Generic[W]):
         order = self._order
         while batch.rows < batch.limit and self.first() is not None:
             _, _, purse = order[0]
-            until = min(order[1][0], order[-1][0] if len(order) == 2 else order[2][0]) if len(order) > 1 else math.inf
+            until = min((order[at][0] for at in (1, 2) if at < len(order)), default=math.inf) + batch.limit // _LEADS
             requests, size, fits = self._fill_from(purse, until, batch)
             if requests:
                 took(purse, requests, size)
@@ -170,7 +174,7 @@ class Lanes(Generic[W]):
             heappush(order, entry)
 
     def _fill_from(self, purse: Purse, until: float, batch: Batch[W]) -> tuple[int, int, bool]:
-        """Put an owner's requests into a batch, one at least, until it has spent as much as the next one has.
+        """Put an owner's requests into a batch, one at least, until it has spent so much.
 
         Returns:
             How many, their bytes, and False where the next one does not fit.

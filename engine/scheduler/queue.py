@@ -77,10 +77,12 @@ class RequestQueue(Generic[W]):
         Raises:
             QueueFullError: there is no place for it; when there will be is not known here.
         """
-        level = self._levels[waiting.level]
-        purse = level.purse(waiting.owner)
+        level, length = self._levels[waiting.level], waiting.length
+        purse = level.purses.get(waiting.owner)
+        if purse is None or not purse.waiting:
+            purse = level.purse(waiting.owner)
         self._room.enter(purse, waiting.size, waiting.level, level.count)
-        name = (waiting.key, self._policy.bucket_of(waiting.length) if waiting.length else 0)
+        name = (waiting.key, self._policy.bucket_of(length) if length else 0)
         group = self._groups.get(name)
         if group is None:
             self._groups[name] = group = Group(name)
@@ -94,7 +96,8 @@ class RequestQueue(Generic[W]):
         level.count += 1
         group.count += 1
         group.rows += waiting.rows
-        group.length = max(group.length, waiting.length)
+        if length:
+            group.length = max(group.length, length)
         if self._delay_s:
             self._arrived.append(waiting)
             if self._is_enough(group):

@@ -48,13 +48,16 @@ class Room:
                 f"{waiting} requests of priority {level + 1} wait for the model already; try again later"
             )
         if purse.owner:
-            held = self._held(purse)
+            held = purse.held
+            if held is None or not held.requests:
+                held = self._held(purse)
             if held.requests >= _OWNERS_SHARE * places or (held.requests and held.size + size > _OWNERS_SHARE * room):
                 raise QueueFullError(
                     f"{held.requests} requests of yours wait for the model, {held.size} bytes; "
                     "the places that are left are kept for others; try again later"
                 )
-            self._owners[purse.owner] = held
+            if not held.requests:
+                self._owners[purse.owner] = held
             held.requests += 1
             held.size += size
         self.count += 1
@@ -73,6 +76,5 @@ class Room:
 
     def _held(self, purse: Purse) -> Held:
         """What an owner holds; it is forgotten once it holds nothing."""
-        if purse.held is None or not purse.held.requests:
-            purse.held = self._owners.get(purse.owner) or Held()
-        return purse.held
+        purse.held = held = self._owners.get(purse.owner) or Held()
+        return held

@@ -127,6 +127,12 @@ def test_what_cannot_be_tried_is_off_and_said(tmp_path):
     off.close()
 
 
+def test_a_model_that_remembers_has_none():
+    text = f"{MANIFEST}{SECTION}sequence: {{states: [{{input: a, output: b}}]}}\n"
+    with pytest.raises(ManifestError, match="padding: a model with a `sequence`"):
+        parse_manifest(text.encode(), model="m")
+
+
 SHAPES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), min_size=1, max_size=6)
 
 
