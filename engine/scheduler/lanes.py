@@ -9,13 +9,15 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Batch", "Group", "Held", "Lanes", "Purse", "W", "Waiters", "Waiting"]
+__all__ = ["FEW", "Batch", "Group", "Held", "Lanes", "Purse", "W", "Waiters", "Waiting"]
 
 
+FEW = 64
+"""What so few owners, or keys, leave behind is kept: they come back."""
 _LEADS = 8
 """An owner may be ahead of the next one by so small a part of a batch: to change owners costs more than to go on."""
 
@@ -118,18 +120,24 @@ class Lanes(Generic[W]):
     What was taken out elsewhere is dropped when it comes up; an owner that has spent more is put in its place then.
     """
 
-    __slots__ = ("_lanes", "_order")
+    __slots__ = ("_lanes", "_order", "_tidy_at")
 
     def __init__(self) -> None:
         self._lanes: dict[Purse, deque[W]] = {}
-        self._order: list[tuple[float, int, Purse]] = []
+        self._order: list[tuple[float, int, Purse]] = []  # those whose lanes are not empty
+        self._tidy_at = FEW
 
     def append(self, waiting: W) -> None:
         """Put a request at the end of its owner's lane."""
-        lane = self._lanes.get(waiting.purse)
+        purse = waiting.purse
+        lane = self._lanes.get(purse)
         if lane is None:
-            self._lanes[waiting.purse] = lane = deque()
-            heappush(self._order, (waiting.purse.spent, waiting.purse.number, waiting.purse))
+            if len(self._lanes) >= self._tidy_at:
+                self._lanes = {other: each for other, each in self._lanes.items() if each}
+                self._tidy_at = FEW + 2 * len(self._lanes)
+            self._lanes[purse] = lane = deque()
+        if not lane:
+            heappush(self._order, (purse.spent, purse.number, purse))
         lane.append(waiting)
 
     def first(self) -> W | None:
@@ -142,7 +150,6 @@ class Lanes(Generic[W]):
                 lane.popleft()
             if not lane:
                 heappop(order)
-                del self._lanes[purse]
             elif spent < purse.spent:
                 heapreplace(order, (purse.spent, number, purse))
             else:
@@ -162,7 +169,7 @@ class Lanes(Generic[W]):
         """
         passed = []
         order = self._order
-        while batch.rows < batch.limit and self.first() is not None:
+        while self.first() is not None and batch.rows < batch.limit:
             _, _, purse = order[0]
             until = min((order[at][0] for at in (1, 2) if at < len(order)), default=math.inf) + batch.limit // _LEADS
             requests, size, fits = self._fill_from(purse, until, batch)
@@ -194,8 +201,10 @@ class Lanes(Generic[W]):
 
     def tidy(self) -> None:
         """Let go of what does not wait any more."""
-        for purse, lane in self._lanes.items():
-            self._lanes[purse] = deque(waiting for waiting in lane if waiting.waits)
+        lanes = {purse: deque(waiting for waiting in lane if waiting.waits) for purse, lane in self._lanes.items()}
+        self._lanes = {purse: lane for purse, lane in lanes.items() if lane}
+        self._order = [(purse.spent, purse.number, purse) for purse in self._lanes]
+        heapify(self._order)
 
 
 class Group(Generic[W]):
@@ -218,38 +227,36 @@ class Group(Generic[W]):
 class Waiters(Generic[W]):
     """Everything that waits at one level."""
 
-    __slots__ = ("_numbers", "clock", "count", "lanes", "purses", "served", "tidy_at")
+    __slots__ = ("_most", "_numbers", "_tidy_at", "clock", "count", "lanes", "purses", "served")
 
     def __init__(self) -> None:
         self._numbers = count()
+        self._most = 0.0
+        self._tidy_at = FEW
+        self.clock = 0.0
         self.served = 0
         self.count = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew: nobody waits, and nobody owes anything."""
         self.lanes: Lanes[W] = Lanes()
         self.purses: dict[str, Purse] = {}
-        self.clock = 0.0
-        self.tidy_at = 64
 
     def purse(self, owner: str) -> Purse:
         """What an owner has spent, which is at least what those had to spend that were served meanwhile."""
         purse = self.purses.get(owner)
         if purse is None:
-            if len(self.purses) >= self.tidy_at:
+            if len(self.purses) >= self._tidy_at:
                 self.purses = {
                     name: each for name, each in self.purses.items() if each.waiting or each.spent > self.clock
                 }
-                self.tidy_at = 64 + 2 * len(self.purses)
+                self._tidy_at = FEW + 2 * len(self.purses)
             purse = self.purses[owner] = Purse(owner, next(self._numbers), self.clock)
         elif not purse.waiting and purse.spent < self.clock:
             purse.spent = self.clock
         return purse
 
     def left(self, purse: Purse, requests: int) -> None:
-        """Requests of an owner wait no more."""
+        """Requests of an owner wait no more; where nobody waits, nobody owes anything."""
         purse.waiting -= requests
         self.count -= requests
+        self._most = max(self._most, purse.spent)
         if not self.count:
-            self.forget()
+            self.clock = self._most

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic
 
-from engine.scheduler.lanes import Batch, Group, Lanes, Purse, W, Waiters
+from engine.scheduler.lanes import FEW, Batch, Group, Lanes, Purse, W, Waiters
 from engine.scheduler.observer import Dispatch
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.room import Room
@@ -56,6 +56,7 @@ class RequestQueue(Generic[W]):
         self._groups: dict[tuple[Hashable, int], Group[W]] = {}
         self._arrived: deque[W] = deque()
         self._full: dict[Group[W], None] = {}
+        self._tidy_at = FEW
         self._closing = False
         self._left = 0
         self._cuts = 0
@@ -85,7 +86,7 @@ class RequestQueue(Generic[W]):
         name = (waiting.key, self._policy.bucket_of(length) if length else 0)
         group = self._groups.get(name)
         if group is None:
-            self._groups[name] = group = Group(name)
+            group = self._opened(name)
         lanes = group.lanes.get(waiting.level)
         if lanes is None:
             group.lanes[waiting.level] = lanes = Lanes()
@@ -216,14 +217,23 @@ class RequestQueue(Generic[W]):
             if batch.width - bounds[other] > costs:
                 break
             near = self._groups.get((key, other))
-            if near is not None and (batch.width - near.length) * near.rows <= costs:
+            if near is not None and near.count and (batch.width - near.length) * near.rows <= costs:
                 yield near
         for other in range(bucket + 1, len(bounds) + 1):
             if (bounds[other - 1] - batch.width) * batch.rows > costs:
                 break
             near = self._groups.get((key, other))
-            if near is not None and (near.length - batch.width) * batch.rows <= costs:
+            if near is not None and near.count and (near.length - batch.width) * batch.rows <= costs:
                 yield near
+
+    def _opened(self, name: tuple[Hashable, int]) -> Group[W]:
+        """A group of requests that is new; those that are empty go when they are too many."""
+        if len(self._groups) >= self._tidy_at:
+            self._groups = {other: group for other, group in self._groups.items() if group.count}
+            self._tidy_at = FEW + 2 * len(self._groups)
+        group: Group[W] = Group(name)
+        self._groups[name] = group
+        return group
 
     def _took(self, level: int, purse: Purse, requests: int, size: int) -> None:
         """Requests of an owner wait no more; where they lie they are dropped when they come up."""
@@ -235,7 +245,7 @@ class RequestQueue(Generic[W]):
         group.count -= requests
         group.rows -= rows
         if not group.count:
-            self._groups.pop(group.name, None)
+            group.length = 0
         if self._full and not self._is_enough(group):
             self._full.pop(group, None)
 
