@@ -30,7 +30,8 @@ def opened_images(where: Path, manifest: str, content: bytes) -> ImageClassifier
 
 @pytest.fixture
 def short_trials(monkeypatch):
-    monkeypatch.setattr("engine.servables.graph._TRIAL_S", 0.3)
+    for module in ("graph", "trial"):
+        monkeypatch.setattr(f"engine.servables.{module}.TRIAL_S", 0.3)
 
 
 @pytest.mark.parametrize("shape", [["n", 30000, 30000], [10**9, 2], [2**31, 2**31, 2**31]])
