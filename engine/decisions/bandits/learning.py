@@ -133,7 +133,7 @@ class Learner:
         entry = await self._bandits.get(Bandit, name)
         encoder = Encoder(entry.body.features)
         vectors = [encoder.vector(context, at) for context, at in zip(contexts, fields, strict=True)]
-        memory = self._memory(entry)
+        memory = await self._warm(entry)
         seen = memory.beliefs.revision
         first, news = await self._database.write(
             lambda transaction: self._begin(transaction, entry, len(vectors), seen), durable=False
@@ -188,6 +188,15 @@ class Learner:
         async with memory.turn:
             await aside(_cost_of(news), memory.beliefs.follow, news)
         return Learnt(entry, counts, memory.beliefs, outcomes)
+
+    async def _warm(self, entry: Entry[Bandit]) -> _Memory:
+        """What is believed of a bandit; where that is nothing yet, all is read here and not where writers wait."""
+        memory = self._memory(entry)
+        if not memory.beliefs.revision:
+            news = await self._database.read(lambda transaction: self._rows.arms_since(transaction, entry.uid, 0))
+            async with memory.turn:
+                await aside(_cost_of(news), memory.beliefs.follow, news)
+        return memory
 
     def _memory(self, entry: Entry[Bandit]) -> _Memory:
         """What is believed of a bandit as it is now: another revision may have other arms."""
