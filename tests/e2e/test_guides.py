@@ -15,11 +15,13 @@ from tests.fakes.installed import CLONE, Installed
 BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def do(here: Installed, folder: Path, guide: str) -> list[str]:
-    """Do what a guide says; what each command printed."""
+def do(here: Installed, folder: Path, guide: str, *, only: str = "") -> list[str]:
+    """Do what a guide says, or the blocks of one language only; what each command printed."""
     said = []
     environment = {**os.environ, "TIATION_HOME": str(here.home)}
     for language, block in BLOCK.findall((CLONE / "docs" / guide).read_text()):
+        if only not in ("", language):
+            continue
         text = block.replace(".venv/bin/", f"{CLONE}/.venv/bin/").replace(".tiation/", f"{here.home}/")
         text = text.replace("127.0.0.1:8443", here.address)
         if language == "yaml":
@@ -51,7 +53,7 @@ def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: I
 
 
 def test_the_inference_protocol_answers_curl_as_its_page_says(home_of_all: Installed, tmp_path: Path):
-    (answers,) = do(home_of_all, tmp_path, "inference-protocol.md")
+    (answers,) = do(home_of_all, tmp_path, "inference-protocol.md", only="sh")
     assert answers.startswith('{"ready":true}{"name":"all-minilm-l6-v2","versions":["1"],')
     assert '"outputs":[{"name":"embedding","datatype":"FP32","shape":[1,384],"data":[' in answers
 

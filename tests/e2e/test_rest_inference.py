@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.test_clients import golden
 from tests.fakes.installed import CLONE, Installed
+from tests.unit.engine.graphs import folder
+from tests.unit.engine.test_datatypes import KINDS, echo
 
 MODEL = "/v2/models/all-minilm-l6-v2"
 KSERVE = CLONE / ".cache" / "kserve" / "bin" / "python"
@@ -63,6 +65,86 @@ for model, inputs, status, word in (
 np.save("found.npy", found[0])
 """
 
+TRITON_EXTENSIONS = """
+import secrets, sys
+import ml_dtypes
+import numpy as np
+import tritonclient.http as triton
+import tritonclient.utils.shared_memory as shm
+
+address, ca, token, _ = sys.argv[1:]
+client = triton.InferenceServerClient(address, ssl=True, ssl_options={"ca_certs": ca})
+headers = {"authorization": "Bearer " + token}
+
+kinds = {"BOOL": bool, "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2",
+         "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8", "BF16": ml_dtypes.bfloat16}
+for rows in (2, 0):
+    for json in (False, True):
+        inputs, outputs, sent = [], [], {}
+        for kind, dtype in kinds.items():
+            sent[kind] = (np.arange(rows * 3).reshape(rows, 3) % 2).astype(dtype)
+            as_bytes = not json or kind in ("FP16", "BF16")
+            inputs.append(triton.InferInput(kind, [rows, 3], kind))
+            inputs[-1].set_data_from_numpy(sent[kind], binary_data=as_bytes)
+            outputs.append(triton.InferRequestedOutput(kind + "_back", binary_data=as_bytes))
+        answer = client.infer("rest-echo", inputs, outputs=outputs, headers=dict(headers))
+        for kind, array in sent.items():
+            back = answer.as_numpy(kind + "_back")
+            assert back.shape == array.shape and (back == array).all(), (kind, rows, json, back)
+
+key = "/default.rest-" + secrets.token_hex(4)
+region = shm.create_shared_memory_region("r", key, 64)
+try:
+    shm.set_shared_memory_region(region, [np.array([1, 2, 3], np.float32)])
+    client.register_system_shared_memory("r", key, 64, headers=headers)
+    (shown,) = client.get_system_shared_memory_status("r", headers=headers)
+    assert (shown["name"], shown["byte_size"]) == ("r", 64), shown
+    inputs = [each for each in inputs if each.name() != "FP32"]
+    for each in inputs:
+        each.set_shape([1, 3])
+        each.set_data_from_numpy(np.zeros((1, 3), kinds[each.name()]))
+    inputs.append(triton.InferInput("FP32", [1, 3], "FP32"))
+    inputs[-1].set_shared_memory("r", 12)
+    output = triton.InferRequestedOutput("FP32_back")
+    output.set_shared_memory("r", 12, 32)
+    answer = client.infer("rest-echo", inputs, outputs=[output], headers=dict(headers))
+    assert answer.get_output("FP32_back")["shape"] == [1, 3]
+    assert list(shm.get_contents_as_numpy(region, np.float32, [3], 32)) == [1, 2, 3]
+    client.unregister_system_shared_memory(headers=headers)
+    assert client.get_system_shared_memory_status(headers=headers) == []
+finally:
+    shm.destroy_shared_memory_region(region)
+
+index = client.get_model_repository_index(headers=headers)
+assert {"name": "rest-echo", "version": "1", "state": "READY", "reason": ""} in index, index
+assert client.get_model_config("rest-echo", headers=headers)["name"] == "rest-echo"
+(counted,) = client.get_inference_statistics("rest-echo", headers=headers)["model_stats"]
+assert counted["inference_stats"]["success"]["count"] == 5, counted
+assert len(client.get_inference_statistics(headers=headers)["model_stats"]) > 1
+client.unload_model("rest-echo", headers=headers)
+assert not client.is_model_ready("rest-echo", headers=headers)
+client.load_model("rest-echo", headers=headers)
+assert client.is_model_ready("rest-echo", headers=headers)
+assert "trace_level" in client.get_trace_settings(headers=headers)
+assert "log_info" in client.get_log_settings(headers=headers)
+assert client.get_cuda_shared_memory_status(headers=headers) == []
+for status, refused in (
+    ("501", lambda: client.update_log_settings({"log_info": True}, headers=headers)),
+    ("501", lambda: client.update_trace_settings(settings={"trace_rate": "1"}, headers=headers)),
+    ("501", lambda: client.load_model("rest-echo", config="{}", headers=headers)),
+    ("400", lambda: client.load_model("all-minilm-l6-v2", headers=headers)),
+    ("404", lambda: client.load_model("never-was", headers=headers)),
+    ("400", lambda: client.register_system_shared_memory("r", "/r", 8, headers=headers)),
+):
+    try:
+        refused()
+    except triton.InferenceServerException as error:
+        assert error.status() == status, (status, error)
+    else:
+        raise SystemExit(status)
+np.save("found.npy", np.zeros(1))
+"""
+
 KSERVE_CLIENT = """
 import asyncio, json, ssl, sys
 import grpc, httpx, numpy as np
@@ -110,17 +192,17 @@ asyncio.run(main())
 """
 
 
-def run_client(here: Installed, folder: Path, python: str, script: str) -> np.ndarray:
+def run_client(here: Installed, place: Path, python: str, script: str) -> np.ndarray:
     """What a script of a client's own process found for the golden texts."""
-    (folder / "texts.json").write_text(json.dumps(golden()[0]))
-    (folder / "client.py").write_text(script)
-    arguments = [here.address, str(here.home / "ca.pem"), here.token(), str(folder / "texts.json")]
+    (place / "texts.json").write_text(json.dumps(golden()[0]))
+    (place / "client.py").write_text(script)
+    arguments = [here.address, str(here.home / "ca.pem"), here.token(), str(place / "texts.json")]
     finished = subprocess.run(
-        [python, str(folder / "client.py"), *arguments],
-        capture_output=True, timeout=90, check=False, cwd=folder, env={"PATH": "/usr/bin:/bin"},
+        [python, str(place / "client.py"), *arguments],
+        capture_output=True, timeout=90, check=False, cwd=place, env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr.decode()
-    return np.load(folder / "found.npy")
+    return np.load(place / "found.npy")
 
 
 def check_golden(found: np.ndarray) -> None:
@@ -131,6 +213,15 @@ def check_golden(found: np.ndarray) -> None:
 
 def test_tritonclient_over_http_gets_the_golden_embeddings(home_of_all: Installed, tmp_path: Path):
     check_golden(run_client(home_of_all, tmp_path, sys.executable, TRITON))
+
+
+def test_tritonclients_datatypes_and_extensions_work_over_http(home_of_all: Installed, tmp_path: Path):
+    folder(
+        tmp_path / "rest-echo", "name: rest-echo\nkind: onnx", model=echo(*(kind for kind in KINDS if kind != "BYTES"))
+    )
+    home_of_all.command("models", "push", str(tmp_path / "rest-echo"))
+    run_client(home_of_all, tmp_path, sys.executable, TRITON_EXTENSIONS)
+    home_of_all.command("models", "delete", "rest-echo")
 
 
 def test_kserves_clients_get_the_golden_embeddings(home_of_all: Installed, tmp_path: Path):
