@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mesh.channel import MAX_MESSAGE_BYTES
 from mesh.errors import Code, TiationError
+from mesh.http2.server import Http2Server
 from mesh.interceptor import CallInterceptor, Stages
 from mesh.methods import methods_of
 from mesh.service import Registration
@@ -19,7 +19,6 @@ from mesh.svid import SvidSource
 
 __all__ = ["AddressInUseError", "MeshServer"]
 
-_MAX_AGE_MS = 10 * 60 * 1000
 _HEALTH = "grpc.health.v1.Health"
 
 
@@ -50,24 +49,15 @@ class MeshServer:
         names = [_service_of(servicer) for _, servicer in servicers]
         served = [*names, _HEALTH, reflection.SERVICE_NAME]
         interceptor = CallInterceptor(methods_of(served), stages)
-        options = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_connection_age_ms", _MAX_AGE_MS),
-            ("grpc.max_connection_age_grace_ms", _MAX_AGE_MS),
-            ("grpc.max_concurrent_streams", 1024),
-            ("grpc.max_metadata_size", 32 * 1024),
-            ("grpc.so_reuseport", 0),
-        ]
-        self._server = grpc.aio.server(interceptors=[interceptor], options=options)
-        self._svid = svid
+        self._server = Http2Server(interceptor, svid, MAX_MESSAGE_BYTES)
         self._names = names
         self._health = health.aio.HealthServicer()
         for register, servicer in servicers:
             register(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = {*(reflected or names), _HEALTH, reflection.SERVICE_NAME}
-        reflection.enable_server_reflection(sorted(shown), self._server)
+        reflecting = reflection.aio.ReflectionServicer(sorted(shown))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, self._server)
         self.port = 0
 
     async def listen(self, address: str, *, early: bool = False) -> None:
@@ -77,14 +67,13 @@ class MeshServer:
             AddressInUseError: something else listens there.
         """
         try:
-            self.port = self._server.add_secure_port(address, self._svid.server_credentials())
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise AddressInUseError(f"cannot listen on {address}; is something else using the port?", address=address)
-        if not early:  # grpc's own servicer says SERVING by itself
-            await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.start()
+            if not early:  # grpc's own servicer says SERVING by itself
+                await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+            self.port = await self._server.listen(address)
+        except OSError:
+            raise AddressInUseError(
+                f"cannot listen on {address}; is something else using the port?", address=address
+            ) from None
 
     async def serving(self) -> None:
         """Tell health checks that calls are welcome."""
