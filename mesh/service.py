@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import grpc.aio
 from prometheus_client import CollectorRegistry
 
 from mesh.channel import Channels
@@ -30,7 +29,7 @@ __all__ = ["Mesh", "Registration", "Service"]
 class Registration(Protocol):
     """A generated `add_…Servicer_to_server` function."""
 
-    def __call__(self, servicer: Any, server: grpc.aio.Server) -> None:  # noqa: ANN401 -- any generated servicer
+    def __call__(self, servicer: Any, server: Any) -> None:  # noqa: ANN401 -- any generated servicer, any server of it
         """Add the servicer to the server."""
 
 

@@ -92,7 +92,8 @@ class Connection:
         }
         payload = b"".join(key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in said.items())
         self.sender.now(frame(Kind.SETTINGS, 0, 0, payload))
-        self.sender.now(frame(Kind.WINDOW_UPDATE, 0, 0, (limits.window - _FIRST_WINDOW).to_bytes(4, "big")))
+        if limits.window > _FIRST_WINDOW:
+            self.sender.now(frame(Kind.WINDOW_UPDATE, 0, 0, (limits.window - _FIRST_WINDOW).to_bytes(4, "big")))
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             Kind.DATA: self._on_data,
             Kind.HEADERS: self._on_headers,

@@ -1,7 +1,7 @@
 """Header blocks (HPACK, RFC 7541): what a client sends is decoded, what is answered is written without compression.
 
-Decoding is the larger part of what a small call costs, so what comes again is remembered: texts that were Huffman-coded,
-an access token above all: they are decoded once a connection.
+Decoding is the larger part of what a small call costs, so what comes again is remembered: texts that were Huffman-
+coded, an access token above all, are decoded once a connection.
 """
 
 from __future__ import annotations

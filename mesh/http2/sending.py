@@ -158,10 +158,10 @@ class Sender:
             self._send_some(stream, outgoing, room)
             if outgoing.size:
                 self._stuck.append(stream)
-                tries = len(self._stuck)
             elif outgoing.last:
                 self._ready.append(outgoing.last)
                 del self._streams[stream]
+            tries = len(self._stuck)
 
     def _send_some(self, stream: int, outgoing: _Outgoing, room: int) -> None:
         """One frame of what a stream has waiting."""
