@@ -16,7 +16,7 @@ GO_ENVIRONMENT = GOBIN="$(CURDIR)/.cache/bin" GOPATH="$(CURDIR)/.cache/go" GOMOD
 $(shell [ ! -f .venv/pyvenv.cfg ] || grep -qF "$(CURDIR)/.venv" .venv/pyvenv.cfg || rm -rf .venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test up lint bench clean
+.PHONY: help setup setup-test demo test up lint bench bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,12 +43,15 @@ lint: setup-test ## what .ci/run checks besides the tests
 
 bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/gateway.py
-	@$(BIN)/python bench/engine.py
 	@$(BIN)/python bench/scheduler.py
+	@$(BIN)/python -m bench.engine --only none
 	@$(BIN)/python bench/journal.py
 	@$(BIN)/python bench/policy.py
 	@$(BIN)/python bench/analytics.py
 	@$(BIN)/python bench/faults.py
+
+bench-engine: setup-test ## the engine beside Triton and other servers, which it installs; half an hour
+	@$(BIN)/python -m bench.engine
 
 clean: ## remove everything that setup made; state folders stay
 	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist examples/clients/go/gen

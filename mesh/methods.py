@@ -83,6 +83,7 @@ class Method:
         timeout_s: the longest that an answer may take; None for streams without a limit.
         named: every field of the request that names a resource.
         max_body_bytes: the most that the body of a REST request may have; 0 for what the operator allows everywhere.
+        ruled: whether its contract can hold rules for the request's fields; those of others hold none of ours.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Method:
     named: tuple[ResourceField, ...]
     max_body_bytes: int = 0
     whole: bool = False
+    ruled: bool = True
 
     @property
     def is_of_tenants(self) -> bool:
@@ -176,6 +178,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
             category=foreign.category,
             timeout_s=_timeout_s(method),
             named=(),
+            ruled=False,
             **streams,
         )
     options = method.GetOptions()

@@ -43,7 +43,9 @@ class Measured:
         key = (server, workload.name, clients)
         self.found[key].append(found)
         self.ratios[key].append(found.per_s / max(self.limits[workload.name][-1].values()))
-        sys.stderr.write(f"{server:18} {workload.name:24} {clients:3}  {found.per_s:9.1f}/s  {self.ratios[key][-1]:.3f}\n")
+        sys.stderr.write(
+            f"{server:18} {workload.name:24} {clients:3}  {found.per_s:9.1f}/s  {self.ratios[key][-1]:.3f}\n"
+        )
 
     def rows(self) -> list[dict[str, object]]:
         """Medians, a row a server, workload and number of clients."""
@@ -60,7 +62,8 @@ class Measured:
             for (name, of, clients), found in self.found.items():
                 if of == workload.name:
                     rate, p50, p99 = (
-                        statistics.median(getattr(each, field) for each in found) for field in ("per_s", "p50_ms", "p99_ms")
+                        statistics.median(getattr(each, field) for each in found)
+                        for field in ("per_s", "p50_ms", "p99_ms")
                     )
                     ratio = statistics.median(self.ratios[name, of, clients])
                     rows.append(_row(of, name, clients, rate, p50_ms=p50, p99_ms=p99, ratio_to_limit=ratio))
@@ -91,7 +94,7 @@ def main() -> None:
             servers = ["tiation", *peers]
             for name in servers[number % len(servers) :] + servers[: number % len(servers)]:
                 _measure(name, models, folder, measured, options.seconds, number)
-    write_results("engine", measured.rows(), _ratios(measured))
+    write_results("engine" if peers else "engine_alone", measured.rows(), _ratios(measured))
 
 
 def _measure(name: str, models: dict[str, Path], folder: Path, measured: Measured, seconds: float, number: int) -> None:

@@ -64,6 +64,17 @@ def _json(ports: Sequence[int]) -> Target:
     return Target(urls={name: f"http://127.0.0.1:{ports[0]}/{name}" for name in (TINY, ENCODER)})
 
 
+_TRITON_ENDS: Mapping[str, str] = {
+    TINY: """
+        input [{name: "input" data_type: TYPE_FP32 dims: [16]}]
+        output [{name: "output" data_type: TYPE_FP32 dims: [4]}]""",
+    ENCODER: """
+        input [{name: "input_ids" data_type: TYPE_INT64 dims: [-1]},
+               {name: "attention_mask" data_type: TYPE_INT64 dims: [-1]}]
+        output [{name: "embedding" data_type: TYPE_FP32 dims: [384]}]""",
+}
+
+
 def _triton(venv: Path, folder: Path, ports: Sequence[int]) -> Sequence[str]:
     """Triton's own server, which the pytriton wheel holds, with its python backend."""
     packages = next((venv / "lib").iterdir()) / "site-packages"
@@ -73,13 +84,7 @@ def _triton(venv: Path, folder: Path, ports: Sequence[int]) -> Sequence[str]:
     if not backend.exists():
         backend.write_bytes((stub / "triton_python_backend_stub").read_bytes())
         backend.chmod(0o755)
-    for name, ends in (
-        (TINY, 'input [{name: "input" data_type: TYPE_FP32 dims: [16]}]\n'
-               'output [{name: "output" data_type: TYPE_FP32 dims: [4]}]'),
-        (ENCODER, 'input [{name: "input_ids" data_type: TYPE_INT64 dims: [-1]},'
-                  ' {name: "attention_mask" data_type: TYPE_INT64 dims: [-1]}]\n'
-                  'output [{name: "embedding" data_type: TYPE_FP32 dims: [384]}]'),
-    ):  # fmt: skip
+    for name, ends in _TRITON_ENDS.items():
         model = folder / "repository" / name
         (model / "1").mkdir(parents=True)
         (model / "1" / "model.py").write_bytes((SERVERS / "triton_model.py").read_bytes())

@@ -39,7 +39,7 @@ class ValidationStage:
             if (value := field.value(request)) or (field.required and field.is_there(request))
             if not any(fits(pattern, value) for pattern in field.patterns)
         ]
-        for violation in self._validator.collect_violations(request):
+        for violation in self._validator.collect_violations(request) if call.method.ruled else ():
             field = violation.proto.field
             path = ".".join(element.field_name for element in field.elements) if field else ""
             violations.append(FieldViolation(path, violation.proto.message))

@@ -17,9 +17,7 @@ QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 def deployment(name):
     """A model as Ray Serve runs it."""
 
-    @serve.deployment(
-        name=name, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.1}, logging_config=QUIET
-    )
+    @serve.deployment(name=name, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.1}, logging_config=QUIET)
     class Served:
         def __init__(self):
             sys.path.insert(0, os.environ["BENCH_SERVERS"])
