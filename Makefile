@@ -44,14 +44,14 @@ lint: setup-test ## what .ci/run checks besides the tests
 bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/gateway.py
 	@$(BIN)/python bench/scheduler.py
-	@$(BIN)/python -m bench.engine --only none
+	@$(BIN)/python -m bench.serving --only none
 	@$(BIN)/python bench/journal.py
 	@$(BIN)/python bench/policy.py
 	@$(BIN)/python bench/analytics.py
 	@$(BIN)/python bench/faults.py
 
 bench-engine: setup-test ## the engine beside Triton and other servers, which it installs; half an hour
-	@$(BIN)/python -m bench.engine
+	@$(BIN)/python -m bench.serving
 
 clean: ## remove everything that setup made; state folders stay
 	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist examples/clients/go/gen

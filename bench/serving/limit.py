@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.engine.workloads import WORKLOADS, Workload, feeds_of
+from bench.serving.workloads import WORKLOADS, Workload, feeds_of
 from engine.runtime.sessions import SessionSettings, open_session
 
 __all__ = ["limit_of"]

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.engine.load import ROOT, Target, ask
-from bench.engine.workloads import ENCODER, TINY, Bodies
+from bench.serving.load import ROOT, Target, ask
+from bench.serving.workloads import ENCODER, TINY, Bodies
 from tests.fakes.ports import free_ports
 
 __all__ = ["PEERS", "Peer", "PeerError", "started"]

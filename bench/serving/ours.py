@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.engine.load import Target
-from bench.engine.workloads import write_tiny
+from bench.serving.load import Target
+from bench.serving.workloads import write_tiny
 from mesh.config import Settings
 from security.app import issue_svid
 from tests.fakes.installed import installed

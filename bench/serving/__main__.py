@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.engine.limit import limit_of
-from bench.engine.load import ROOT, Found, ask
-from bench.engine.ours import platform
-from bench.engine.peers import PEERS, PeerError, started
-from bench.engine.workloads import ENCODER, TINY, WORKLOADS, Workload, write_bodies, write_tiny
 from bench.measure import write_results
+from bench.serving.limit import limit_of
+from bench.serving.load import ROOT, Found, ask
+from bench.serving.ours import platform
+from bench.serving.peers import PEERS, PeerError, started
+from bench.serving.workloads import ENCODER, TINY, WORKLOADS, Workload, write_bodies, write_tiny
 
 OURS = ("tiation, mesh", "tiation, gateway")
 _LEAST = {TINY: 16, ENCODER: 384 * 4}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.engine.workloads import Bodies
+from bench.serving.workloads import Bodies
 
 __all__ = ["Found", "Target", "ask", "built"]
 
