@@ -1,7 +1,7 @@
 """A second session of a model: two runs at once, each with its part of the cores.
 
 A run on several cores waits at every step for the slowest of them. Under load something else takes one of them all the
-time, and the others idle meanwhile; with two runs they have something to do. Measured by `bench/engine.py` on two cores
+time, and the others idle meanwhile; with two runs they have something to do. Measured by `bench/serving` on two cores
 with 8 and 32 clients. It costs the model's memory a second time, and so is opened only once requests wait.
 """
 
