@@ -169,9 +169,11 @@ async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(pl
     await repository.load("tenants/t/models/m/versions/1")
     await repository.update_model("tenants/t/models/m", "", both)
     await push(place, repository, "e", manifest("e", "m, version: production"))
+    repository.find("t", "e", "").uses.begin()  # as by a request that lasts: the ensemble itself stays
     for name in ("a", "b", "c", "d"):
         await push(place, repository, name, content=heavy(2))
     assert repository._memory.is_aside("tenants/t/models/a/versions/1")
+    assert not any(repository._memory.is_aside(f"tenants/t/models/m/versions/{version}") for version in (1, 2))
 
     async def call() -> None:
         await (await repository.found("t", "e", "")).infer(X, Terms("t"))
