@@ -73,6 +73,8 @@ class Prompts:
             raise PromptError(
                 "prompt", f"has {len(text)} characters; a context of {self._assets.context} tokens is shorter"
             )
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise PromptError("prompt", "holds half of a character (a lone surrogate), which is no text")
         encoded = await aside(32 + len(text), partial(self._assets.tokenizer.encode, add_special_tokens=special), text)
         ids = list(encoded.ids)
         begin = self._assets.tokenizer.token_to_id(self._assets.begin)

@@ -226,6 +226,7 @@ async def test_a_wish_that_cannot_be_met_is_named(model, sampling, field):
         (Prompt("x" * CONTEXT), "has 256 tokens"),
         (Prompt("x" * 5_000_000), "characters"),
         (Prompt(), "either a text or messages"),
+        (Prompt("a\ud800"), "half of a character"),
         (Prompt("x", tool_choice="required"), "no tools"),
     ],
 )

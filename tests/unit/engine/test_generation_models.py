@@ -6,7 +6,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import EngineError, ManifestError, ModelFileError
 from engine.generation.base import Message, Prompt, Sampling, Tool
@@ -117,6 +117,34 @@ def mask_as_length(graph: onnx.ModelProto) -> None:
         for at, name in enumerate(node.input):
             if name == "attention_mask":
                 node.input[at] = "all_ones"
+
+
+def half_precision(graph: onnx.ModelProto) -> None:
+    """Let the cache be FP16 outside of the graph."""
+    inner = graph.graph
+    pasts = [each for each in inner.input if each.name.startswith("past")]
+    renamed = {each.name: f"{each.name}_32" for each in pasts}
+    for node in inner.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        if node.output[0].startswith("present"):
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT16))
+    for name, inside in renamed.items():
+        inner.node.insert(0, helper.make_node("Cast", [name], [inside], to=TensorProto.FLOAT))
+    for each in [*pasts, *(output for output in inner.output if output.name.startswith("present"))]:
+        each.type.tensor_type.elem_type = TensorProto.FLOAT16
+
+
+async def test_a_cache_of_half_precision_is_kept_as_such(tmp_path):
+    plain = open_generator(decoder_folder(tmp_path / "a"))
+    half = open_generator(decoder_folder(tmp_path / "b", change=half_precision))
+    assert half._loop._cache.tensors[0].dtype == np.float16
+    prompts = ["x", "hello there", "abc" * 20]
+    expected = [await text_of(plain, Prompt(each)) for each in prompts]
+    found = await asyncio.gather(*(text_of(half, Prompt(each)) for each in prompts))
+    assert [each[:3] for each in found] == [each[:3] for each in expected]
+    plain.close()
+    half.close()
 
 
 async def test_a_graph_that_works_out_positions_answers_as_one_that_takes_them(tmp_path):

@@ -1,0 +1,153 @@
+"""Texts written through the front door, as gRPC and as server-sent events; what happens when nobody wants the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import grpc
+import httpx
+from tiation.engine.v1 import prediction_pb2 as pb
+from tiation.engine.v1 import prediction_pb2_grpc
+from tiation.mesh.v1 import call_record_pb2
+
+from tests.fakes.installed import Installed
+
+WRITER = "tenants/system/models/docs-writer"
+QUESTION = "What does PredictionService.Embed do?"
+ANSWER = "Turns texts into vectors, with a model of the kind `text-embedding`."
+PATH = f"/v1/{WRITER}:generate"
+
+
+def asking(*questions: str, **sampling) -> pb.GenerateRequest:
+    prompts = [pb.Prompt(messages=[pb.PromptMessage(role="user", content=each)]) for each in questions]
+    return pb.GenerateRequest(name=WRITER, prompts=prompts, sampling=pb.SamplingSettings(**sampling))
+
+
+def endless() -> pb.GenerateRequest:
+    """Texts that hardly ever end by themselves, many of them."""
+    prompts = [pb.Prompt(text="# Flows") for _ in range(48)]
+    sampling = pb.SamplingSettings(temperature=2.5, seed=1)
+    return pb.GenerateRequest(name=WRITER, prompts=prompts, sampling=sampling)
+
+
+def running(here: Installed) -> float:
+    """How many answers of docs-writer are under way, as Prometheus sees it."""
+    pattern = r'gen_ai_server_requests_running\{model="tenants/system/models/docs-writer",version="1"\} (\S+)'
+    found = re.search(pattern, here.metrics("engine"))
+    assert found is not None
+    return float(found[1])
+
+
+def wait_until(condition: Callable[[], bool], within_s: float) -> float:
+    """How long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def test_answers_are_streamed_over_grpc_each_with_its_own_parts(home_of_all: Installed):
+    with home_of_all.channel() as channel:
+        stub = prediction_pb2_grpc.PredictionServiceStub(channel)
+        parts = list(stub.Generate(asking(QUESTION, "What does engine.max_queue do?"), timeout=30))
+    for index in (0, 1):
+        mine = [part for part in parts if part.index == index]
+        assert [part.sequence for part in mine] == list(range(1, len(mine) + 1))
+        assert [part.finish for part in mine if part.finish] == [pb.GenerateResponse.STOP]
+        assert mine[-1].finish
+        assert mine[-1].prompt_tokens > 5
+    assert "".join(part.text for part in parts if part.index == 0) == ANSWER
+    assert "".join(part.text for part in parts if part.index == 1).startswith(
+        "engine.max_queue: requests that may wait"
+    )
+
+
+def test_answers_are_streamed_as_server_sent_events(home_of_all: Installed):
+    body = {"prompts": [{"messages": [{"role": "user", "content": QUESTION}]}]}
+    events = []
+    with home_of_all.rest() as client, client.stream("POST", PATH, json=body) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events += [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
+    assert "".join(event["text"] for event in events) == ANSWER
+    assert events[-1]["finish"] == "STOP"
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_is_streamed(home_of_all: Installed):
+    with home_of_all.rest() as client:
+        long = client.post(PATH, json={"prompts": [{"text": "x"}, {"text": "word " * 5000}]})
+        schema = {"prompts": [{"text": "x"}], "sampling": {"jsonSchema": '{"type": "nonsense"}'}}
+        wrong = client.post(PATH, json=schema)
+        other = client.post("/v1/tenants/system/models/digits:generate", json={"prompts": [{"text": "x"}]})
+    assert long.status_code == wrong.status_code == other.status_code == 400
+    assert "prompts[1].prompt: has " in long.json()["message"]
+    assert "sampling.json_schema: cannot be used" in wrong.json()["message"]
+    assert "writes no texts" in other.json()["message"]
+
+
+def test_an_answer_follows_its_schema_through_the_front_door(home_of_all: Installed):
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    schema["additionalProperties"] = False
+    with home_of_all.channel() as channel:
+        stub = prediction_pb2_grpc.PredictionServiceStub(channel)
+        parts = stub.Generate(asking(QUESTION, max_tokens=50, json_schema=json.dumps(schema)), timeout=30)
+        found = json.loads("".join(part.text for part in parts))
+    assert found in ({"ok": True}, {"ok": False})
+
+
+def test_who_hangs_up_over_grpc_frees_the_places(home_of_all: Installed):
+    with home_of_all.channel() as channel:
+        call = prediction_pb2_grpc.PredictionServiceStub(channel).Generate(endless(), timeout=60)
+        next(call)
+        assert running(home_of_all) > 0
+        call.cancel()
+        assert wait_until(lambda: running(home_of_all) == 0, 5) < 2
+        assert call.code() is grpc.StatusCode.CANCELLED
+
+
+def test_who_hangs_up_over_rest_frees_the_places(home_of_all: Installed):
+    body = {"prompts": [{"text": "# Flows"}] * 48, "sampling": {"temperature": 2.5, "seed": 1}}
+    with home_of_all.rest() as client, client.stream("POST", PATH, json=body) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("data: ")
+        assert running(home_of_all) > 0
+    assert wait_until(lambda: running(home_of_all) == 0, 5) < 2
+
+
+def test_the_record_says_how_many_tokens_were_read_and_written(home_of_all: Installed):
+    with home_of_all.channel() as channel:
+        stub = prediction_pb2_grpc.PredictionServiceStub(channel)
+        *_, last = stub.Generate(asking(QUESTION, max_tokens=7), timeout=30)
+    expected = {"rows": 1, "tokens_in": last.prompt_tokens, "tokens_out": 7}
+    database = f"file:{home_of_all.home}/security/security.db?mode=ro"
+
+    def shipped() -> bool:
+        with closing(sqlite3.connect(database, uri=True)) as records:
+            rows = records.execute("SELECT record FROM records WHERE service = 'engine'").fetchall()
+        found = [call_record_pb2.CallRecord.FromString(row[0]) for row in rows]
+        return any(dict(each.usage) == expected for each in found if each.method.endswith("/Generate"))
+
+    wait_until(shipped, 10)
+
+
+def test_the_command_shows_the_answer_and_what_kept_it_from_coming(home_of_all: Installed):
+    assert home_of_all.command("models", "generate", WRITER, QUESTION).stdout == f"{ANSWER}\n"
+    whole = home_of_all.json("models", "generate", WRITER, QUESTION, "--max-tokens", "3")
+    assert (whole["finish"], whole["completionTokens"]) == ("LENGTH", 3)
+    refused = home_of_all.command("models", "generate", WRITER, "x " * 5000, check=False)
+    assert refused.returncode != 0
+    assert "1024 together" in refused.stderr
+
+
+def test_the_protocol_of_tensors_gives_whole_texts(home_of_all: Installed):
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["# Access\n\nWho may do what,"]}]}
+    with home_of_all.rest() as client:
+        answer: httpx.Response = client.post("/v2/models/docs-writer/infer", json=body)
+    assert answer.status_code == 200, answer.text
+    assert "how it is taken back" in answer.json()["outputs"][0]["data"][0]
