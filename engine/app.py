@@ -26,6 +26,7 @@ from engine.decisions.bandits.learning import Learner
 from engine.decisions.bandits.resource import Bandits
 from engine.decisions.graphs import Decisions
 from engine.generation.figures import GenerationMetrics
+from engine.gpu_figures import GpuFigures
 from engine.metrics import EngineMetrics
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
@@ -71,6 +72,7 @@ async def build(mesh: Mesh) -> Service:
     )
     limits = BatchPolicy(settings.max_batch, settings.max_queue, settings.max_queue_bytes)
     store_figures = StoreFigures(mesh.registry)
+    mesh.registry.register(await asyncio.to_thread(GpuFigures))  # to wake a driver takes a while
     store = _answer_store(settings, store_figures)
     keys = Path(settings.signature_keys) if settings.signature_keys else mesh.state.parent / "engine" / "signature-keys"
     repository = SharedRepository(

@@ -63,6 +63,15 @@ def test_the_password_is_shown_neither_by_settings_nor_by_what_is_wrong_with_the
     assert "hunter2" not in caught.value.message
 
 
+def test_shared_memory_is_not_there_for_several_engines(tmp_path):
+    variables = {"TIATION_DATABASE": "postgresql://db/x", "TIATION_ENGINE__SHARED_MEMORY": "own"}
+    assert load_settings(tmp_path, variables).engine.shared_memory == "own"
+    with pytest.raises(SettingsError, match=r"engine\.shared_memory is `own`.*engine\.replicas is 2"):
+        load_settings(tmp_path, {**variables, "TIATION_ENGINE__REPLICAS": "2"})
+    with pytest.raises(SettingsError, match="shared_memory"):
+        load_settings(tmp_path, {"TIATION_ENGINE__SHARED_MEMORY": "on"})
+
+
 @pytest.mark.parametrize("service", ["engine", "orchestrator"])
 def test_several_processes_of_a_service_need_postgresql(tmp_path, service):
     variables = {f"TIATION_{service.upper()}__REPLICAS": "2"}
