@@ -74,8 +74,10 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         return await self._shelf.get(request.name)
 
     async def ListDecisions(self, request: pb.ListDecisionsRequest, _: Context) -> pb.ListDecisionsResponse:
-        """A page of decisions."""
+        """A page of decisions, without their examples."""
         decisions, token = await self._shelf.list(request.parent, request)
+        for decision in decisions:
+            decision.ClearField("examples")
         return pb.ListDecisionsResponse(decisions=decisions, next_page_token=token)
 
     async def CreateDecision(self, request: pb.CreateDecisionRequest, _: Context) -> pb.Decision:

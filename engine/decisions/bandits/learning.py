@@ -30,6 +30,8 @@ from mesh.sandboxed.recent import Recent
 
 __all__ = ["Chosen", "Learner", "Learnt", "Told"]
 
+MAX_BATCH_SCORES = 32_768
+"""Contexts of one call times arms: some seconds of a processor at most."""
 MAX_KEPT_CHOICES = 100_000
 """Of each bandit the newest are kept."""
 _LEAST_LIKELY = 1e-9
@@ -128,9 +130,12 @@ class Learner:
 
         Raises:
             NotFoundError: there is no such bandit.
-            InvalidError: a context has another value than its features allow.
+            InvalidError: a context has another value than its features allow, or there are too many.
         """
         entry = await self._bandits.get(Bandit, name)
+        arms = len(entry.body.arms)
+        if len(contexts) > 1 and len(contexts) * arms > MAX_BATCH_SCORES:
+            raise InvalidError("contexts", f"may be at most {MAX_BATCH_SCORES // arms} with {arms} arms")
         encoder = Encoder(entry.body.features)
         vectors = [encoder.vector(context, at) for context, at in zip(contexts, fields, strict=True)]
         memory = await self._warm(entry)

@@ -240,6 +240,12 @@ async def test_many_contexts_get_their_arms_and_a_wrong_one_refuses_all(one):
         await one.servicer.BatchChoose(request, None)
     assert refused.value.violations[0].field == "contexts[30].x"
     assert (await one.report()).choice_count == 40
+    await one.create("wide", arms=[pb.Arm(id=f"a{at}") for at in range(1000)], features=[])
+    large = pb.BatchChooseRequest(name=f"{PARENT}/bandits/wide", contexts=[{} for _ in range(33)])
+    with pytest.raises(InvalidError, match="contexts: may be at most 32 with 1000 arms"):
+        await one.servicer.BatchChoose(large, None)
+    del large.contexts[32:]
+    assert len((await one.servicer.BatchChoose(large, None)).choices) == 32
 
 
 async def test_what_each_arm_would_have_brought_is_estimated_from_what_was_chosen(one):

@@ -128,6 +128,8 @@ async def test_a_decision_is_kept_only_if_it_answers_its_examples(servicer):
             await servicer.GetDecision(pb.GetDecisionRequest(name=NAME), None)
     made = await create(servicer, expression("a + 1"), right)
     assert (made.version, list(made.examples)) == (1, [right])
+    (listed,) = (await servicer.ListDecisions(pb.ListDecisionsRequest(parent=PARENT), None)).decisions
+    assert (listed.graph, len(listed.examples)) == (made.graph, 0)
 
 
 async def test_a_change_must_answer_the_examples_that_stay_and_the_ones_that_come(servicer):
