@@ -21,6 +21,7 @@ __all__ = [
     "ElementError",
     "EngineError",
     "EnsembleError",
+    "ExplanationError",
     "ExternalDataError",
     "FieldError",
     "FieldUnsupportedError",
@@ -200,6 +201,16 @@ class WrongItemsError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "ITEMS_INVALID"
+
+
+class ExplanationError(EngineError):
+    """An answer cannot be explained, by this model or so many at once."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "EXPLANATION_UNAVAILABLE"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"explain: {message}", violations=(FieldViolation("explain", message),))
 
 
 class LabelsError(EngineError):

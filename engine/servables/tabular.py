@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ManifestError, NoLabelsError
+from engine.errors import ElementError, ExplanationError, ManifestError, NoLabelsError
+from engine.explain.explainer import Explainer, Explanation, Matched, match
+from engine.explain.reading import read_form
 from engine.manifest import TabularManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings
@@ -18,11 +20,16 @@ from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
-from engine.servables.columns import Record, place
+from engine.servables.columns import Columns, Record, place
 from engine.servables.graph import Graph
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["TabularModel"]
+
+_MAX_EXPLAINED = 64
+"""Rows of one request that are explained."""
+_TRIED = 32
+"""Rows with which it is tried at load whether a graph is the sum that its file says."""
 
 
 class TabularModel:
@@ -57,6 +64,8 @@ class TabularModel:
             self.columns, lines = place(self._graph.inputs, manifest.described)
             self._reading = _reading(manifest, self._graph)
             self._output = "" if isinstance(self._reading, ClassReading) else _output(manifest, self._graph.outputs)
+            self._background = _checked(manifest, self.columns)
+            self._matched = self._match(path) if self._background else None
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise
@@ -112,6 +121,36 @@ class TabularModel:
         answer = (await self._run(records, field, terms))[self._output]
         return np.asarray(answer, np.float32).reshape(len(records), -1)
 
+    async def explain(
+        self, records: Sequence[Record], outputs: Sequence[Sequence[int]], terms: Terms = PLAIN
+    ) -> list[list[Explanation]]:
+        """What the values of each row did, for some of its outputs: classes, or numbers of a regression.
+
+        Raises:
+            ExplanationError: there is no row to compare with, or too many are asked about.
+        """
+        if not self._background:
+            names = ", ".join(f"{name}: …" for name in self.columns.names[:8])
+            raise ExplanationError(
+                f"the model has no row to compare with; add typical ones to model.yaml: `background: [{{{names}}}]`"
+            )
+        if len(records) > _MAX_EXPLAINED:
+            raise ExplanationError(
+                f"explains at most {_MAX_EXPLAINED} rows at once, and the request has {len(records)}"
+            )
+        explainer = Explainer(
+            self.columns.names,
+            self._background,
+            lambda mixed: self._answers(mixed, terms),
+            self._numbers,
+            self._matched,
+            "value" if self._output else "probability",
+        )
+        return [
+            [await explainer.explain(record, output) for output in wanted]
+            for record, wanted in zip(records, outputs, strict=True)
+        ]
+
     @property
     def waiting(self) -> int:
         """How many requests wait."""
@@ -121,9 +160,52 @@ class TabularModel:
         """Give its memory back."""
         self._graph.close()
 
+    async def _answers(self, records: Sequence[Record], terms: Terms) -> NDArray[np.float64]:
+        """What is explained of rows, float64 (n, outputs)."""
+        return self._explained(await self._run(records, "records", terms), len(records))
+
+    def _explained(self, outputs: Tensors, count: int) -> NDArray[np.float64]:
+        name = self._reading.probabilities if isinstance(self._reading, ClassReading) else self._output
+        return np.asarray(outputs[name], np.float64).reshape(count, -1)
+
+    def _numbers(self, records: Sequence[Record]) -> NDArray[np.float64]:
+        """Rows as the graph's inputs have them, side by side, float64 (n, columns)."""
+        made = self.columns.tensors(records, "records")
+        parts = [np.asarray(made[spec.name], np.float64).reshape(len(records), -1) for spec in self.inputs]
+        return np.concatenate(parts, axis=1)
+
+    def _match(self, path: Path) -> Matched | None:
+        """The sum that the graph is, if it answers rows, and mixtures of them, as that says."""
+        if not self.columns.are_numbers or not self._graph.batches:
+            return None
+        form = read_form(path, len(self.columns.names))
+        if form is None:
+            return None
+        random = np.random.default_rng(7)
+        picks = random.integers(0, len(self._background), (_TRIED, len(self.columns.names)))
+        names = self.columns.names
+        mixed: list[Record] = [
+            {name: self._background[at].get(name) for name, at in zip(names, row, strict=True)}
+            for row in picks.tolist()
+        ]
+        rows = self._numbers(mixed)
+        if not np.isfinite(rows).all():
+            return None
+        outputs = self._graph.try_once(self.columns.tensors(mixed, "background"))
+        return match(form, rows, self._explained(outputs, _TRIED))
+
     async def _run(self, records: Sequence[Record], field: str, terms: Terms) -> dict[str, Tensor]:
         size = len(records) * len(self.columns.places)
         return await self._graph.run_table(await aside(size, self.columns.tensors, records, field), terms)
+
+
+def _checked(manifest: TabularManifest, columns: Columns) -> tuple[Record, ...]:
+    """The rows to compare with, seen to be rows of the table."""
+    try:
+        columns.tensors(manifest.background, "background")
+    except ElementError as error:
+        raise ManifestError(error.message) from None
+    return manifest.background
 
 
 def _reading(manifest: TabularManifest, graph: Graph) -> ClassReading | None:

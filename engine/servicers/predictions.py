@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tiation.engine.v1 import prediction_pb2 as pb
 from tiation.engine.v1 import prediction_pb2_grpc
 
-from engine.errors import LabelsError, NoLabelsError, WrongItemsError
+from engine.errors import ExplanationError, LabelsError, NoLabelsError, WrongItemsError
 from engine.manifest import Candidate
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
@@ -28,7 +28,7 @@ from engine.servables import (
     ZeroShot,
 )
 from engine.servicers.generation import generated
-from engine.servicers.tables import numbers_answer, records_of, size_of, table_of
+from engine.servicers.tables import explanation_of, numbers_answer, records_of, size_of, table_of
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
 from mesh.call import Context, note_resource
@@ -84,10 +84,15 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
         field = _check(request, loaded)
         values = await aside(size_of(request), _values, request, field)
         with loaded.figures.request():
-            found = await _classified(request, loaded, field, values, Terms(current_caller().tenant))
+            terms = Terms(current_caller().tenant)
+            found = await _classified(request, loaded, field, values, terms)
+            why = await _explained(request, loaded, field, values, found, terms) if request.explain else []
         note_predicted(len(found.labels), found.tokens)
         size = len(found.labels) * min(request.top_k, len(found.names))
-        return await aside(size, _answer, found, loaded.version, request.top_k)
+        answer = await aside(size, _answer, found, loaded.version, request.top_k)
+        for made, explanation in zip(answer.classifications, why, strict=False):
+            made.explanation.CopyFrom(explanation)
+        return answer
 
     async def ExtractEntities(self, request: pb.ExtractEntitiesRequest, _: Context) -> pb.ExtractEntitiesResponse:
         """What has a name in texts."""
@@ -126,9 +131,12 @@ class PredictionServicer(prediction_pb2_grpc.PredictionServiceServicer):
             raise NoLabelsError(f"{request.name} gives no numbers to rows; a model of the kind tabular does")
         records, field = await aside(size_of(request), table_of, request, servable)
         with loaded.figures.request():
-            found = await servable.regress(records, field, Terms(current_caller().tenant))
+            terms = Terms(current_caller().tenant)
+            found = await servable.regress(records, field, terms)
+            outputs = [range(found.shape[1])] * len(found)
+            why = await servable.explain(records, outputs, terms) if request.explain else []
         note_predicted(len(found), 0)
-        return await aside(found.size, numbers_answer, found, loaded.version)
+        return await aside(found.size, numbers_answer, found, why, servable.columns.names, loaded.version)
 
     async def _found(self, request: _Asked) -> Loaded:
         if request.version and request.alias:
@@ -159,6 +167,28 @@ async def _classified(
         f"{request.name} has labels of its own; leave out `labels` and `multi_label`, or ask a model of the kind "
         "zero-shot-classification"
     )
+
+
+async def _explained(
+    request: pb.ClassifyRequest,
+    loaded: Loaded,
+    field: str,
+    values: Sequence[Any],
+    found: Classified,
+    terms: Terms,
+) -> list[pb.Explanation]:
+    """Why each row has its label.
+
+    Raises:
+        ExplanationError: the model reads no rows of columns, or cannot say.
+    """
+    model = loaded.servable
+    if not isinstance(model, TabularModel):
+        raise ExplanationError(f"{request.name} does not say why; a model of the kind tabular does")
+    records = values if field == "records" else model.columns.records(values, field)
+    names = list(found.names)
+    why = await model.explain(records, [[names.index(label)] for label in found.labels], terms)
+    return [explanation_of(each, model.columns.names) for (each,) in why]
 
 
 def _detections(found: Detected, version: int, *, normalised: bool) -> pb.DetectResponse:

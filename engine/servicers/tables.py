@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from tiation.engine.v1 import prediction_pb2 as pb
 
 from engine.errors import ElementError, WrongItemsError
+from engine.explain.explainer import Explanation
 from engine.servables import TabularModel
 from engine.servables.columns import Cell, Record
 
-__all__ = ["numbers_answer", "records_of", "size_of", "table_of"]
+__all__ = ["explanation_of", "numbers_answer", "records_of", "size_of", "table_of"]
 
 
 def size_of(request: pb.ClassifyRequest | pb.RegressRequest) -> int:
@@ -62,9 +63,26 @@ def table_of(request: pb.RegressRequest, model: TabularModel) -> tuple[list[Reco
     return model.columns.records([list(row.values) for row in request.rows], "rows"), "rows"
 
 
-def numbers_answer(numbers: NDArray[np.float32], version: int) -> pb.RegressResponse:
-    """The answer for numbers, float32 (n, outputs)."""
+def numbers_answer(
+    numbers: NDArray[np.float32], why: Sequence[Sequence[Explanation]], columns: Sequence[str], version: int
+) -> pb.RegressResponse:
+    """The answer for numbers, float32 (n, outputs), and an explanation of each where there are some."""
     answer = pb.RegressResponse(version=version)
     for row in numbers.tolist():
         answer.regressions.add(values=row)
+    for made, explanations in zip(answer.regressions, why, strict=False):
+        made.explanations.extend(explanation_of(each, columns) for each in explanations)
     return answer
+
+
+def explanation_of(why: Explanation, columns: Sequence[str]) -> pb.Explanation:
+    """An explanation, its values named by their columns."""
+    made = pb.Explanation(
+        method=f"METHOD_{why.method.upper()}",
+        unit=f"UNIT_{why.unit.upper()}",
+        base=why.base,
+        value=why.value,
+    )
+    for column, value, error in zip(columns, why.values.tolist(), why.errors.tolist(), strict=True):
+        made.attributions.add(column=column, value=value, error=error)
+    return made

@@ -11,13 +11,15 @@ from google.protobuf import json_format
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
-from tests.fakes.drawings import file_of
+from tests.fakes.drawings import file_of, written
 from tests.fakes.installed import Installed
 from tests.unit.engine.graphs import folder as model_folder
 from tests.unit.engine.image_graphs import one_table, squares
 from tests.unit.engine.tables import TOWNS, price_pipeline
 from tests.unit.engine.test_entities import MANIFEST, ROWS, WORDS, said
 from tests.unit.engine.text_graphs import lookup, tagging, text_folder, tokenizer
+
+GOOD = base64.b64encode(file_of(written(3))).decode()
 
 
 def tensors_of(here: Installed, model: str, name: str, values: list[bytes]) -> list[bytes]:
@@ -129,6 +131,7 @@ def test_things_are_found_in_images_alike_by_every_way_to_ask(home_of_all: Insta
 
 def test_rows_of_named_values_are_answered_alike_by_every_way_to_ask(home_of_all: Installed, tmp_path: Path):
     manifest = "name: prices\nkind: tabular\ncolumns: [{name: area, missing: 80}, town]\n"
+    manifest += "background: [{area: 80, town: Bern}, {area: 120, town: Basel}]\n"
     folder = model_folder(tmp_path / "prices", manifest, model=price_pipeline())
     assert "task: regression" in home_of_all.command("models", "push", str(folder)).stdout
     name, records = "tenants/default/models/prices", [{"area": 100, "town": "Bern"}, {"town": TOWNS[2]}]
@@ -143,7 +146,15 @@ def test_rows_of_named_values_are_answered_alike_by_every_way_to_ask(home_of_all
         nested = client.post(f"/v1/{name}:regress", json={"records": [{"area": [1], "town": "Bern"}]})
         both = client.post(f"/v1/{name}:regress", json={"records": records, "rows": [{"values": [1, 2]}]})
         labels = client.post(f"/v1/{name}:classify", json={"records": records})
+        why = client.post(f"/v1/{name}:regress", json={"records": records[:1], "explain": True})
+        unwilling = client.post("/v1/tenants/system/models/digits:classify", json={"images": [GOOD], "explain": True})
     assert json_format.ParseDict(answer.json(), prediction_pb2.RegressResponse()) == typed
+    explanation = why.json()["regressions"][0]["explanations"][0]
+    assert (explanation["method"], explanation["unit"]) == ("METHOD_SUBSETS", "UNIT_VALUE")
+    moved = {each["column"]: each["value"] for each in explanation["attributions"]}
+    assert explanation["base"] + sum(moved.values()) == pytest.approx(explanation["value"], rel=1e-5)
+    assert moved == pytest.approx({"area": 0, "town": -25_000}, abs=100)
+    assert "explain: tenants/system/models/digits does not say why" in unwilling.json()["message"]
     assert {each.status_code for each in (wrong, nested, both, labels)} == {400}
     assert "records[1]: area: is the text 'big'" in wrong.json()["message"]
     assert "records[0]: area: is a list or an object" in nested.json()["message"]

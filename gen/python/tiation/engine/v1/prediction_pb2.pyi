@@ -43,7 +43,7 @@ class Embedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label", "records", "alias", "sticky_key")
+    __slots__ = ("name", "version", "texts", "images", "rows", "top_k", "labels", "multi_label", "records", "explain", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,7 @@ class ClassifyRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     MULTI_LABEL_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -64,9 +65,10 @@ class ClassifyRequest(_message.Message):
     labels: _containers.RepeatedCompositeFieldContainer[CandidateLabel]
     multi_label: bool
     records: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
+    explain: bool
     alias: str
     sticky_key: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., texts: _Optional[_Iterable[str]] = ..., images: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., top_k: _Optional[int] = ..., labels: _Optional[_Iterable[_Union[CandidateLabel, _Mapping]]] = ..., multi_label: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., explain: _Optional[bool] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class CandidateLabel(_message.Message):
     __slots__ = ("label", "description")
@@ -91,14 +93,16 @@ class ClassifyResponse(_message.Message):
     def __init__(self, classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("label", "score", "scores")
+    __slots__ = ("label", "score", "scores", "explanation")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     label: str
     score: float
     scores: _containers.RepeatedCompositeFieldContainer[LabelScore]
-    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ...) -> None: ...
+    explanation: Explanation
+    def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class LabelScore(_message.Message):
     __slots__ = ("label", "score")
@@ -215,20 +219,22 @@ class Box(_message.Message):
     def __init__(self, x_min: _Optional[float] = ..., y_min: _Optional[float] = ..., x_max: _Optional[float] = ..., y_max: _Optional[float] = ...) -> None: ...
 
 class RegressRequest(_message.Message):
-    __slots__ = ("name", "version", "rows", "records", "alias", "sticky_key")
+    __slots__ = ("name", "version", "rows", "records", "explain", "alias", "sticky_key")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     STICKY_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     rows: _containers.RepeatedCompositeFieldContainer[Row]
     records: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
+    explain: bool
     alias: str
     sticky_key: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., records: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., explain: _Optional[bool] = ..., alias: _Optional[str] = ..., sticky_key: _Optional[str] = ...) -> None: ...
 
 class RegressResponse(_message.Message):
     __slots__ = ("regressions", "version")
@@ -239,10 +245,58 @@ class RegressResponse(_message.Message):
     def __init__(self, regressions: _Optional[_Iterable[_Union[Regression, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Regression(_message.Message):
-    __slots__ = ("values",)
+    __slots__ = ("values", "explanations")
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     values: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    def __init__(self, values: _Optional[_Iterable[float]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("method", "unit", "base", "value", "attributions")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        METHOD_UNSPECIFIED: _ClassVar[Explanation.Method]
+        METHOD_LINEAR: _ClassVar[Explanation.Method]
+        METHOD_TREES: _ClassVar[Explanation.Method]
+        METHOD_SUBSETS: _ClassVar[Explanation.Method]
+        METHOD_ORDERS: _ClassVar[Explanation.Method]
+    METHOD_UNSPECIFIED: Explanation.Method
+    METHOD_LINEAR: Explanation.Method
+    METHOD_TREES: Explanation.Method
+    METHOD_SUBSETS: Explanation.Method
+    METHOD_ORDERS: Explanation.Method
+    class Unit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNIT_UNSPECIFIED: _ClassVar[Explanation.Unit]
+        UNIT_VALUE: _ClassVar[Explanation.Unit]
+        UNIT_PROBABILITY: _ClassVar[Explanation.Unit]
+        UNIT_MARGIN: _ClassVar[Explanation.Unit]
+    UNIT_UNSPECIFIED: Explanation.Unit
+    UNIT_VALUE: Explanation.Unit
+    UNIT_PROBABILITY: Explanation.Unit
+    UNIT_MARGIN: Explanation.Unit
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    method: Explanation.Method
+    unit: Explanation.Unit
+    base: float
+    value: float
+    attributions: _containers.RepeatedCompositeFieldContainer[Attribution]
+    def __init__(self, method: _Optional[_Union[Explanation.Method, str]] = ..., unit: _Optional[_Union[Explanation.Unit, str]] = ..., base: _Optional[float] = ..., value: _Optional[float] = ..., attributions: _Optional[_Iterable[_Union[Attribution, _Mapping]]] = ...) -> None: ...
+
+class Attribution(_message.Message):
+    __slots__ = ("column", "value", "error")
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    column: str
+    value: float
+    error: float
+    def __init__(self, column: _Optional[str] = ..., value: _Optional[float] = ..., error: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("name", "version", "prompts", "sampling", "priority", "timeout_s", "alias", "sticky_key")
