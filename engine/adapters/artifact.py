@@ -25,6 +25,20 @@ _MAX_NAMES = 1 << 20
 _NAMED = re.compile(r"(\d{1,6})\s*:\s*(?:'([^'\\]{1,256})'|\"([^\"\\]{1,256})\")")
 _CLASS_ATTRIBUTES = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
 
+_BOUNDED = frozenset(
+    {
+        "Abs", "Add", "ArgMax", "ArgMin", "ArrayFeatureExtractor", "AveragePool", "BatchNormalization", "Binarizer",
+        "Cast", "Ceil", "Clip", "Concat", "Conv", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor",
+        "Gather", "Gelu", "Gemm", "GlobalAveragePool", "Greater", "HardSigmoid", "Identity", "LayerNormalization",
+        "LeakyRelu", "Less", "LinearClassifier", "LinearRegressor", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool",
+        "Mean", "Min", "Mul", "Neg", "Normalizer", "Not", "Or", "PRelu", "Pow", "Reciprocal", "ReduceMax", "ReduceMean",
+        "ReduceMin", "ReduceSum", "Relu", "Round", "Scaler", "Selu", "Shape", "Sigmoid", "Sign", "Sin", "Softmax",
+        "Softplus", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor", "Unsqueeze", "Where", "ZipMap",
+    }
+)  # fmt: skip
+"""Operators without loops, and without outputs whose size a value says."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactClasses:
@@ -33,10 +47,12 @@ class ArtifactClasses:
     Attributes:
         lists: every list of them.
         zipped: those outputs that are a map a row instead of a tensor, with the maps' keys in order.
+        bounded: whether what it computes grows with the size of its inputs alone, whatever values they hold.
     """
 
     lists: tuple[tuple[str, ...], ...]
     zipped: Mapping[str, tuple[str | int, ...]]
+    bounded: bool = False
 
 
 def check_artifact(path: Path) -> ArtifactClasses:
@@ -59,7 +75,8 @@ def check_artifact(path: Path) -> ArtifactClasses:
             _check_external(path, tensor)
     found = _classes(model.graph, path.name)
     said = tuple(names for entry in model.metadata_props if entry.key == "names" and (names := _said(entry.value)))
-    return ArtifactClasses((*said, *found.lists), found.zipped)
+    bounded = not model.functions and all(node.op_type in _BOUNDED for node in model.graph.node)
+    return ArtifactClasses((*said, *found.lists), found.zipped, bounded)
 
 
 def _said(text: str) -> tuple[str, ...]:

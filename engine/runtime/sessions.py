@@ -120,6 +120,7 @@ class Session:
         inputs: what it wants.
         outputs: what it gives. An output that is a map a row (scikit-learn's ZipMap) is a table here.
         classes: the lists of classes that are written in its file.
+        is_bounded: whether the time of a run grows with the size of its inputs alone, whatever values they hold.
         turn: entered for each run, and before by whoever wants to know when one can begin.
     """
 
@@ -131,6 +132,7 @@ class Session:
         self._watch = RunWatch()
         self._max_run_s = max_run_s
         self.classes = classes.lists
+        self.is_bounded = classes.bounded
         self._zipped = classes.zipped
         self.inputs = tuple(_spec(argument, file) for argument in session.get_inputs())
         self.outputs = tuple(

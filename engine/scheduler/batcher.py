@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Generic
 
 from engine.errors import EngineError, ModelNotReadyError, QueueFullError, QueueTimeoutError
+from engine.scheduler.inline import Quickness
 from engine.scheduler.lanes import Waiting
 from engine.scheduler.observer import BatchObserver, Computed, Dispatch, Ran
 from engine.scheduler.policy import BatchPolicy
@@ -60,6 +61,7 @@ class Batcher(Generic[Item, Result]):
         policy: how much may wait, and how batches are cut.
         observer: hears how batches went.
         beside: compute other batches at the same time, on other devices or with other cores.
+        inline: whether runs that are seen to be quick may be made on the event loop.
         open_beside: gives what computes a batch while another is computed, with its share of the cores; None where
             that cannot be. It blocks, and is called once: when requests wait for slow runs.
     """
@@ -72,6 +74,7 @@ class Batcher(Generic[Item, Result]):
         policy: BatchPolicy,
         observer: BatchObserver | None = None,
         beside: Sequence[Runner[Item, Result]] = (),
+        inline: bool = False,
         open_beside: Callable[[], Run[Item, Result] | Runner[Item, Result] | None] | None = None,
     ) -> None:
         self._runner = Runner.of(run)
@@ -84,6 +87,9 @@ class Batcher(Generic[Item, Result]):
         self._running: dict[threading.Thread, list[_Asked[Item, Result]]] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._quick = Quickness() if inline else None
+        self._is_planned = False
+        self._is_for_threads = False
         self._begun = 0
         self._slow_runs = 0
         self._request_s = 0.0
@@ -182,11 +188,34 @@ class Batcher(Generic[Item, Result]):
     def _put(self, asked: _Asked[Item, Result]) -> None:
         with self._changed:
             self._refuse_late()
+            was_empty = not self._queue
             try:
                 self._queue.put(asked)
             except QueueFullError as full:
                 raise QueueFullError(full.message, retry_after_s=self._drained_s()) from None
-            self._changed.notify()
+            quick = self._quick is not None and self._quick.takes(asked.rows, asked.size)
+            # One that is not quick may be cut together with all that come while it waits.
+            self._is_for_threads = not quick or (self._is_for_threads and not was_empty)
+            if self._is_for_threads:
+                self._changed.notify()
+            elif not self._is_planned:
+                self._is_planned = True
+                asked.loop.call_soon(self._serve_here, asked.loop)
+
+    def _serve_here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute what came in this turn of the loop, on the loop."""
+        with self._changed:
+            self._is_planned = False
+            if self._is_for_threads or self._running:
+                self._changed.notify()
+                return
+        cut = self._next()
+        if cut is not None:
+            self._compute(self._runner, cut)
+        with self._changed:
+            if self._queue and not self._is_planned and not self._is_for_threads:
+                self._is_planned = True
+                loop.call_soon(self._serve_here, loop)
 
     def _drained_s(self) -> float:
         """When what waits now will have been computed, by the speed of the last runs."""
@@ -279,6 +308,7 @@ class Batcher(Generic[Item, Result]):
     def _compute(self, runner: Runner[Item, Result], cut: Cut[_Asked[Item, Result]]) -> None:
         """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them."""
         batch, began = cut.members, time.perf_counter()
+        size = sum(asked.size for asked in batch)
         results, error = attempt(runner.run, [asked.item for asked in batch])
         ran = _ran(batch, began, cut.reason, results)
         if self._observer is not None:
@@ -293,6 +323,8 @@ class Batcher(Generic[Item, Result]):
             del self._running[threading.current_thread()]
             took_s = (ran.ended - began) / ran.requests
             self._request_s = took_s if not self._request_s else 0.8 * self._request_s + 0.2 * took_s
+            if self._quick is not None:
+                self._quick.note(ran.ended - began, ran.rows, size)
         if self._open_beside is not None and not self._closed and self._is_slow(ran):
             open_beside, self._open_beside = self._open_beside, None
             with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
@@ -347,9 +379,22 @@ def _settle(batch: Sequence[_Asked[Item, Result]], results: Sequence[Result], er
             else:
                 future.set_result(results[at])
 
+    here = _current_loop()
     by_loop: dict[int, list[tuple[int, _Asked[Item, Result]]]] = {}
     for at, asked in enumerate(batch):
         by_loop.setdefault(id(asked.loop), []).append((at, asked))
     for members in by_loop.values():
+        loop = members[0][1].loop
+        if loop is here:
+            resolve(members)
+            continue
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            members[0][1].loop.call_soon_threadsafe(resolve, members)
+            loop.call_soon_threadsafe(resolve, members)
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of this thread; None on a batcher's own."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -58,6 +58,8 @@ class Instances(Generic[Item, Result]):
                 self._sessions.append(open_session(path, each))
             failed.pop_all()
         self.first = self._sessions[0]
+        # Another graph may be quick a thousand times and then take as long as a number in its input says.
+        self._may_be_inline = settings.device == "cpu" and self.first.is_bounded
 
     def batcher(self, name: str, policy: BatchPolicy, observer: BatchObserver) -> Batcher[Item, Result]:
         """What feeds them.
@@ -68,8 +70,15 @@ class Instances(Generic[Item, Result]):
             observer: hears how batches went.
         """
         first, *others = (Runner(partial(self._run, session), session.turn) for session in self._sessions)
-        open_beside = self._twin.open if self._twin is not None else None
-        return Batcher(first, name=name, policy=policy, observer=observer, beside=others, open_beside=open_beside)
+        return Batcher(
+            first,
+            name=name,
+            policy=policy,
+            observer=observer,
+            beside=others,
+            inline=self._may_be_inline and not others and not policy.max_delay_s,
+            open_beside=self._twin.open if self._twin is not None else None,
+        )
 
     def close(self) -> None:
         """End their runs and give their memory back."""
