@@ -194,3 +194,94 @@ def test_however_requests_end_their_mates_get_their_own_answers(requests, runner
         await (closing or asyncio.to_thread(made.close))
 
     asyncio.run(scenario())
+
+
+class Placed:
+    """A run that remembers on which thread it was made."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+        self.sleep_s = 0.0
+
+    def run(self, items):
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self.sleep_s)
+        return [item * 2 for item in items]
+
+    async def tried(self, made, rows=1, size=10) -> None:
+        """Ask one after the other until it is known how quick the model is."""
+        for number in range(400):
+            assert await made.submit(number, rows=rows, size=size) == number * 2
+            if self.threads[-1] == threading.current_thread().name:
+                return
+
+
+async def test_a_model_that_was_seen_to_be_quick_is_computed_on_the_loop_and_no_larger_request_is():
+    placed, here = Placed(), threading.current_thread().name
+    made = batcher(placed.run, inline=True)
+    assert await made.submit(1, rows=1, size=10) == 2
+    assert placed.threads == ["batch-test"]
+    await placed.tried(made)
+    assert placed.threads[-1] == here
+    assert await asyncio.gather(*(made.submit(number, rows=1, size=2) for number in range(8))) == list(range(0, 16, 2))
+    assert placed.threads[-1] == here
+    for larger in ({"rows": 9, "size": 2}, {"rows": 1, "size": 1000}):
+        assert await made.submit(5, **larger) == 10
+        assert placed.threads[-1] == "batch-test"
+    await asyncio.to_thread(made.close)
+
+
+async def test_one_slow_run_sends_a_model_back_to_its_thread():
+    placed, here = Placed(), threading.current_thread().name
+    made = batcher(placed.run, inline=True)
+    await placed.tried(made)
+    placed.sleep_s = 0.01
+    assert await made.submit(5, rows=1, size=10) == 10
+    assert placed.threads[-1] == here
+    assert await made.submit(5, rows=1, size=10) == 10
+    assert placed.threads[-1] == "batch-test"
+    await asyncio.to_thread(made.close)
+
+
+async def test_a_model_whose_runs_may_grow_with_values_is_never_computed_on_the_loop():
+    placed = Placed()
+    made = batcher(placed.run)
+    await placed.tried(made)
+    assert set(placed.threads) == {"batch-test"}
+    await asyncio.to_thread(made.close)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.sampled_from(["ask", "large", "cancel", "fail", "pause"]), min_size=1, max_size=30))
+def test_on_the_loop_too_every_request_ends_once_and_alone(steps):
+    async def tried() -> None:
+        def run(items):
+            if any(item < 0 for item in items):
+                raise InputRefusedError("negative")
+            return [item * 2 for item in items]
+
+        made = batcher(run, inline=True, max_waiting=100)
+        made._quick.note(0.0, 4, 100)
+        for _ in range(30):
+            made._quick.note(0.0, 4, 100)
+        tasks = []
+        for number, step in enumerate(steps):
+            value = -1 if step == "fail" else number
+            size = 1000 if step == "large" else 1
+            tasks.append((value, step, asyncio.create_task(made.submit(value, rows=1, size=size))))
+            if step == "cancel":
+                tasks[-1][2].cancel()
+            if step == "pause":
+                await asyncio.sleep(0)
+        ended = await asyncio.gather(*(task for _, _, task in tasks), return_exceptions=True)
+        for (value, step, _), result in zip(tasks, ended, strict=True):
+            if step == "cancel":
+                assert isinstance(result, asyncio.CancelledError)
+            elif step == "fail":
+                assert isinstance(result, InputRefusedError)
+            else:
+                assert result == value * 2
+        assert made.waiting == 0
+        await asyncio.to_thread(made.close)
+
+    asyncio.run(tried())
