@@ -273,14 +273,12 @@ def test_on_the_loop_too_every_request_ends_once_and_alone(steps):
                 tasks[-1][2].cancel()
             if step == "pause":
                 await asyncio.sleep(0)
+        wanted = [
+            {"cancel": asyncio.CancelledError, "fail": InputRefusedError}.get(step, value * 2)
+            for value, step, _ in tasks
+        ]
         ended = await asyncio.gather(*(task for _, _, task in tasks), return_exceptions=True)
-        for (value, step, _), result in zip(tasks, ended, strict=True):
-            if step == "cancel":
-                assert isinstance(result, asyncio.CancelledError)
-            elif step == "fail":
-                assert isinstance(result, InputRefusedError)
-            else:
-                assert result == value * 2
+        assert [type(each) if isinstance(each, BaseException) else each for each in ended] == wanted
         assert made.waiting == 0
         await asyncio.to_thread(made.close)
 
