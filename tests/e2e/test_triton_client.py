@@ -7,8 +7,11 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from onnx import helper
 
@@ -88,3 +91,44 @@ def test_the_lines_of_the_guide_run_as_they_are(home_of_all: Installed):
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split("\n")[:2] == ["(1, 384)", "/default.images"]
+
+
+def test_a_client_that_never_reads_its_stream_is_read_no_further_and_hurts_nobody(
+    home_of_all: Installed, tmp_path: Path
+):
+    from inference import grpc_service_pb2 as pb
+    from inference import grpc_service_pb2_grpc
+
+    folder(tmp_path / "oip-unread", "name: oip-unread\nkind: onnx\n", model=doubling(["n", 2]))
+    home_of_all.command("models", "push", str(tmp_path / "oip-unread"))
+    taken, over = 0, threading.Event()
+
+    def request(rows: int) -> pb.ModelInferRequest:
+        made = pb.ModelInferRequest(model_name="oip-unread", raw_input_contents=[bytes(8 * rows)])
+        made.inputs.add(name="x", datatype="FP32", shape=[rows, 2])
+        return made
+
+    def without_end():
+        nonlocal taken
+        while not over.is_set():
+            yield request(1 << 17)
+            taken += 1
+
+    engine = psutil.Process(home_of_all.pid("engine"))
+    before = engine.memory_info().rss
+    with home_of_all.channel() as channel, home_of_all.channel() as other:
+        unread = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(without_end())
+        last = -1
+        while taken != last:  # until nothing more is taken from it
+            last = taken
+            time.sleep(1.0)
+            assert taken < 500
+        assert taken >= 8
+        assert engine.memory_info().rss - before < 400 << 20
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(other)
+        began = time.monotonic()
+        assert stub.ModelInfer(request(1), timeout=5).raw_output_contents[0] == bytes(8)
+        assert time.monotonic() - began < 2
+        over.set()
+        unread.cancel()
+    home_of_all.command("models", "delete", "oip-unread", check=False)
