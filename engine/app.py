@@ -19,6 +19,8 @@ from tiation.engine.v1 import (
 
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.adapters.answers_in_redis import RedisAnswers
+from engine.adapters.models_in_folder import FolderStorage
+from engine.adapters.models_in_s3 import S3Settings, S3Storage, s3_client
 from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
 from engine.cache.ports import AnswerStore
@@ -32,6 +34,7 @@ from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
 from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
+from engine.repository.ports import ModelStorage
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Follower, Sharing
 from engine.repository.signatures import Signatures
@@ -74,9 +77,10 @@ async def build(mesh: Mesh) -> Service:
     store_figures = StoreFigures(mesh.registry)
     mesh.registry.register(await asyncio.to_thread(GpuFigures))  # to wake a driver takes a while
     store = _answer_store(settings, store_figures)
+    models = Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models"
     keys = Path(settings.signature_keys) if settings.signature_keys else mesh.state.parent / "engine" / "signature-keys"
     repository = SharedRepository(
-        Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models",
+        models,
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
         Opener(
@@ -90,6 +94,7 @@ async def build(mesh: Mesh) -> Service:
         ),
         Sharing(mesh.database, mesh.process),
         memory_bytes=settings.memory_budget_bytes,
+        storage=await asyncio.to_thread(_model_storage, settings, models),
         signatures=Signatures(keys) if settings.signatures == "require" else None,
     )
     follower = Follower(mesh.database, repository.catch_up)
@@ -141,6 +146,16 @@ async def build(mesh: Mesh) -> Service:
         background=background,
         stop=stop,
     )
+
+
+def _model_storage(settings: EngineSettings, folder: Path) -> ModelStorage:
+    """Where the tenants' models are kept: in S3 where that is said, else in the folder."""
+    if not settings.storage:
+        return FolderStorage(folder)
+    client = s3_client(
+        S3Settings(settings.storage_endpoint, settings.storage_region, settings.storage_key_id, settings.storage_secret)
+    )
+    return S3Storage(client, settings.storage, folder)
 
 
 def _answer_store(settings: EngineSettings, figures: StoreFigures) -> AnswerStore:

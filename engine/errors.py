@@ -57,6 +57,8 @@ __all__ = [
     "SignatureError",
     "StepError",
     "StorageFullError",
+    "StorageSettingError",
+    "StorageUnavailableError",
     "TensorError",
     "TextsTooLongError",
     "TooDeepError",
@@ -522,6 +524,20 @@ class SignatureError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "SIGNATURE_REFUSED"
+
+
+class StorageUnavailableError(EngineError):
+    """The storage that keeps models does not answer, or refuses."""
+
+    code = Code.UNAVAILABLE
+    reason = "STORAGE_UNAVAILABLE"
+
+
+class StorageSettingError(EngineError):
+    """The settings of the storage that keeps models cannot be."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "STORAGE_SETTING_INVALID"
 
 
 class StorageFullError(EngineError):

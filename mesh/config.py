@@ -97,6 +97,11 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     replicas: Annotated[int, Meta(ge=1, le=16)] = 1
     models: str = ""
     system_models: str = ""
+    storage: Annotated[str, Meta(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)?$")] = ""
+    storage_endpoint: Annotated[str, Meta(pattern=r"^(https?://[^/@]+(:\d+)?/?)?$")] = ""
+    storage_region: str = ""
+    storage_key_id: str = ""
+    storage_secret: str = ""
     device: Literal["cpu", "cuda"] = "cpu"
     intra_op_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     twins: bool = True
@@ -117,7 +122,8 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __repr__(self) -> str:
         """Everything but what may hold a password."""
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "cache_redis")
+        secret = ("cache_redis", "storage_secret")
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in secret)
         return f"EngineSettings({', '.join(shown)})"
 
 

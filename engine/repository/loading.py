@@ -6,7 +6,7 @@ Who may change what is `engine.repository.repository`'s; what is here runs while
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Protocol
 
 import structlog
 
-from engine.errors import AsideError, EngineError, NoRoomError
+from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
 from engine.repository.completion import to_the_end
 from engine.repository.memory import Memory
-from engine.repository.models import Hold, Model, ModelVersion
+from engine.repository.models import File, Hold, Model, ModelVersion
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import desired
 from engine.repository.records import Records, number_of
@@ -39,8 +39,8 @@ _MOST_BASES = 64
 class Places(Protocol):
     """Where versions' files are."""
 
-    def of(self, name: str) -> Path:
-        """A version's folder."""
+    def fetch(self, name: str, files: Sequence[File]) -> Path:
+        """A version's folder, with its files in it. Blocks."""
 
 
 class Loading:
@@ -122,7 +122,9 @@ class Loading:
         """
         self._loading.add(entry.name)
         try:
-            loaded = await self.open(entry.name, self._places.of(entry.name))
+            loaded = await self.open(
+                entry.name, await asyncio.to_thread(self._places.fetch, entry.name, entry.body.files)
+            )
             await warmed(loaded)
             self._memory.pin(entry.name, pinned=entry.body.hold is Hold.LOADED)
             self._memory.enter(loaded, entry.uid)
@@ -131,13 +133,14 @@ class Loading:
 
     async def attempt(self, entry: Entry[ModelVersion]) -> bool:
         """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""
-        if not self._room.has(await self._need(entry)):  # what is in memory is not put aside for what nobody asks yet
+        need = self._room.need(entry.name, sum(file.size_bytes for file in entry.body.files))
+        if not self._room.has(need):  # what is in memory is not put aside for what nobody asks yet
             self._memory.set_aside(entry.name, entry.uid)
             return True
         failure = ""
         try:
             await self.load(entry)
-        except NoRoomError:
+        except (NoRoomError, StorageUnavailableError):  # it is tried again when it is asked
             self._memory.set_aside(entry.name, entry.uid)
         except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
             failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
@@ -150,13 +153,6 @@ class Loading:
             with suppress(NotFoundError):  # another engine has just deleted it
                 await self._records.note(entry.name, failure=failure)
         return not failure
-
-    async def _need(self, entry: Entry[ModelVersion]) -> int:
-        """What a version will take up; 0 where that cannot be seen, and loading it will say why."""
-        try:
-            return await asyncio.to_thread(self._room.need_of, entry.name, self._places.of(entry.name))
-        except OSError:
-            return 0
 
     async def _bring_base(self, name: str) -> None:
         """Have in memory what a version that is being opened stands on, and keep it there meanwhile."""

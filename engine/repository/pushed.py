@@ -6,20 +6,19 @@ How files arrive is `engine.repository.upload`'s and `engine.repository.uploads`
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, VersionExistsError
+from engine.errors import EngineError, StorageUnavailableError, VersionExistsError
 from engine.repository.completion import to_the_end
-from engine.repository.folders import move_into_place
-from engine.repository.loading import Loading, Places, warmed
+from engine.repository.loading import Loading, warmed
 from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion, Provenance, description, version_name
 from engine.repository.opening import Loaded
+from engine.repository.ports import ModelStorage
 from engine.repository.records import Records
 from mesh.entries import Entry
 from mesh.resource import tenant_of
@@ -34,7 +33,7 @@ class Pushed:
         memory: where versions answer.
         records: what is kept of them.
         loading: opens them.
-        places: knows where their files are.
+        storage: keeps their files.
         alone: keeps everybody else from changing anything meanwhile.
     """
 
@@ -43,13 +42,13 @@ class Pushed:
         memory: Memory,
         records: Records,
         loading: Loading,
-        places: Places,
+        storage: ModelStorage,
         alone: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
         self._memory = memory
         self._records = records
         self._loading = loading
-        self._places = places
+        self._storage = storage
         self._alone = alone
 
     async def known_files(self, tenant: str) -> dict[str, list[Path]]:
@@ -58,7 +57,7 @@ class Pushed:
         for entry in await self._records.catalogue.every(ModelVersion):
             if tenant_of(entry.name) == tenant:
                 for file in entry.body.files:
-                    found.setdefault(file.sha256, []).append(self._places.of(entry.name) / file.path)
+                    found.setdefault(file.sha256, []).append(self._storage.of(entry.name) / file.path)
         return found
 
     async def by(self, model: str, request_id: str) -> Entry[ModelVersion] | None:
@@ -119,12 +118,12 @@ class Pushed:
         self, loaded: Loaded, staged: Path, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
     ) -> Entry[ModelVersion]:
         """Keep what was opened; where that fails neither files nor memory stay taken."""
-        target = self._places.of(loaded.name)
         try:
-            await asyncio.to_thread(move_into_place, staged, target)
+            await asyncio.to_thread(self._storage.keep, loaded.name, staged, body.files)
             entry = await self._records.add(loaded.model, loaded.version, current, body, labels)
         except BaseException:  # a cancelled push, too, leaves neither files nor memory behind
-            await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+            with suppress(StorageUnavailableError):
+                await asyncio.to_thread(self._storage.remove, loaded.name)
             await asyncio.to_thread(loaded.servable.close)
             raise
         if body.wanted and not body.failure:

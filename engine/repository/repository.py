@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from engine.adapters.models_in_folder import FolderStorage
 from engine.errors import (
     AsideError,
     EngineError,
     NoRoomError,
     ReadOnlyModelError,
+    StorageUnavailableError,
     VersionAliasedError,
     VersionServingError,
 )
@@ -28,9 +30,10 @@ from engine.repository.completion import to_the_end
 from engine.repository.folders import sweep
 from engine.repository.loading import Loading
 from engine.repository.memory import Memory
-from engine.repository.models import Hold, Model, ModelVersion, loading_order, version_name
+from engine.repository.models import File, Hold, Model, ModelVersion, loading_order, version_name
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import aliased, desired, hold_of
+from engine.repository.ports import ModelStorage
 from engine.repository.pushed import Pushed
 from engine.repository.recall import Recall
 from engine.repository.records import Records, model_of, number_of
@@ -64,6 +67,7 @@ class Repository:
         sharing: how the folder is shared with other engines.
         memory_bytes: what all models in memory may take; 0 for any number.
         signatures: looks at each version before it is opened; None where none is asked for.
+        storage: keeps the tenants' versions; None for the folder itself.
         draw: a number from 0 to 1, for a request to an alias of several versions.
     """
 
@@ -77,12 +81,14 @@ class Repository:
         *,
         memory_bytes: int = 0,
         signatures: Signatures | None = None,
+        storage: ModelStorage | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.folder = folder
         self.sharing = sharing
         self.uploads = Uploads(folder / ".uploads")
         self._system = system
+        self._storage = storage or FolderStorage(folder)
         self._catalogue = catalogue
         self._opener = opener
         self._memory = Memory(draw)
@@ -92,7 +98,7 @@ class Repository:
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
         self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()
-        self.pushed = Pushed(self._memory, self._records, self._loading, self, self.alone)
+        self.pushed = Pushed(self._memory, self._records, self._loading, self._storage, self.alone)
         self._log = structlog.get_logger("engine.repository")
 
     async def start(self) -> None:
@@ -103,7 +109,8 @@ class Repository:
         await self._read_aliases()
         failed: dict[str, set[int]] = {}
         for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
-            ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not self.of(entry.name).is_dir()
+            shipped = self._shipped(entry.name)
+            ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not (shipped and shipped.is_dir())
             if not entry.body.wanted or self._memory.holds(entry.name) or ships_no_more:
                 continue
             if not await self._loading.attempt(entry):
@@ -240,7 +247,7 @@ class Repository:
             await self._refuse_aliased(name)
             if entry.body.wanted and self.state(entry) in ("READY", "LOADING", "EVICTED"):
                 raise VersionServingError(f"{name} serves; unload it first, then delete it", resource=name)
-            await to_the_end(self._delete(ModelVersion, name, etag, [name], self.of(name)))
+            await to_the_end(self._delete(ModelVersion, name, etag, [name], partial(self._storage.remove, name)))
         await self._memory.closed([name])
 
     async def delete_model(self, name: str, etag: str) -> None:
@@ -257,7 +264,7 @@ class Repository:
             names = [version_name(name, number) for number in self.versions_of(name)]
             if names:
                 self._memory.refuse_backbone(name)
-            await to_the_end(self._delete(Model, name, etag, names, self.of(f"{name}/versions/0").parent))
+            await to_the_end(self._delete(Model, name, etag, names, partial(self._storage.remove_model, name)))
             self._memory.set_aliases(name, {})
         await self._memory.closed(names)
 
@@ -267,12 +274,16 @@ class Repository:
         async with self._changing, self.sharing.alone():
             yield
 
-    def of(self, name: str) -> Path:
-        """Where a version's files are."""
+    def fetch(self, name: str, files: Sequence[File]) -> Path:
+        """A version's folder, with its files in it. Blocks."""
+        return self._shipped(name) or self._storage.fetch(name, files)
+
+    def _shipped(self, name: str) -> Path | None:
+        """The folder of what ships with the platform; None for all else."""
+        if tenant_of(name) != SYSTEM_TENANT or self._system is None:
+            return None
         model, number = name.rsplit("/versions/", 1)
-        if tenant_of(name) == SYSTEM_TENANT and self._system is not None:
-            return self._system / model.rsplit("/", 1)[1] / number
-        return self.folder / tenant_of(name) / model.rsplit("/", 1)[1] / number
+        return self._system / model.rsplit("/", 1)[1] / number
 
     async def _bring(self, name: str) -> None:
         """Load a version that was put aside; what keeps it from that is noted on it, and it is put aside no more.
@@ -289,7 +300,7 @@ class Repository:
                 return
             try:
                 await self._loading.load(entry)
-            except NoRoomError:
+            except (NoRoomError, StorageUnavailableError):
                 raise
             except EngineError as error:
                 self._memory.let_go(name)
@@ -333,12 +344,17 @@ class Repository:
         await self._loading.settle(name)
         return entry
 
-    async def _delete(self, kind: type[Body], name: str, etag: str, loaded: Sequence[str], folder: Path) -> None:
+    async def _delete(
+        self, kind: type[Body], name: str, etag: str, loaded: Sequence[str], remove: Callable[[], None]
+    ) -> None:
         """Delete an entry first: where that is refused, everything stays as it is."""
         await self._catalogue.delete(kind, name, etag)
         for each in loaded:
             self._memory.let_go(each)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            await asyncio.to_thread(remove)
+        except StorageUnavailableError as error:  # it is deleted all the same; a push under its name takes its place
+            self._log.warning("files not removed", model=name, error=error.message)
 
     async def _read_aliases(self) -> None:
         for model in await self._catalogue.every(Model):

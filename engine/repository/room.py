@@ -31,11 +31,13 @@ class Room:
         self._measured: dict[str, int] = {}
         self._log = structlog.get_logger("engine.repository")
 
+    def need(self, name: str, files_bytes: int) -> int:
+        """What a version will take up: what it took the last time, or else the bytes of its files."""
+        return self._measured.get(name) or files_bytes if self._limit else 0
+
     def need_of(self, name: str, folder: Path) -> int:
-        """What a version will take up: what it took the last time, or else the bytes of its files. Reads the disk."""
-        if not self._limit:
-            return 0
-        return self._measured.get(name) or sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        """The same, from its folder. Reads the disk."""
+        return self.need(name, sum(path.stat().st_size for path in folder.glob("*") if path.is_file()))
 
     def measured(self, name: str, size: int) -> None:
         """Remember what a version took up."""

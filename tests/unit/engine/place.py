@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import mesh
 from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.changes import ModelChange
-from engine.repository.models import File, ModelCatalogue, Provenance, VersionPolicy
+from engine.repository.folders import files_in
+from engine.repository.models import ModelCatalogue, Provenance, VersionPolicy
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Sharing
@@ -79,7 +79,7 @@ class Place:
         staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
         if key is not None:
             (staged / "model.sig").write_bytes(sign(digests_of(staged), "m", key))
-        files = [File("model.yaml", len(manifest), hashlib.sha256(manifest.encode()).hexdigest())]
+        files = files_in(staged)
         return await repository.pushed.keep(model, 0, staged, files, {}, load=load, provenance=provenance)
 
     async def keep_all(self, repository: SharedRepository, model: str = MODEL) -> None:

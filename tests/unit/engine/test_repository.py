@@ -104,7 +104,7 @@ async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(place: Place, m
         raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr("engine.repository.pushed.move_into_place", refuse)
+        patch.setattr("engine.adapters.models_in_folder.move_into_place", refuse)
         with pytest.raises(OSError, match="no room"):
             await place.push(repository)
     assert threads() == before
@@ -115,7 +115,7 @@ async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the
     repository = await place.started()
     held = Held(move_into_place)
     with monkeypatch.context() as patch:
-        patch.setattr("engine.repository.pushed.move_into_place", held)
+        patch.setattr("engine.adapters.models_in_folder.move_into_place", held)
         await held.cut_off(asyncio.create_task(place.push(repository)))
     assert repository.serving(MODEL) == 1
     assert (place.root / "models/t/m/1/model.onnx").is_file()
