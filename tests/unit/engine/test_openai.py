@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from engine.errors import FieldError, InferenceFailedError, ModelNotFoundError, 
 from engine.generation.base import Message, Tool, ToolCall
 from engine.metrics import EngineMetrics
 from engine.servicers.openai import OpenAIServicer
+from mesh.call import current_call
 from mesh.identity import Caller, set_caller
+from mesh.tokens import TokenRevokedError
 from tests.fakes.writer import Writer
 
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
@@ -336,3 +339,44 @@ async def test_names_of_other_tenants_are_as_if_they_were_not():
 async def test_a_model_that_generates_nothing_says_so():
     with pytest.raises(NoLabelsError, match="generates no text"):
         await chat(object())
+
+
+@pytest.fixture
+def call():
+    """The call that is served, as the stages see it."""
+    made = SimpleNamespace(usage={}, ended=None, resource="")
+    token = current_call.set(made)
+    yield made
+    current_call.reset(token)
+
+
+async def test_what_was_used_is_noted_also_where_the_caller_leaves(call):
+    await chat(Writer(), n=2)
+    assert call.usage == {"tokens_in": 7, "tokens_out": 6}
+    assert call.resource == "tenants/t/models/m/versions/1"
+    call.usage = {}
+    servicer = OpenAIServicer(One(Writer(["word "] * 100)), None)
+    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True}), None)) as bodies:
+        for _ in range(4):  # who speaks, and three words
+            await anext(bodies)
+    assert call.usage == {"tokens_in": 7, "tokens_out": 3}
+
+
+async def test_a_stream_that_is_cut_off_says_why(call):
+    writer = Writer(["word "] * 10_000, pause_s=0.001)
+    bodies = []
+
+    async def follow() -> None:
+        async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, "stream": True}), None):
+            bodies.append(body)
+
+    task = asyncio.create_task(follow())
+    while len(bodies) < 3:
+        await asyncio.sleep(0.001)
+    call.ended = TokenRevokedError("the token was taken back")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    *_, last = events_of(bodies)
+    assert last["error"]["code"] == "token_revoked"
+    assert writer.running == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from multiprocessing import shared_memory
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ class Asking:
         self.sent: dict[str, str] = {}
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        self.read_by = threading.get_ident()
         return self._headers
 
     async def send_initial_metadata(self, headers) -> None:
@@ -122,6 +124,20 @@ async def test_what_is_asked_for_twice_or_is_not_there_is_refused(tmp_path, call
         ):
             with pytest.raises(TensorError, match=word):
                 await rest.Infer(pb.RestInferRequest(model_name="m", body=body(request)), Asking())
+    finally:
+        made.close()
+
+
+async def test_large_bodies_are_read_aside(tmp_path, caller, regions):
+    made = opened(tmp_path, "name: m\nkind: onnx", m=echo("FP32"))
+    rest = serving(One(made), regions)
+    try:
+        for rows, aside in ((2, False), (100_000, True)):
+            asking = Asking()
+            x = {"name": "x", "shape": [rows, 3], "datatype": "FP32", "data": [0.5] * (3 * rows)}
+            answer = said(await rest.Infer(pb.RestInferRequest(model_name="m", body=body({"inputs": [x]})), asking))
+            assert answer["outputs"][0]["data"] == x["data"]
+            assert (asking.read_by != threading.get_ident()) == aside
     finally:
         made.close()
 
