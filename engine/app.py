@@ -55,6 +55,7 @@ from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service
+from mesh.stages.access import AccessStage
 
 __all__ = ["build"]
 
@@ -126,7 +127,10 @@ async def build(mesh: Mesh) -> Service:
                 inference_rest_pb2_grpc.add_InferenceRestServiceServicer_to_server,
                 InferenceRestServicer(inference),
             ),
-            (openai_pb2_grpc.add_OpenAIServiceServicer_to_server, OpenAIServicer(repository, catalogue)),
+            (
+                openai_pb2_grpc.add_OpenAIServiceServicer_to_server,
+                OpenAIServicer(repository, catalogue, AccessStage(mesh.policy)),
+            ),
             (
                 model_pb2_grpc.add_ModelServiceServicer_to_server,
                 ModelServicer(repository, catalogue, mesh.pages),

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
+from typing import Protocol
 
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
@@ -30,18 +31,26 @@ from engine.servables import Embedder
 from engine.servicers.rest_bodies import JSON, shown_json
 from engine.servicers.usage import note_predicted
 from engine.tensor import texts_tensor
-from mesh.call import Context, current_call, note_resource, note_usage
+from mesh.call import Call, Context, current_call, note_resource, note_usage
 from mesh.catalogue import NotFoundError
 from mesh.errors import TiationError
 from mesh.identity import SYSTEM_TENANT, current_caller
-from mesh.resource import tenant_of
+from mesh.resource import fits, tenant_of
 from mesh.uuid7 import uuid7
 
 __all__ = ["OpenAIServicer"]
 
 _EVENTS = "text/event-stream"
+_MODEL = "tenants/{tenant}/models/{model}"
 _VALUE_BYTES = 4
 """A value of JSON has about so many bytes, as `aside` counts values."""
+
+
+class Access(Protocol):
+    """Who may do what, on resources that a contract cannot name."""
+
+    def also(self, call: Call, resource: str) -> None:
+        """Let a call pass on a resource, or say why not."""
 
 
 class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
@@ -50,11 +59,13 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
     Args:
         repository: knows the models in memory.
         catalogue: knows when they came.
+        access: decides about the model that a body names.
     """
 
-    def __init__(self, repository: Repository, catalogue: ModelCatalogue) -> None:
+    def __init__(self, repository: Repository, catalogue: ModelCatalogue, access: Access) -> None:
         self._repository = repository
         self._catalogue = catalogue
+        self._access = access
 
     async def Embed(self, request: pb.OpenAIRequest, _: Context) -> httpbody_pb2.HttpBody:
         """Vectors of texts or token ids."""
@@ -143,11 +154,15 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
 
         Raises:
             ModelNotFoundError: there is none, or it is another tenant's.
+            TiationError: the caller may not ask it.
         """
         tenant = current_caller().tenant
         name, _, version = model.partition(":")
-        if name.startswith("tenants/") and tenant_of(name) not in (tenant, SYSTEM_TENANT):
+        whole = name if name.startswith("tenants/") else f"tenants/{tenant}/models/{name}"
+        if not fits(_MODEL, whole) or tenant_of(whole) not in (tenant, SYSTEM_TENANT):
             raise _no_model(name)
+        if (call := current_call.get()) is not None:
+            self._access.also(call, whole)
         loaded = await self._repository.found(tenant, name, version)
         note_resource(loaded.name)
         return loaded

@@ -74,6 +74,26 @@ class AccessStage:
             raise ResourceNotFoundError("there is no such resource, or it is not yours to see")
         self._decide(call, caller, policy, PLATFORM if of_platform else call.resource)
 
+    def also(self, call: Call, resource: str) -> None:
+        """Let a call pass on a resource that only the body names, after it passed on what its contract names.
+
+        From then on the call is about that resource.
+
+        Args:
+            call: the call, which this stage has let pass.
+            resource: a whole name, in the caller's own tenant or shared with it.
+
+        Raises:
+            PermissionDeniedError: the policy says no.
+            TokenRevokedError: the caller's token was taken back.
+            TokenExpiredError: it has ended since the call began.
+            PolicyStaleError: there is no policy to ask, or it is too old for a write.
+        """
+        if call.caller is None or not call.target:
+            return
+        call.resource = resource
+        self._decide(call, call.caller, self._holder.policy(for_write=call.method.is_write), resource)
+
     def again(self, call: Call) -> None:
         """Ask again about a call that was let pass, by the policy that holds now.
 

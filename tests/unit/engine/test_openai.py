@@ -26,6 +26,10 @@ HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
 
+LET = SimpleNamespace(also=lambda _call, _resource: None)
+"""Lets everything pass."""
+
+
 class One:
     """Has one model, whatever it is asked for."""
 
@@ -58,12 +62,12 @@ def request_of(body: Any) -> pb.OpenAIRequest:
 
 
 async def chat(writer: Any, **more: Any) -> list[httpbody_pb2.HttpBody]:
-    return [body async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, **more}), None)]
+    return [body async for body in OpenAIServicer(One(writer), None, LET).Chat(request_of({**HELLO, **more}), None)]
 
 
 async def complete(writer: Any, **body: Any) -> list[httpbody_pb2.HttpBody]:
     asked = request_of({"model": "m", "prompt": "Say", **body})
-    return [body async for body in OpenAIServicer(One(writer), None).Complete(asked, None)]
+    return [body async for body in OpenAIServicer(One(writer), None, LET).Complete(asked, None)]
 
 
 def events_of(bodies: list[httpbody_pb2.HttpBody]) -> list[Any]:
@@ -234,7 +238,7 @@ async def test_a_field_that_is_wrong_or_asks_for_what_is_not_done_is_named(more,
 )
 async def test_a_body_that_is_none_is_refused(body):
     with pytest.raises(Exception, match=r"body|messages|model") as caught:
-        async for _ in OpenAIServicer(One(Writer()), None).Chat(request_of(body), None):
+        async for _ in OpenAIServicer(One(Writer()), None, LET).Chat(request_of(body), None):
             pytest.fail("it answered")
     assert caught.value.code == 3
 
@@ -272,7 +276,9 @@ async def test_an_error_in_mid_stream_is_its_last_event_and_the_calls_end(n):
     writer = Writer(fails=(2, InferenceFailedError("the model broke")))
     bodies = []
     with pytest.raises(InferenceFailedError):
-        async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, "stream": True, "n": n}), None):
+        async for body in OpenAIServicer(One(writer), None, LET).Chat(
+            request_of({**HELLO, "stream": True, "n": n}), None
+        ):
             bodies.append(body)
     *_, last = events_of(bodies)
     assert last == {
@@ -284,7 +290,7 @@ async def test_an_error_in_mid_stream_is_its_last_event_and_the_calls_end(n):
 async def test_an_error_that_nobody_expected_is_told_without_its_text():
     bodies = []
     with pytest.raises(ValueError, match="secret"):
-        async for body in OpenAIServicer(One(Writer(fails=(1, ValueError("secret")))), None).Chat(
+        async for body in OpenAIServicer(One(Writer(fails=(1, ValueError("secret")))), None, LET).Chat(
             request_of({**HELLO, "stream": True}), None
         ):
             bodies.append(body)
@@ -295,7 +301,7 @@ async def test_an_error_that_nobody_expected_is_told_without_its_text():
 @pytest.mark.parametrize("n", [1, 3])
 async def test_a_caller_who_leaves_stops_the_computation(n):
     writer = Writer(["word "] * 10_000, pause_s=0.001)
-    servicer = OpenAIServicer(One(writer), None)
+    servicer = OpenAIServicer(One(writer), None, LET)
     async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": n}), None)) as bodies:
         await anext(bodies)
         await anext(bodies)
@@ -316,7 +322,7 @@ async def test_a_call_that_is_cancelled_stops_the_computation(n):
 
 async def test_a_reader_who_is_slow_holds_the_computation():
     writer = Writer(["word "] * 10_000)
-    servicer = OpenAIServicer(One(writer), None)
+    servicer = OpenAIServicer(One(writer), None, LET)
     async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": 2}), None)) as bodies:
         await anext(bodies)
         await asyncio.sleep(0.05)
@@ -327,11 +333,11 @@ async def test_a_reader_who_is_slow_holds_the_computation():
 async def test_names_of_other_tenants_are_as_if_they_were_not():
     one = One(Writer())
     with pytest.raises(ModelNotFoundError):
-        async for _ in OpenAIServicer(one, None).Chat(request_of({**HELLO, "model": "tenants/o/models/m"}), None):
+        async for _ in OpenAIServicer(one, None, LET).Chat(request_of({**HELLO, "model": "tenants/o/models/m"}), None):
             pass
     assert one.asked == []
     for model, asked in (("m", ("t", "m", "")), ("m:2", ("t", "m", "2")), ("tenants/system/models/m", None)):
-        async for _ in OpenAIServicer(one, None).Chat(request_of({**HELLO, "model": model}), None):
+        async for _ in OpenAIServicer(one, None, LET).Chat(request_of({**HELLO, "model": model}), None):
             pass
         assert asked is None or one.asked[-1] == asked
 
@@ -355,7 +361,7 @@ async def test_what_was_used_is_noted_also_where_the_caller_leaves(call):
     assert call.usage == {"tokens_in": 7, "tokens_out": 6}
     assert call.resource == "tenants/t/models/m/versions/1"
     call.usage = {}
-    servicer = OpenAIServicer(One(Writer(["word "] * 100)), None)
+    servicer = OpenAIServicer(One(Writer(["word "] * 100)), None, LET)
     async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True}), None)) as bodies:
         for _ in range(4):  # who speaks, and three words
             await anext(bodies)
@@ -367,7 +373,7 @@ async def test_a_stream_that_is_cut_off_says_why(call):
     bodies = []
 
     async def follow() -> None:
-        async for body in OpenAIServicer(One(writer), None).Chat(request_of({**HELLO, "stream": True}), None):
+        async for body in OpenAIServicer(One(writer), None, LET).Chat(request_of({**HELLO, "stream": True}), None):
             bodies.append(body)
 
     task = asyncio.create_task(follow())

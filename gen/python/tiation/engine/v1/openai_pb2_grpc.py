@@ -29,7 +29,7 @@ if _version_not_supported:
 
 class OpenAIServiceStub:
     """Serves models to OpenAI's clients. A body names its model by its id, of the caller's own tenant or else of `system`, or
-    by its full name; the permission is needed on the caller's tenant. Errors read
+    by its full name; the permission is needed on the caller's tenant and on the model. Errors read
     `{"error": {"message", "type", "param", "code"}}`.
     """
 
@@ -68,7 +68,7 @@ class OpenAIServiceStub:
 
 class OpenAIServiceServicer:
     """Serves models to OpenAI's clients. A body names its model by its id, of the caller's own tenant or else of `system`, or
-    by its full name; the permission is needed on the caller's tenant. Errors read
+    by its full name; the permission is needed on the caller's tenant and on the model. Errors read
     `{"error": {"message", "type", "param", "code"}}`.
     """
 
@@ -146,7 +146,7 @@ def add_OpenAIServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class OpenAIService:
     """Serves models to OpenAI's clients. A body names its model by its id, of the caller's own tenant or else of `system`, or
-    by its full name; the permission is needed on the caller's tenant. Errors read
+    by its full name; the permission is needed on the caller's tenant and on the model. Errors read
     `{"error": {"message", "type", "param", "code"}}`.
     """
 

@@ -18,7 +18,7 @@ GRPC_VERSION: str
 
 class OpenAIServiceStub:
     """Serves models to OpenAI's clients. A body names its model by its id, of the caller's own tenant or else of `system`, or
-    by its full name; the permission is needed on the caller's tenant. Errors read
+    by its full name; the permission is needed on the caller's tenant and on the model. Errors read
     `{"error": {"message", "type", "param", "code"}}`.
     """
 
@@ -38,7 +38,7 @@ class OpenAIServiceStub:
 
 class OpenAIServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves models to OpenAI's clients. A body names its model by its id, of the caller's own tenant or else of `system`, or
-    by its full name; the permission is needed on the caller's tenant. Errors read
+    by its full name; the permission is needed on the caller's tenant and on the model. Errors read
     `{"error": {"message", "type", "param", "code"}}`.
     """
 
