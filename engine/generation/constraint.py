@@ -14,7 +14,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from engine.errors import InferenceFailedError, SamplingError
+from engine.errors import SamplingError
 
 __all__ = ["COMPACT", "Constraint", "Constraints"]
 
@@ -26,7 +26,8 @@ COMPACT: Mapping[str, Any] = {"whitespace_flexible": True, "whitespace_pattern":
 class Constraint:
     """What one answer may be, as far as it has come. Used by one thread at a time."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: int, field: str) -> None:
+        self._field = field
         self._matcher = matcher
         self._vocabulary = vocabulary
 
@@ -34,7 +35,7 @@ class Constraint:
         """Make everything that cannot come next -inf, in place; float32 (vocabulary,).
 
         Raises:
-            InferenceFailedError: the grammar is more than can be followed.
+            SamplingError: the grammar is more than can be followed.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
@@ -45,7 +46,7 @@ class Constraint:
         """A token was made; whether nothing can follow it.
 
         Raises:
-            InferenceFailedError: as `forbid`.
+            SamplingError: as `forbid`.
         """
         self._matcher.consume_token(token)
         self._check()
@@ -53,9 +54,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InferenceFailedError(
-                f"the schema cannot be followed any further: {_short(self._matcher.get_error())}"
-            )
+            raise SamplingError(self._field, f"cannot be followed any further: {_short(self._matcher.get_error())}")
 
 
 class Constraints:
@@ -101,10 +100,13 @@ class Constraints:
 
     def _made(self, grammar: str, field: str) -> Constraint:
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # what cannot even begin is told before anything is streamed
         if matcher.is_error():
             raise SamplingError(field, f"cannot be used: {_short(matcher.get_error())}")
-        return Constraint(matcher, self._vocabulary)
+        return Constraint(matcher, self._vocabulary, field)
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:300]
+    """The first words of llguidance's message, without the state of its parser."""
+    return " ".join(text.split("<state>", maxsplit=1)[0].split())[:300]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from engine.errors import EngineError, InferenceTimeoutError, QueueFullError
+from engine.errors import EngineError, QueueFullError, QueueTimeoutError
 from engine.generation.sequence import SequenceState
 
 __all__ = ["Waiting", "queue_full"]
@@ -77,7 +77,7 @@ class Waiting:
             if each.cancelled:
                 gone.append((each, None))
             elif each.terms.timeout_s and now - each.since > each.terms.timeout_s:
-                error = InferenceTimeoutError(f"waited longer than the {each.terms.timeout_s:g} s that it may")
+                error = QueueTimeoutError(f"waited {each.terms.timeout_s:g} s for the model, as long as it may")
                 gone.append((each, error))
         for each, _ in gone:
             self._sequences.remove(each)

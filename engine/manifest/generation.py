@@ -45,6 +45,8 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
         tool_calls: what begins and ends a call of a tool in the model's text.
         max_running: the most answers under way at once. 1 where rows of different lengths cannot share a step, which
             is tried at load.
+        max_queue: how many may wait; without it as the engine's settings say.
+        timeout_ms: how long one may wait where its caller does not say; 0 for as long as it takes.
         cache_mb: the most memory for keys and values, MiB.
         prefill_tokens: the most tokens of prompts that are read between two steps.
         kv_heads: heads of keys and values, where the graph leaves that open.
@@ -62,6 +64,8 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 256
     tool_calls: tuple[Label, Label] = ("<tool_call>", "</tool_call>")
     max_running: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    max_queue: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    timeout_ms: Annotated[float, msgspec.Meta(ge=0, le=86_400_000)] = 0.0
     cache_mb: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
     prefill_tokens: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
     kv_heads: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0

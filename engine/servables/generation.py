@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class TextGenerator:
             name=manifest.name,
             limits=LoopLimits(
                 manifest.max_running if together else 1,
-                limits.max_waiting,
+                manifest.max_queue or limits.max_waiting,
                 max(self._assets.context, manifest.cache_mb * (1 << 20) // form.token_bytes),
                 manifest.prefill_tokens,
             ),
@@ -201,6 +202,6 @@ class TextGenerator:
             constraint=constraint,
             answer=answer,
             outbox=Outbox(asyncio.get_running_loop()),
-            terms=terms,
+            terms=replace(terms, timeout_s=terms.timeout_s or self._manifest.timeout_ms / 1000),
             since=since,
         )

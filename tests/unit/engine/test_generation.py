@@ -15,10 +15,10 @@ from engine.errors import (
     AnswerUnreadError,
     EngineError,
     InferenceFailedError,
-    InferenceTimeoutError,
     ModelNotReadyError,
     PromptError,
     QueueFullError,
+    QueueTimeoutError,
     SamplingError,
 )
 from engine.generation import outbox
@@ -48,7 +48,7 @@ def model(folder) -> Iterator[TextGenerator]:
 @pytest.fixture
 def slow(folder, monkeypatch) -> Iterator[TextGenerator]:
     """A model of which each step takes ten milliseconds, one answer at a time."""
-    made = open_generator(folder, more="max_running: 1\n", waiting=4)
+    made = open_generator(folder, more="max_running: 1\nmax_queue: 4\n")
     slowed(made, monkeypatch)
     yield made
     made.close()
@@ -213,6 +213,8 @@ async def test_penalties_keep_tokens_from_coming_again(model):
         (Sampling(stop=("x",) * 17), "stop"),
         (Sampling(json_schema={"type": "nonsense"}), "json_schema"),
         (Sampling(json_schema={"enum": ["x" * 70_000]}), "json_schema"),
+        (Sampling(json_schema={"$ref": "#"}), "json_schema"),
+        (Sampling(json_schema={"allOf": [{"properties": {f"p{at}": {}}} for at in range(400)]}), "json_schema"),
     ],
 )
 async def test_a_wish_that_cannot_be_met_is_named(model, sampling, field):
@@ -295,9 +297,20 @@ async def test_the_urgent_come_first_and_then_whoever_has_the_least_under_way(sl
 async def test_who_waits_longer_than_they_may_is_told_so(slow):
     busy = asyncio.ensure_future(whole(slow, "x", Sampling(max_tokens=60, temperature=0)))
     await asyncio.sleep(0.03)
-    with pytest.raises(InferenceTimeoutError, match=r"0\.05 s"):
+    with pytest.raises(QueueTimeoutError, match=r"0\.05 s"):
         await whole(slow, "x", GREEDY, Terms(timeout_s=0.05))
     await busy
+
+
+async def test_who_says_nothing_waits_as_long_as_the_model_says(folder, monkeypatch):
+    model = open_generator(folder, more="max_running: 1\ntimeout_ms: 50\n")
+    slowed(model, monkeypatch)
+    busy = asyncio.ensure_future(whole(model, "x", Sampling(max_tokens=60, temperature=0), Terms(timeout_s=10)))
+    await asyncio.sleep(0.03)
+    with pytest.raises(QueueTimeoutError):
+        await whole(model, "x")
+    await busy
+    model.close()
 
 
 async def test_a_reader_who_never_reads_is_stopped_and_others_go_on(folder, monkeypatch):
