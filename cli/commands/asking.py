@@ -182,7 +182,7 @@ def extract_entities(
 )  # fmt: skip
 @click.option("--min-score", type=float, help="What the model is less sure of is left out.  [default: its manifest's]")
 @click.option("--max-detections", default=0, help="The most in an image.  [default: its manifest's]")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
@@ -191,7 +191,7 @@ def detect(
     images: Sequence[Path],
     min_score: float | None,
     max_detections: int,
-    version: int,
+    version: str,
     home: Home,
     tenant: str,
     output: str,
@@ -205,7 +205,7 @@ def detect(
     owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.DetectRequest(
         name=name,
-        version=version,
+        **_version(version),
         images=[image.read_bytes() for image in images],
         min_score=min_score,
         max_detections=max_detections,
@@ -233,12 +233,21 @@ def _sides(box: prediction_pb2.Box) -> tuple[float, float, float, float]:
 @click.argument("model")
 @click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
 @click.option("--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times.")
-@click.option("--version", default=0, help="Which version.  [default: the newest that is loaded]")
+@click.option("--explain", is_flag=True, help="Say too what each value did, against the model's background rows.")
+@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
 @home_option
 @output_option
 def regress(
-    model: str, rows: Sequence[str], records: Sequence[str], version: int, home: Home, tenant: str, output: str
+    model: str,
+    rows: Sequence[str],
+    records: Sequence[str],
+    version: str,
+    home: Home,
+    tenant: str,
+    *,
+    explain: bool,
+    output: str,
 ) -> None:
     """Ask MODEL what rows come to.
 
@@ -249,9 +258,10 @@ def regress(
     owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.RegressRequest(
         name=name,
-        version=version,
+        **_version(version),
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
         records=[_record(record) for record in records],
+        explain=explain,
     )
     with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
         answer = stub.Regress(request, timeout=TIMEOUT_S)
@@ -259,12 +269,19 @@ def regress(
         print_json(as_json(answer))
         return
     print_table(
-        ("row", "comes to"),
+        ("row", "comes to", "because of"),
         [
-            (title, " ".join(f"{value:g}" for value in found.values))
+            (title, " ".join(f"{value:g}" for value in found.values), _reasons(found.explanations))
             for title, found in zip([*rows, *records], answer.regressions, strict=True)
         ],
     )
+
+
+def _reasons(explanations: Sequence[prediction_pb2.Explanation]) -> str:
+    """What moved an answer, the most of it first."""
+    moved = [each for why in explanations for each in why.attributions if each.value]
+    moved.sort(key=lambda each: -abs(each.value))
+    return " ".join(f"{each.column} {each.value:+.4g}" for each in moved)
 
 
 def _record(text: str) -> struct_pb2.Struct:

@@ -115,7 +115,7 @@ def _add_alias(group: click.Group, kind: Kind) -> None:
         """Let ALIAS stand for VERSIONS of MODEL; with several, each with its weight.
 
         \b
-        Examples:
+        Example:
           tiation models alias support-intents production 3
           tiation models alias support-intents canary 3:90 4:10
         """  # noqa: D301 -- \b is click's

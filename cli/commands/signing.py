@@ -35,7 +35,7 @@ def sign(folder: Path, key: Path) -> None:
     """Sign the model in FOLDER: writes model.sig beside its files. Any change after that makes it invalid.
 
     \b
-    Examples:
+    Example:
       openssl genpkey -algorithm ed25519 -out signing.pem
       openssl pkey -in signing.pem -pubout -out signing.pub.pem
       tiation models sign iris --key signing.pem

@@ -159,5 +159,7 @@ def test_rows_of_named_values_are_answered_alike_by_every_way_to_ask(home_of_all
     assert "records[1]: area: is the text 'big'" in wrong.json()["message"]
     assert "records[0]: area: is a list or an object" in nested.json()["message"]
     assert "ask Regress" in labels.json()["message"]
-    shown = home_of_all.command("models", "regress", "prices", "--record", json.dumps(records[0])).stdout
+    given = json.dumps(records[0])
+    shown = home_of_all.command("models", "regress", "prices", "--record", given, "--explain").stdout
     assert "100000" in shown.replace("e+05", "00000")
+    assert "town -2.5e+04" in shown
