@@ -91,7 +91,7 @@ def prepare_digits(dest: Path) -> Path:
     Raises:
         SetupError: the model that came out is not good enough.
     """
-    own = [Path(__file__), ROOT / "mesh" / "sandboxed" / "images.py", ROOT / "engine" / "image_input.py"]
+    own = [Path(__file__), ROOT / "mesh" / "sandboxed" / "images.py", ROOT / "engine" / "servables" / "image_input.py"]
     libraries = {name: version(name) for name in ("scikit-learn", "skl2onnx", "pillow")}
     return place(dest, MODEL, {"made-by": digest_of(own, MANIFEST), **libraries}, _make)
 
