@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,8 @@ __all__ = ["S3Settings", "S3Storage", "s3_client"]
 T = TypeVar("T")
 _WHOLE = ".whole"
 """No file of a model begins with a dot."""
+_FETCHING = ".fetch-"
+_FORGOTTEN_S = 24 * 3600.0
 _CONNECT_S = 5.0
 _READ_S = 60.0
 
@@ -112,11 +116,12 @@ class S3Storage:
     def fetch(self, name: str, files: Sequence[File]) -> Path:
         """What is here where it is all there and right; else what is in the storage, brought here."""
         place = self.of(name)
-        if place.is_dir() and all(_is(place / file.path, file) for file in files):
+        if self._has(name, files):
             return place
+        self._forget_old()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_room(self._folder, sum(file.size_bytes for file in files))
-        staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=".fetch-"))
+        staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=_FETCHING))
         try:
             for file in files:
                 path = staged / file.path
@@ -127,7 +132,8 @@ class S3Storage:
                     raise DigestMismatchError(
                         f"{file.path}: what {self._where(name)} holds is not what was pushed; push another version"
                     )
-            self._here.keep(name, staged, files)
+            if not self._has(name, files):  # another engine of this machine was faster
+                self._here.keep(name, staged, files)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         return place
@@ -141,6 +147,17 @@ class S3Storage:
         """Remove a model there and here."""
         self._remove_below(f"{self._prefix}{model.removeprefix('tenants/')}/")
         self._here.remove_model(model)
+
+    def _has(self, name: str, files: Sequence[File]) -> bool:
+        """Whether all of a version is here, and right."""
+        return all(_is(self.of(name) / file.path, file) for file in files)
+
+    def _forget_old(self) -> None:
+        """Remove what engines left that died while they fetched."""
+        for left in self._folder.glob(f"{_FETCHING}*"):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - _FORGOTTEN_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def _key(self, name: str, file: str = "") -> str:
         return f"{self._prefix}{name.removeprefix('tenants/')}/{file}"

@@ -76,7 +76,9 @@ class Place:
         """A new version, of `y = x + x` unless the manifest says something else."""
         self.pushed += 1
         manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
-        staged = folder(self.root / "models" / f".upload-{self.pushed}", manifest, model=content or doubling(["n", 2]))
+        staged = folder(
+            self.root / "models" / f".upload-engine.{self.pushed}", manifest, model=content or doubling(["n", 2])
+        )
         if key is not None:
             (staged / "model.sig").write_bytes(sign(digests_of(staged), "m", key))
         files = files_in(staged)

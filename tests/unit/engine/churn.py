@@ -1,0 +1,33 @@
+"""A process that pushes, loads and unloads versions of one model for ever, to be killed in the midst of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from engine.repository.models import Model
+from tests.unit.engine.graphs import heavy
+from tests.unit.engine.place import MODEL, Place
+
+
+async def _churn(root: Path) -> None:
+    place = Place(root)
+    repository = await place.started()
+    known = await repository._records.known(Model, MODEL)
+    at = known.body.latest if known else 0
+    content = heavy(1)
+    print("started", flush=True)
+    while True:
+        await place.push(repository, content=content)
+        at += 1
+        print(f"pushed {at}", flush=True)
+        if at > 1:
+            await repository.unload(f"{MODEL}/versions/{at}")
+            print(f"unloaded {at}", flush=True)
+            await repository.load(f"{MODEL}/versions/{at}")
+            print(f"loaded {at}", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_churn(Path(sys.argv[1])))
