@@ -60,8 +60,8 @@ class Statistics:
         executions: runs.
         success: requests answered.
         fail: requests that failed.
-        queue: of the requests answered, how long they waited; the next three likewise.
-        compute_input: putting inputs together.
+        queue: of the requests answered, how long they waited.
+        compute_input: of those that were computed, putting inputs together; the next two likewise.
         compute_infer: in the model.
         compute_output: taking outputs apart.
         cache_hit: answers that were found in the cache.
@@ -127,15 +127,16 @@ class RequestTimes:
         input_s: how long inputs were put together for it.
         infer_s: how long it was computed.
         output_s: how long outputs were taken apart for it.
-        batch_rows: the rows of the largest run that it was in; 0 where it was in none.
+        runs: how many runs it was in.
+        batch_rows: the rows of the largest of them.
     """
 
-    __slots__ = ("_began", "_figures", "_outer", "batch_rows", "infer_s", "input_s", "output_s", "queue_s")
+    __slots__ = ("_began", "_figures", "_outer", "batch_rows", "infer_s", "input_s", "output_s", "queue_s", "runs")
 
     def __init__(self, figures: ModelFigures) -> None:
         self._figures = figures
         self.queue_s = self.input_s = self.infer_s = self.output_s = 0.0
-        self.batch_rows = 0
+        self.runs = self.batch_rows = 0
 
     def __enter__(self) -> Self:
         self._outer = _times.get()
@@ -149,6 +150,7 @@ class RequestTimes:
 
     def ran(self, ran: Ran, waited_s: float) -> None:
         """It was in a run."""
+        self.runs += 1
         self.queue_s += waited_s
         self.input_s += ran.input_s
         self.infer_s += ran.infer_s
@@ -263,6 +265,8 @@ class ModelFigures:
             totals.last_inference = time.time()
             totals.success.add(took_s)
             totals.queue.add(times.queue_s)
+            if not times.runs:  # its answer was kept: below it counts for nothing, as in Triton
+                return
             totals.compute_input.add(times.input_s)
             totals.compute_infer.add(times.infer_s)
             totals.compute_output.add(times.output_s)

@@ -125,6 +125,14 @@ def test_the_cache_counts_hits_and_misses_with_their_times(figures, registry):
     assert registry.get_sample_value("nv_cache_miss_duration_per_model", LABELS) == pytest.approx(4000)
 
 
+def test_a_request_whose_answer_was_kept_was_answered_and_not_computed(figures):
+    with figures.request():
+        figures.cache_hit(0.001)
+    now = figures.statistics()
+    assert (now.success.count, now.queue.count, now.cache_hit.count) == (1, 1, 1)
+    assert now.compute_input.count == now.compute_infer.count == now.compute_output.count == 0
+
+
 async def test_a_request_in_pieces_has_the_times_of_all_its_runs(figures):
     def run(items):
         time.sleep(0.01)
