@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.decoders import MANIFEST, decoder_folder
 from tests.fakes.installed import CLONE, Installed, installed
 from tools.models.digits import draw, split
 
@@ -126,15 +125,13 @@ def test_tritonclient_reads_a_digit_and_compares_two_texts(here: Installed, tmp_
     assert 0.3 < float(lines[-1].rsplit(" ", 1)[1]) <= 1
 
 
-def test_openais_client_lists_models_compares_texts_and_goes_on(here: Installed, tmp_path: Path):
+def test_openais_client_lists_models_compares_texts_and_goes_on(here: Installed):
     script = str(CLIENTS / "openai" / "client.py")
     where = ("--home", str(here.home), "--address", here.address)
     lines = call(here, sys.executable, script, *where, "How do I reset my password?", "I forgot my password")
     assert "all-minilm-l6-v2 of system\n" in lines
     assert 0.3 < float(lines.split()[-1]) <= 1
-    manifest = MANIFEST + 'chat_template: "{% for m in messages %}{{ m.content }}{% endfor %}"\n'
-    here.command("models", "push", str(decoder_folder(tmp_path / "tiny", manifest=manifest)))
-    assert len(call(here, sys.executable, script, *where, "--chat", "tiny", "Hello")) > 10
+    assert len(call(here, sys.executable, script, *where, "--chat", "docs-writer", "What is engine.max_queue?")) > 10
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,10 @@ def test_the_inference_protocol_answers_curl_as_its_page_says(home_of_all: Insta
 
 def test_openais_client_and_curl_get_what_the_guide_says(home_of_all: Installed, tmp_path: Path):
     vectors, answers = do(home_of_all, tmp_path, "openai.md")
-    assert vectors.startswith("2 vectors of 384 numbers, ")
+    first, _, written = vectors.partition("\n")
+    assert first.startswith("2 vectors of 384 numbers, ")
+    assert len(written) > 20
+    assert "data: [DONE]" in answers
     assert '"object":"embedding"' in answers
     assert '"id":"all-minilm-l6-v2"' in answers
 

@@ -1,7 +1,7 @@
 """Asks models with OpenAI's own client: which there are, how alike two texts are, and what a model goes on with.
 
 .venv/bin/python examples/clients/openai/client.py "some text" "another one"
-.venv/bin/python examples/clients/openai/client.py --chat my-decoder "Hello"
+.venv/bin/python examples/clients/openai/client.py --chat docs-writer "What does engine.max_queue do?"
 """
 
 from __future__ import annotations
