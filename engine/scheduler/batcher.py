@@ -91,6 +91,7 @@ class Batcher(Generic[Item, Result]):
         self._is_planned = False
         self._is_for_threads = False
         self._begun = 0
+        self._at_work = 0
         self._slow_runs = 0
         self._request_s = 0.0
         self._given_up = False
@@ -278,6 +279,8 @@ class Batcher(Generic[Item, Result]):
                 if cut is not None:
                     self._compute(chosen, cut)
                 del cut
+            with self._changed:
+                self._at_work -= 1
 
     def _wait(self) -> bool:
         """Wait until something can be cut; False at the end."""
@@ -286,12 +289,13 @@ class Batcher(Generic[Item, Result]):
                 if wait_s is None and self._is_over():
                     return False
                 self._changed.wait(wait_s)
+            self._at_work += 1
             return True
 
     def _chosen(self, runner: Runner[Item, Result]) -> Runner[Item, Result]:
         """How this thread's batch is computed: with all cores where nothing else is to be done."""
         with self._changed:
-            if self._narrow is not None and (self._running or len(self._queue) > self._policy.max_rows):
+            if self._narrow is not None and (self._at_work > 1 or len(self._queue) > self._policy.max_rows):
                 return self._narrow
         return runner
 
