@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.explain.additive import Leaves
 from engine.explain.reading import Form
 from engine.explain.shapley import by_orders, by_subsets, subsets_fit
+from engine.scheduler.aside import aside
 from engine.servables.columns import Record
 from engine.servables.scores import probabilities
 
@@ -117,7 +118,8 @@ class Explainer:
     async def explain(self, record: Record, output: int) -> Explanation:
         """What the values of a row did for one output."""
         if self._matched is not None:
-            rows = self._numbers([record, *self._background])
+            given = [record, *self._background]
+            rows = await aside(len(given) * len(self._names), self._numbers, given)
             form = self._matched.form
             cells = form.low.size * len(self._background) if isinstance(form, Leaves) else 0
             if np.isfinite(rows).all() and cells <= _CELLS:
@@ -156,7 +158,12 @@ class Explainer:
         value = float((await self._run([record]))[0, output])
         return Explanation(method, self._unit, found.base, value, found.values, found.errors)
 
-    def _mixed(self, record: Record, own: Sequence[bool], row: int) -> Record:
-        """A row that has some values of its own, and the others of a background row."""
-        other = self._background[row]
-        return {name: (record if mine else other).get(name) for name, mine in zip(self._names, own, strict=True)}
+    def _mixed(self, record: Record, own: NDArray[np.bool_], rows: NDArray[np.int64]) -> list[Record]:
+        """Rows that have some values of the record, and the others of a background row."""
+        return [
+            {
+                name: (record if mine else self._background[row]).get(name)
+                for name, mine in zip(self._names, each, strict=True)
+            }
+            for each, row in zip(own.tolist(), rows.tolist(), strict=True)
+        ]
