@@ -54,13 +54,13 @@ class RepositoryControl:
         listed: list[Indexed] = []
         own: set[str] = set()
         for owner in dict.fromkeys((tenant, SYSTEM_TENANT)):
-            for entry in await self._catalogue.versions_in(owner):
-                model, number = entry.name.rsplit("/versions/", 1)
+            for entry in sorted(await self._catalogue.versions_in(owner), key=lambda entry: _place(entry.name)):
+                model, number = _place(entry.name)
                 state = self._repository.state(entry)
                 shown = _STATES.get(state, "UNAVAILABLE")
                 reason = "" if shown == "READY" else entry.body.failure or state.lower()
                 if shown == "READY" or not ready:
-                    listed.append(Indexed(_called(model, tenant, own), int(number), shown, reason))
+                    listed.append(Indexed(_called(model, tenant, own), number, shown, reason))
         return listed
 
     async def version_policy(self, model: str) -> VersionPolicy:
@@ -139,5 +139,11 @@ def _called(model: str, tenant: str, own: set[str]) -> str:
     return model if model_id in own else model_id
 
 
+def _place(version: str) -> tuple[str, int]:
+    """A version's model and its number, by which they are in order."""
+    model, number = version.rsplit("/versions/", 1)
+    return model, int(number)
+
+
 def _number(version: str) -> int:
-    return int(version.rsplit("/", 1)[1])
+    return _place(version)[1]
