@@ -1,6 +1,7 @@
 """Keys and values of several rows side by side: padded on the left, so that every row ends where the next token goes.
 
-Measured on CPU: arrays that the runtime gave go back into it without a copy, as fast as values that never leave it.
+From one step to the next they are handed on as the runtime gave them: on the CPU arrays, on a device what it keeps
+there. When rows join or leave they are copied, in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.generation.form import DecoderForm
+from engine.runtime.kept import Kept
 from engine.tensor import Tensor
 
 __all__ = ["Cache", "empty_cache", "joined"]
@@ -26,7 +28,7 @@ class Cache:
         lengths: how many of the last tokens are a row's own, int64 (rows,).
     """
 
-    tensors: list[Tensor]
+    tensors: list[Tensor | Kept]
     lengths: NDArray[np.int64]
 
     @property
@@ -47,7 +49,7 @@ class Cache:
 
 def empty_cache(form: DecoderForm, rows: int) -> Cache:
     """The cache of rows that have no token yet."""
-    tensors = [np.zeros((rows, each.heads, 0, each.width), form.dtype) for each in form.cache]
+    tensors: list[Tensor | Kept] = [np.zeros((rows, each.heads, 0, each.width), form.dtype) for each in form.cache]
     return Cache(tensors, np.zeros(rows, np.int64))
 
 
@@ -62,14 +64,20 @@ def joined(parts: Sequence[tuple[Cache, Sequence[int]]]) -> Cache:
     first, all_of_it = parts[0][0], list(parts[0][1]) == list(range(parts[0][0].rows))
     if len(parts) == 1 and all_of_it and longest == first.tokens:
         return first
-    tensors = []
-    for at, (_, heads, _, width) in enumerate(tensor.shape for tensor in first.tensors):
-        whole = np.zeros((len(lengths), heads, longest, width), first.tensors[at].dtype)
+    tensors: list[Tensor | Kept] = []
+    for at in range(len(first.tensors)):
+        arrays = [_array(cache.tensors[at]) for cache, _ in parts]
+        _, heads, _, width = arrays[0].shape
+        whole = np.zeros((len(lengths), heads, longest, width), arrays[0].dtype)
         begins = 0
-        for cache, rows in parts:
+        for (cache, rows), array in zip(parts, arrays, strict=True):
             kept = min(longest, cache.tokens)
-            taken = cache.tensors[at][list(rows), :, cache.tokens - kept :]
+            taken = array[list(rows), :, cache.tokens - kept :]
             whole[begins : begins + len(rows), :, longest - kept :] = taken
             begins += len(rows)
         tensors.append(whole)
     return Cache(tensors, lengths)
+
+
+def _array(value: Tensor | Kept) -> Tensor:
+    return value.array() if isinstance(value, Kept) else value

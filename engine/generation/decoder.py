@@ -6,7 +6,8 @@ Which rows go into a step, and what is made of the logits, is others'.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError
 from engine.generation.cache import Cache, empty_cache, joined
 from engine.generation.form import DecoderForm
+from engine.runtime.kept import Kept
 from engine.runtime.sessions import Session
 from engine.tensor import Tensor
 
@@ -32,9 +34,11 @@ class Decoder:
     Args:
         session: the graph in memory.
         form: what is what in it.
+        keep: whether keys and values stay on the session's device from one step to the next.
     """
 
-    def __init__(self, session: Session, form: DecoderForm) -> None:
+    def __init__(self, session: Session, form: DecoderForm, *, keep: bool = False) -> None:
+        self._keep = frozenset(each.present for each in form.cache) if keep else frozenset()
         self.form = form
         self._session = session
         self._presents = [each.present for each in form.cache]
@@ -65,17 +69,24 @@ class Decoder:
         lengths = cache.lengths + (count if new is None else new)
         columns = np.arange(cache.tokens + count)
         mask = (columns >= (cache.tokens + count - lengths)[:, None]).astype(np.int64)
-        feeds: dict[str, Tensor] = {self.form.ids: ids, self.form.mask: mask}
+        feeds: dict[str, Tensor | Kept] = {self.form.ids: ids, self.form.mask: mask}
         if self.form.positions is not None:
             feeds[self.form.positions] = np.maximum(lengths[:, None] - count + np.arange(count), 0)
         if self.form.last is not None:
             feeds[self.form.last] = np.array(1, np.int64)
         feeds |= dict(zip(self._pasts, cache.tensors, strict=True))
-        found = self._session.run(feeds, [self.form.logits, *self._presents], limit_s=self.limit_s)
+        found = self._run(feeds)
         logits, tensors = found[self.form.logits], [found[name] for name in self._presents]
         if logits.shape[0] != rows or tensors[0].shape[2] != cache.tokens + count:
             raise InferenceFailedError("the model gave a cache of another length than it was asked for")
         return Cache(tensors, lengths), np.ascontiguousarray(logits[:, -1], np.float32)
+
+    def _run(self, feeds: Mapping[str, Tensor | Kept]) -> Mapping[str, Any]:
+        names = [self.form.logits, *self._presents]
+        if self._keep:
+            return self._session.run_keeping(feeds, names, self._keep, limit_s=self.limit_s)
+        arrays = {name: value for name, value in feeds.items() if not isinstance(value, Kept)}
+        return self._session.run(arrays, names, limit_s=self.limit_s)
 
     limit_s = math.inf
 

@@ -10,7 +10,7 @@ import gc
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +32,7 @@ from engine.errors import (
 )
 from engine.runtime.bfloat16 import run_with_bfloat16
 from engine.runtime.budget import CoreBudget, Share
+from engine.runtime.kept import Kept, run_keeping
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
 from engine.tensor import Tensor, TensorSpec
@@ -121,16 +122,18 @@ class Session:
         outputs: what it gives. An output that is a map a row (scikit-learn's ZipMap) is a table here.
         classes: the lists of classes that are written in its file.
         is_bounded: whether the time of a run grows with the size of its inputs alone, whatever values they hold.
+        device: where it computes.
         turn: entered for each run, and before by whoever wants to know when one can begin.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses, max_run_s: float, turn: Turn
+        self, session: onnxruntime.InferenceSession, file: str, classes: ArtifactClasses, settings: SessionSettings
     ) -> None:
-        self.turn = turn
+        self.turn = settings.turn()
+        self.device = settings.device
         self._session: Any = session
         self._watch = RunWatch()
-        self._max_run_s = max_run_s
+        self._max_run_s = settings.max_run_s
         self.classes = classes.lists
         self.is_bounded = classes.bounded
         self._zipped = classes.zipped
@@ -173,11 +176,30 @@ class Session:
                 name: _to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
+        values = self._bounded(lambda options: self._compute(session, names, feeds, options), limit_s)
+        return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
+
+    def run_keeping(
+        self,
+        feeds: Mapping[str, Tensor | Kept],
+        names: Sequence[str],
+        keep: Collection[str],
+        *,
+        limit_s: float = math.inf,
+    ) -> dict[str, Any]:
+        """As `run`, for numbers alone; some outputs stay on the device, to be inputs again."""
+        session = self._session
+
+        def compute(options: onnxruntime.RunOptions) -> Sequence[Any]:
+            return run_keeping(session, names, keep, feeds, options, self.device)
+
+        return dict(zip(names, self._bounded(compute, limit_s), strict=True))
+
+    def _bounded(self, compute: Callable[[onnxruntime.RunOptions], Sequence[Any]], limit_s: float) -> Sequence[Any]:
+        """Compute in its turn, and not for too long; errors as `run` says."""
         try:
             with self.turn():
-                values = self._watch.run(
-                    lambda options: self._compute(session, names, feeds, options), min(limit_s, self._max_run_s)
-                )
+                return self._watch.run(compute, min(limit_s, self._max_run_s))
         except _ERRORS.InvalidArgument as error:
             raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
         except _LOAD_ERRORS as error:
@@ -185,7 +207,6 @@ class Session:
             if any(word in text.lower() for word in _INPUT_WORDS):
                 raise InputRefusedError(f"the model cannot compute with this input: {text}") from None
             raise InferenceFailedError(f"the runtime failed: {text}") from None
-        return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
 
     def _compute(
         self,
@@ -234,7 +255,7 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
     _check_used(provider, session, settings.device)
-    return Session(session, path.name, classes, settings.max_run_s, settings.turn())
+    return Session(session, path.name, classes, settings)
 
 
 def check_device(settings: SessionSettings) -> None:

@@ -78,7 +78,7 @@ class TextGenerator:
                 kv_heads=manifest.kv_heads,
                 head_dim=manifest.head_dim,
             )
-            decoder = Decoder(self._session, form)
+            decoder = Decoder(self._session, form, keep=settings.device != "cpu")
             together = manifest.max_running != 1 and pads_alike(decoder, path.name)
         except BaseException:
             self._session.close()
