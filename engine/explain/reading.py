@@ -20,7 +20,7 @@ _Box: TypeAlias = tuple[tuple[int, int], NDArray[np.float64], NDArray[np.float64
 """A node's tree and number, and what its rows are above and not above, float64 (columns,)."""
 
 _MAX_CELLS = 1 << 20
-"""Leaves times columns that are kept."""
+"""Nodes times columns, or outputs, that are read."""
 _MODES = (b"BRANCH_LEQ", b"BRANCH_LT", b"BRANCH_GTE", b"BRANCH_GT")
 _LINEAR = ("LinearRegressor", "LinearClassifier")
 _TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
@@ -79,12 +79,12 @@ def _leaves(said: Mapping[str, Any], columns: int) -> Leaves | None:
         return None
     key = "target" if "target_ids" in said else "class"
     outputs = max(said.get("n_targets", 0), 1 + max(said[f"{key}_ids"]))
+    if len(said["nodes_treeids"]) * max(columns, outputs) > _MAX_CELLS:
+        return None
     weights: dict[tuple[int, int], NDArray[np.float64]] = {}
     told = (said[f"{key}_treeids"], said[f"{key}_nodeids"], said[f"{key}_ids"], said[f"{key}_weights"])
     for tree, node, output, weight in zip(*told, strict=True):
         weights.setdefault((tree, node), np.zeros(outputs))[output] += weight
-    if len(weights) * columns > _MAX_CELLS:
-        return None
     found = _boxes(said, columns)
     if not found:
         return None

@@ -112,22 +112,17 @@ def _words(
     else:  # a token of no word stands for itself
         keys = [(-1 - at if spans.words[at] is None else spans.words[at]) for at in tokens]
         groups = [list(group) for _, group in groupby(tokens, key=lambda at: keys[at])]
+    best, scores = table.argmax(axis=1).tolist(), table.max(axis=1).tolist()
+    parts = [_parted(name, outside) for name in names]
     for group in groups:
-        column, score = _tag(table[group], aggregation)
-        prefix, label = _parted(names[column], outside)
+        if aggregation == "average" and len(group) > 1:
+            row = table[group].mean(axis=0)
+            column, score = int(row.argmax()), float(row.max())
+        else:
+            decides = max(group, key=scores.__getitem__) if aggregation == "max" else group[0]
+            column, score = best[decides], scores[decides]
+        prefix, label = parts[column]
         yield _Word(prefix, label, score, spans.offsets[group[0]][0], spans.offsets[group[-1]][1])
-
-
-def _tag(rows: NDArray[np.float32], aggregation: Aggregation) -> tuple[int, float]:
-    """The tag of a word, and how sure the model is, from the rows of its tokens."""
-    if aggregation == "average":
-        row = rows.mean(axis=0)
-    elif aggregation == "max":
-        row = rows[rows.max(axis=1).argmax()]
-    else:
-        row = rows[0]
-    column = int(row.argmax())
-    return column, float(row[column])
 
 
 def _parted(name: str, outside: str) -> tuple[str, str]:
@@ -146,4 +141,4 @@ def _joined(words: Sequence[_Word], text: str) -> Entity | None:
     end -= len(piece) - len(piece.rstrip())
     if start >= end:
         return None
-    return Entity(words[0].label, float(np.mean([word.score for word in words])), start, end)
+    return Entity(words[0].label, sum(word.score for word in words) / len(words), start, end)

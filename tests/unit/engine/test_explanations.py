@@ -168,14 +168,14 @@ async def test_without_a_background_or_for_too_many_rows_there_is_a_line_to_add(
         opened(tmp_path / "c", "columns: [a, b, c, d]\nbackground: [{a: 1}]\n", trained("linear"))
 
 
-def tree_graph(modes: list[str], truth: list[int], otherwise: list[int]) -> bytes:
+def tree_graph(modes: list[str], truth: list[int], otherwise: list[int], targets: int = 1) -> bytes:
     """A tree of 3 inner nodes and 4 leaves, of one column each."""
     node = helper.make_node(
         "TreeEnsembleRegressor",
         ["x"],
         ["y"],
         domain="ai.onnx.ml",
-        n_targets=1,
+        n_targets=targets,
         nodes_treeids=[0] * 7,
         nodes_nodeids=list(range(7)),
         nodes_featureids=[0, 1, 2, 0, 0, 0, 0],
@@ -216,6 +216,7 @@ def test_every_kind_of_branch_is_read_as_the_runtime_reads_it(tmp_path, mode):
         tree_graph(["BRANCH_LEQ"] * 3 + ["LEAF"] * 4, [0, 1, 2, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0, 0]),
         tree_graph(["BRANCH_EQ"] * 3 + ["LEAF"] * 4, [1, 3, 5, 0, 0, 0, 0], [2, 4, 6, 0, 0, 0, 0]),
         tree_graph(["BRANCH_LEQ"] * 3 + ["LEAF"] * 4, [1, 3, 5, 0, 0, 0, 0], [2, 4, 99, 0, 0, 0, 0]),
+        tree_graph(["BRANCH_LEQ"] * 3 + ["LEAF"] * 4, [1, 3, 5, 0, 0, 0, 0], [2, 4, 6, 0, 0, 0, 0], 2**40),
     ],
 )
 def test_trees_that_are_none_are_not_read(tmp_path: Path, graph: bytes):
