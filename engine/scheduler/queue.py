@@ -67,7 +67,7 @@ class RequestQueue(Generic[W]):
 
     def oldest(self) -> W | None:
         """What has waited longest; None where nothing waits."""
-        if self._policy.max_delay_s:
+        if self._delay_s:
             return self._first_arrived()
         heads = (head for level in self._levels for head in level.lanes.heads())
         return min(heads, key=lambda head: head.since, default=None)

@@ -152,8 +152,10 @@ class TestDelay:
 
     def test_once_the_queue_is_closed_nothing_is_waited_for(self):
         queue = made(max_delay_s=10.0)
-        put(queue, since=1.0)
+        first = put(queue, since=1.0)
         queue.close()
+        put(queue, since=2.0)  # a piece of what has begun
+        assert queue.oldest() is first
         assert queue.wait_s(1.0) == 0
         assert queue.cut(1.0).reason == "closing"
 
@@ -252,10 +254,12 @@ def test_requests_that_come_and_go_while_nothing_is_cut_leave_nothing_behind():
 
 OWNERS, KEYS = st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["k", "l"])
 PUT = st.tuples(st.just("put"), st.integers(1, 6), OWNERS, KEYS, st.integers(0, 2), st.sampled_from([0, 3, 40, 500]))
-STEPS = st.lists(PUT | st.tuples(st.just("remove"), st.integers(0, 99)) | st.just(("cut",)) | st.just(("later",)))
+STEPS = st.lists(
+    PUT | PUT | st.tuples(st.just("remove"), st.integers(0, 99)) | st.just(("cut",)) | st.just(("later",)), max_size=80
+)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STEPS, st.sampled_from([0.0, 2.0]), st.sampled_from([(), (2,), (2, 4)]), st.sampled_from([0, 60]))
 def test_whatever_comes_and_goes_everything_is_cut_once_in_batches_that_fit(steps, delay_s, preferred, max_padded):
     policy = BatchPolicy(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from engine.errors import ManifestError
@@ -61,3 +64,12 @@ def test_a_request_without_a_priority_is_in_the_middle():
 def test_what_is_wrong_is_refused_with_the_line_to_write(section, line):
     with pytest.raises(ManifestError, match=line):
         policy(section)
+
+
+def test_what_the_docs_show_is_read():
+    page = (Path(__file__).parents[3] / "docs" / "scheduling.md").read_text()
+    shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 2
+    for each in shown:
+        name = re.search(r"^name: (.+)$", each, re.MULTILINE).group(1)
+        parse_manifest(each.encode(), model=name).scheduling.policy(LIMITS)
