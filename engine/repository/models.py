@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -147,6 +149,20 @@ class ModelCatalogue(Catalogue):
     async def versions_in(self, tenant: str) -> list[Entry[ModelVersion]]:
         """Every version of every model of a tenant, by name."""
         return await self._database.read(lambda transaction: self._rows.in_tenant(transaction, ModelVersion, tenant))
+
+    def wrote(self, transaction: Transaction, entry: Entry[Any]) -> None:
+        """Have a new version's model know of it, in the transaction that keeps the version."""
+        if not isinstance(entry.body, ModelVersion) or entry.revision != 1:
+            return
+        name, number = entry.name.rsplit("/versions/", 1)
+        model = self._rows.get(transaction, Model, name)
+        if model is None:
+            made = Entry(name, str(uuid.uuid4()), 1, entry.create_time, entry.create_time, Model(int(number)))
+            self._rows.add(transaction, made)
+        elif int(number) > model.body.latest:
+            body = msgspec.structs.replace(model.body, latest=int(number))
+            changed = replace(model, body=body, revision=model.revision + 1, update_time=entry.create_time)
+            self._rows.replace(transaction, changed, model.revision)
 
     def deleting(self, transaction: Transaction, entry: Entry[Any]) -> None:
         """Bury the versions in the transaction that buries their model."""

@@ -112,15 +112,15 @@ class Pushed:
                 request_id=request_id,
                 provenance=msgspec.structs.replace(provenance or Provenance(), key_id=loaded.signed_by),
             )
-            return await to_the_end(self._take_in(loaded, staged, current, body, labels))
+            return await to_the_end(self._take_in(loaded, staged, body, labels))
 
     async def _take_in(
-        self, loaded: Loaded, staged: Path, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
+        self, loaded: Loaded, staged: Path, body: ModelVersion, labels: dict[str, str]
     ) -> Entry[ModelVersion]:
         """Keep what was opened; where that fails neither files nor memory stay taken."""
         try:
             await asyncio.to_thread(self._storage.keep, loaded.name, staged, body.files)
-            entry = await self._records.add(loaded.model, loaded.version, current, body, labels)
+            entry = await self._records.add(loaded.name, body, labels)
         except BaseException:  # a cancelled push, too, leaves neither files nor memory behind
             with suppress(StorageUnavailableError):
                 await asyncio.to_thread(self._storage.remove, loaded.name)

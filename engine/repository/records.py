@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from engine.repository.models import Model, ModelVersion, version_name
+from engine.repository.models import ModelVersion
 from mesh.catalogue import Catalogue, NotFoundError
 from mesh.entries import Body, Creation, Entry
 from mesh.pagination import Page
@@ -50,16 +50,9 @@ class Records:
         found = await self.catalogue.page(ModelVersion, model, _EVERY)
         return {number_of(entry.name): entry for entry in found}
 
-    async def add(
-        self, model: str, number: int, current: Entry[Model] | None, body: ModelVersion, labels: dict[str, str]
-    ) -> Entry[ModelVersion]:
+    async def add(self, name: str, body: ModelVersion, labels: dict[str, str]) -> Entry[ModelVersion]:
         """Keep what is known of a new version, and its model where this is the first one."""
-        once = Creation("", "")
-        if current is None:
-            await self.catalogue.create(model, Model(number), {}, once)
-        elif number > current.body.latest:
-            await self.catalogue.update(Model, model, "", lambda entry: _changed(entry, latest=number))
-        return await self.catalogue.create(version_name(model, number), body, labels, once)
+        return await self.catalogue.create(name, body, labels, Creation("", ""))
 
     async def note(self, name: str, **changed: Any) -> Entry[ModelVersion]:  # noqa: ANN401 -- fields of the body
         """Change what is kept of a version."""

@@ -11,7 +11,7 @@ from engine.manifest import MANIFEST_FILE
 from engine.repository.folders import files_in
 from engine.repository.loading import Loading
 from engine.repository.memory import SYSTEM, Memory
-from engine.repository.models import Model, ModelVersion, description, version_name
+from engine.repository.models import ModelVersion, description, version_name
 from engine.repository.records import Records
 
 __all__ = ["SystemModels"]
@@ -57,6 +57,5 @@ class SystemModels:
         body = description(loaded.manifest, loaded.servable, files)
         if known is not None:
             await self._records.catalogue.delete(ModelVersion, known.name, "")
-        current = await self._records.known(Model, model)
-        entry = await self._records.add(model, number, current, body, {})
+        entry = await self._records.add(name, body, {})
         self._memory.enter(loaded, entry.uid)
