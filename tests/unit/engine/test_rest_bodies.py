@@ -35,6 +35,10 @@ def parted(request: object, *tensors: bytes) -> Body:
     return part(text + b"".join(tensors), str(len(text)))
 
 
+def said(data) -> list:
+    return json.loads(bytes(data))
+
+
 def tensors(**shapes):
     """An array of any datatype that JSON can say, of any small shape."""
     shape = st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple)
@@ -95,13 +99,13 @@ def test_an_answer_reads_back_as_what_it_was(array, as_bytes):
 def test_texts_and_halves_travel_both_ways():
     texts = raw_of_json("t", "BYTES", [2], memoryview('["é", ""]'.encode()))
     assert decode_raw("t", "BYTES", [2], texts).tolist() == ["é".encode(), b""]
-    assert json_of_raw("t", "BYTES", [2], texts) == ["é", ""]
+    assert said(json_of_raw("t", "BYTES", [2], texts)) == ["é", ""]
     half = raw_of_json("h", "FP16", [3], memoryview(b"[0.5, -2, 65504]"))
     assert np.frombuffer(half, np.float16).tolist() == [0.5, -2.0, 65504.0]
-    assert json_of_raw("h", "FP16", [3], half) == [0.5, -2.0, 65504.0]
+    assert said(json_of_raw("h", "FP16", [3], half)) == [0.5, -2.0, 65504.0]
     brain = raw_of_json("b", "BF16", [2], memoryview(b"[1.0, 3.140625]"))
     assert brain == b"\x80\x3f\x49\x40"
-    assert json_of_raw("b", "BF16", [2], brain) == [1.0, 3.140625]
+    assert said(json_of_raw("b", "BF16", [2], brain)) == [1.0, 3.140625]
 
 
 @pytest.mark.parametrize(
@@ -231,3 +235,21 @@ def test_small_objects_may_be_left_out():
         read_wish(b"", RegionWish)
     with pytest.raises(BodyError, match="byte_size"):
         read_wish(b'{"key": "/k", "byte_size": -1}', RegionWish)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64", "BOOL", "BF16", "BYTES"])
+def test_what_is_read_and_written_in_pieces_is_as_if_it_were_not(datatype):
+    count = 100_003
+    numbers = np.arange(count) % (2 if datatype == "BOOL" else 251)
+    values = [str(each) for each in numbers] if datatype == "BYTES" else numbers.astype(DATATYPES[datatype]).tolist()
+    text = json.dumps(values).replace("[", " [ ", 1)
+    raw = raw_of_json("x", datatype, [count], memoryview(text.encode()))
+    assert said(json_of_raw("x", datatype, [count], raw)) == values
+    for shape, word in (([count - 1], f"{count} were sent"), ([-1], "never|sent"), ([0, -1], "never|sent")):
+        with pytest.raises(TensorError, match=word):
+            raw_of_json("x", datatype, shape, memoryview(text.encode()))
+    if datatype != "BYTES":
+        for wrong in ('"a,b"', "null", "[1]", "1e999"):
+            broken = text.replace("]", f", {wrong}]")
+            with pytest.raises(TensorError, match=f"no {datatype}"):
+                raw_of_json("x", datatype, [count + 1], memoryview(broken.encode()))
