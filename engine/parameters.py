@@ -33,6 +33,8 @@ def terms_of(owner: str, parameters: Mapping[str, Parameter]) -> Terms:
     Raises:
         ParameterError: naming the one that cannot be.
     """
+    if not parameters:
+        return Terms(owner)
     return Terms(
         owner,
         _whole(parameters, "priority", _MAX_PRIORITY),

@@ -257,7 +257,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         loaded = await self._found(request.model_name, request.model_version, key_of(parameters), terms)
         with loaded.figures.request() as times, ExitStack() as stack:
             answer = await self._answer(request, loaded, terms, times, stack)
-            if wants_timing(parameters):
+            if parameters and wants_timing(parameters):
                 note_timing(answer, times)
             return answer
 

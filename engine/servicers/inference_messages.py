@@ -73,10 +73,10 @@ class Given:
         inputs = self.request.inputs
         if not self.raw and not self.places:
             return sum(len(values) for given in inputs for _, values in given.contents.ListFields())
+        if not self.places and sum(map(len, self.raw.values())) <= _KIB:
+            return 0
         sizes = {at: len(data) for at, data in self.raw.items()}
         sizes |= {at: place.byte_size for at, place in self.places.items()}
-        if sum(sizes.values()) <= _KIB:
-            return 0
         return sum(size // (_LENGTH_BYTES if inputs[at].datatype == "BYTES" else _KIB) for at, size in sizes.items())
 
 
