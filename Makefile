@@ -44,6 +44,7 @@ lint: setup-test ## what .ci/run checks besides the tests
 bench: setup-test ## measure; results go to bench/results/
 	@$(BIN)/python bench/gateway.py
 	@$(BIN)/python bench/scheduler.py
+	@$(BIN)/python bench/generation.py
 	@$(BIN)/python -m bench.serving --only none
 	@$(BIN)/python bench/journal.py
 	@$(BIN)/python bench/policy.py
