@@ -5,6 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command 
 BIN := .venv/bin
 TYPESCRIPT := examples/clients/typescript
 ENVOY_VERSION := 1.40.0
+# `make setup RUNTIME=gpu` installs the ONNX Runtime for NVIDIA GPUs in place of the one for processors.
+RUNTIME ?= cpu
+RUN_LOCK := requirements/$(if $(filter gpu,$(RUNTIME)),gpu,run).txt
 # Nothing is written outside the clone, and what Go keeps may be removed like anything else.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 # ONNX Runtime reports to its maker unless told not to.
@@ -67,8 +70,8 @@ clean: ## remove everything that setup made; state folders stay
 	esac
 	@$(PYTHON) -m venv .venv || { echo "error: the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
 
-.venv/.run: requirements/run.txt pyproject.toml | .venv/bin/python
-	@tools/install.sh requirements/run.txt
+.venv/.run: $(RUN_LOCK) pyproject.toml | .venv/bin/python
+	@tools/install.sh $(RUN_LOCK)
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.run

@@ -16,7 +16,7 @@ import yaml
 from msgspec import Meta
 
 from mesh.errors import Code, TiationError
-from mesh.setting_ranges import LogLevel, Port, TrustDomain, fault_of_setting
+from mesh.setting_ranges import Device, LogLevel, Port, TrustDomain, fault_of_setting
 
 __all__ = [
     "REPLICATED",
@@ -102,7 +102,8 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     storage_region: str = ""
     storage_key_id: str = ""
     storage_secret: str = ""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
+    gpu_memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
     intra_op_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     twins: bool = True
     signatures: Literal["off", "require"] = "off"

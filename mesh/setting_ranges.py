@@ -12,16 +12,21 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import inspect
 
-__all__ = ["LogLevel", "Port", "TrustDomain", "fault_of_setting"]
+__all__ = ["Device", "LogLevel", "Port", "TrustDomain", "fault_of_setting"]
 
 _DNS_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
+_DEVICE = r"^(cpu|(cuda|tensorrt)(:[0-9]{1,3})?)$"
+Device = Annotated[str, msgspec.Meta(pattern=_DEVICE)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 TrustDomain = Annotated[str, msgspec.Meta(pattern=_DNS_NAME, max_length=200)]
 """It becomes part of names in certificates (SPIFFE-ID, section 2.1)."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _PLACE = re.compile(r"^(?P<said>.*?) - at `\$\.(?P<place>.*)`$", re.DOTALL)
-_FORMS = {_DNS_NAME: "a DNS name in lower case, like tiation.local"}
+_FORMS = {
+    _DNS_NAME: "a DNS name in lower case, like tiation.local",
+    _DEVICE: "one of cpu, cuda, cuda:1, tensorrt, tensorrt:1, with any number",
+}
 
 
 def fault_of_setting(error: msgspec.ValidationError, tree: Mapping[str, Any], section: type) -> str:

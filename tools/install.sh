@@ -12,6 +12,13 @@ if [ "$free_mib" -lt 1024 ]; then
     echo "error: only $free_mib MiB are free here, installing needs about 1024; make room and run again" >&2
     exit 1
 fi
+# Both own the module `onnxruntime`: where the other one was installed, neither would be whole.
+for other in onnxruntime onnxruntime-gpu; do
+    if [ -z "$folder" ] && ! grep -q "^$other==" "$lock" && grep -q '^onnxruntime' "$lock" &&
+        .venv/bin/python -m pip show --quiet "$other" 2>/dev/null; then
+        .venv/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes "$other"
+    fi
+done
 echo "Installing $lock ($(grep -c '==' "$lock") packages)"
 "${pip[@]}" &
 installing=$!

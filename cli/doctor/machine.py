@@ -9,9 +9,10 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
+from cli.doctor.device import look_at_device, runtime_packages
 from cli.doctor.finding import Finding, bad, good, unsure
 from cli.home import Home
 from mesh.config import Settings
@@ -31,7 +32,7 @@ def look_at_machine(home: Home, settings: Settings) -> Iterator[Finding]:
     yield _libraries()
     yield _envoy(settings)
     yield _models(settings)
-    yield _device(settings)
+    yield from look_at_device(settings)
     yield _sandbox()
     yield _disk(home)
     yield _memory()
@@ -47,7 +48,8 @@ def _libraries() -> Finding:
     from packaging.markers import Marker
 
     wrong = []
-    for line in (CLONE / "requirements" / "run.txt").read_text().splitlines():
+    lock = "gpu.txt" if "onnxruntime-gpu" in runtime_packages() else "run.txt"
+    for line in (CLONE / "requirements" / lock).read_text().splitlines():
         pin = _PIN.match(line)
         if pin is None or (pin[3] and not Marker(pin[3]).evaluate()):
             continue
@@ -79,18 +81,6 @@ def _models(settings: Settings) -> Finding:
     if not found:
         return bad("system models", f"there are none in {folder}", "run `make setup`, or set engine.system_models")
     return good("system models", ", ".join(found))
-
-
-def _device(settings: Settings) -> Finding:
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is loaded, or it reports to its maker
-    providers = import_module("onnxruntime").get_available_providers()
-    wanted = settings.engine.device
-    if wanted == "cuda" and "CUDAExecutionProvider" not in providers:
-        return bad(
-            "inference device", "engine.device is cuda, but ONNX Runtime here is built without it",
-            "install onnxruntime-gpu in place of onnxruntime, or set engine.device: cpu",
-        )  # fmt: skip
-    return good("inference device", wanted)
 
 
 def _sandbox() -> Finding:

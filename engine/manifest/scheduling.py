@@ -17,7 +17,7 @@ _Rows: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 _Places: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
-_Device: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(cpu|cuda(:\d{1,3})?)$")]
+_Device: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(cpu|(cuda|tensorrt)(:\d{1,3})?)$")]
 
 
 class Priorities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

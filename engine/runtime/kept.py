@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.runtime.devices import read_device
 from engine.runtime.onnx import onnxruntime
 from engine.tensor import Tensor
 
@@ -56,9 +57,9 @@ def run_keeping(
         keep: which of them stay.
         feeds: the inputs by name, arrays or what was kept.
         options: of the run.
-        device: `cpu`, `cuda` or `cuda:1`.
+        device: as `engine.runtime.devices` reads it.
     """
-    kind, _, number = device.partition(":")
+    where = read_device(device)
     binding = session.io_binding()
     for name, given in feeds.items():
         if isinstance(given, Kept):
@@ -67,7 +68,7 @@ def run_keeping(
             binding.bind_cpu_input(name, np.ascontiguousarray(given))
     for name in names:
         if name in keep:
-            binding.bind_output(name, kind, int(number or 0))
+            binding.bind_output(name, where.memory, where.number)
         else:
             binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding, options)

@@ -11,6 +11,11 @@ import os
 # `disable_telemetry_events` comes too late: the files are there once the module is.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime  # noqa: TID251 -- here alone
+try:
+    import onnxruntime  # noqa: TID251 -- here alone
+except ImportError as error:
+    raise ImportError(
+        f"ONNX Runtime cannot be loaded ({error}): run `make setup`, or install the extra `cpu` or `gpu`"
+    ) from error
 
 __all__ = ["onnxruntime"]

@@ -31,7 +31,9 @@ from engine.errors import (
     TensorError,
 )
 from engine.runtime.bfloat16 import run_with_bfloat16
+from engine.runtime.binding import CudaHost, PinnedBuffers, run_bound
 from engine.runtime.budget import CoreBudget, Share
+from engine.runtime.devices import Provider, choose, read_device
 from engine.runtime.kept import Kept, run_keeping
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
@@ -57,8 +59,6 @@ _DATATYPES: Mapping[str, str] = {
 }
 
 _MAPS = frozenset({"seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))"})
-
-_PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
@@ -87,11 +87,12 @@ class SessionSettings:
     """How sessions are opened.
 
     Attributes:
-        device: `cpu`, `cuda`, or one of several, `cuda:1`.
+        device: as `engine.runtime.devices` reads it: `cpu`, `cuda`, or one of several, `cuda:1`.
         intra_op_threads: threads for one run that has the machine to itself; 0 means one per core that this process
             may use.
         max_run_s: the longest that one run may take.
         twins: whether a model may have a second session; see `engine.scheduler.twin`.
+        gpu_memory_bytes: the most that one session may take of a GPU's memory; 0 for as much as there is.
         budget: the cores that runs of all models share, or a model's share of them; None where each run takes what it
             wants.
     """
@@ -100,6 +101,7 @@ class SessionSettings:
     intra_op_threads: int = 0
     max_run_s: float = 60.0
     twins: bool = True
+    gpu_memory_bytes: int = 0
     budget: CoreBudget | Share | None = field(default=None, compare=False)
 
     @property
@@ -146,6 +148,10 @@ class Session:
         )
         self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
         self._text_outputs = frozenset(spec.name for spec in self.outputs if spec.datatype == "BYTES")
+        words = self._text_inputs or self._text_outputs or classes.zipped  # stay in this process
+        self._bound = read_device(settings.device).is_gpu and not words
+        host = CudaHost.open() if self._bound else None
+        self._buffers = PinnedBuffers(host) if host is not None else None
         self._halves = any(spec.datatype == "BF16" for spec in (*self.inputs, *self.outputs))
         if self._halves and (self._text_inputs or self._zipped):
             raise ModelFileError(
@@ -217,6 +223,8 @@ class Session:
     ) -> Sequence[Any]:
         if self._halves:
             return run_with_bfloat16(session, names, feeds, options)
+        if self._bound:
+            return run_bound(session, names, feeds, options, self._buffers)
         values: Sequence[Any] = session.run(names, dict(feeds), options)
         return values
 
@@ -230,6 +238,8 @@ class Session:
         """Give the model's memory back; runs under way in other threads are ended. Blocks for some seconds at most."""
         self._watch.close(_END_S)
         self._session = None
+        if self._buffers is not None:
+            self._buffers.close()
 
 
 def open_session(path: Path, settings: SessionSettings) -> Session:
@@ -242,19 +252,17 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
         DeviceUnavailableError: the device is not there; the CPU never steps in silently.
         ModelLoadError: the runtime refused it for another reason.
     """
-    provider = _provider(settings.device)
+    providers = _providers(settings)
     classes = check_artifact(path)
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), _options(settings), providers=[_on(provider, settings.device)]
-        )
+        session = _open(str(path), settings, providers)
     except UnicodeDecodeError:  # the runtime's own words have the name in them
         raise ModelFileError(
             f"{path.name}: is not a valid graph: it holds a name that is not UTF-8", file=path.name
         ) from None
     except _LOAD_ERRORS as error:
         raise _load_error(path.name, error) from None
-    _check_used(provider, session, settings.device)
+    _check_used(session, settings.device)
     return Session(session, path.name, classes, settings)
 
 
@@ -264,21 +272,21 @@ def check_device(settings: SessionSettings) -> None:
     Raises:
         DeviceUnavailableError: they cannot; the message says why.
     """
-    provider = _provider(settings.device)
+    providers = _providers(settings)
     if settings.device == "cpu":
         return
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "trial", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), _options(settings), providers=[provider])
+        session = _open(model.SerializeToString(), settings, providers)
     except _LOAD_ERRORS as error:
         raise DeviceUnavailableError(
-            f"engine.device: {settings.device}, but the runtime cannot use it: {_plain(error)}; check the driver, or "
-            "set engine.device: cpu",
+            f"engine.device: {settings.device}, but the runtime cannot use it: {_plain(error)}; `tiation doctor` "
+            "says what to do, or set engine.device: cpu",
             device=settings.device,
         ) from None
-    _check_used(provider, session, settings.device)
+    _check_used(session, settings.device)
 
 
 def cores() -> int:
@@ -294,37 +302,32 @@ def release_memory() -> None:
         trim(0)
 
 
-def _check_used(provider: str, session: onnxruntime.InferenceSession, device: str) -> None:
-    """Refuse a session for which the runtime took the CPU instead."""
-    if provider not in session.get_providers():
+def _check_used(session: onnxruntime.InferenceSession, device: str) -> None:
+    """Refuse a session for which the runtime took another device."""
+    if read_device(device).provider not in session.get_providers():
         raise DeviceUnavailableError(
-            f"engine.device: {device}, but the runtime could not use it; check the driver, or set engine.device: cpu",
+            f"engine.device: {device}, but the runtime could not use it; `tiation doctor` says why, or set "
+            "engine.device: cpu",
             device=device,
         )
 
 
-def _provider(device: str) -> str:
-    kind, _, number = device.partition(":")
-    if kind not in _PROVIDERS or (number and (kind == "cpu" or not number.isdecimal())):
-        raise DeviceUnavailableError(
-            f"engine.device: {device!r} is not known; known are cpu, cuda, cuda:1", device=device
-        )
-    provider = _PROVIDERS[kind]
-    if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    if provider not in onnxruntime.get_available_providers():
-        raise DeviceUnavailableError(
-            f"engine.device: {device}, but the installed onnxruntime has no {provider}; "
-            "install onnxruntime-gpu in place of onnxruntime, or set engine.device: cpu",
-            device=device,
-        )
-    return provider
+def _providers(settings: SessionSettings) -> list[Provider]:
+    """Where a session shall compute; what a GPU needs is loaded on the way.
+
+    Raises:
+        DeviceUnavailableError: the installed runtime cannot.
+    """
+    device = read_device(settings.device)
+    providers = choose(device, onnxruntime.get_available_providers(), memory_bytes=settings.gpu_memory_bytes)
+    if device.is_gpu and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # of the wheels for CUDA and cuDNN; those that the system has are found anyway
+    return providers
 
 
-def _on(provider: str, device: str) -> str | tuple[str, dict[str, str]]:
-    """The provider, with the number of its device where one is named."""
-    _, _, number = device.partition(":")
-    return (provider, {"device_id": number}) if number else provider
+def _open(model: str | bytes, settings: SessionSettings, providers: list[Provider]) -> onnxruntime.InferenceSession:
+    """A session on these providers alone: left to itself, the runtime goes on without those that fail."""
+    return onnxruntime.InferenceSession(model, _options(settings), providers=providers, enable_fallback=0)
 
 
 def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
