@@ -38,6 +38,7 @@ from engine.repository.ports import ModelStorage
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Follower, Sharing
 from engine.repository.signatures import Signatures
+from engine.runtime.apart import Apart
 from engine.runtime.budget import CoreBudget
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
@@ -103,6 +104,7 @@ async def build(mesh: Mesh) -> Service:
         memory_bytes=settings.memory_budget_bytes,
         storage=await asyncio.to_thread(_model_storage, settings, models),
         signatures=Signatures(keys) if settings.signatures == "require" else None,
+        apart=Apart(settings.device),
     )
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine

@@ -30,6 +30,7 @@ __all__ = [
     "InputRefusedError",
     "LabelsError",
     "ManifestError",
+    "ModelCrashedError",
     "ModelFileError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -278,6 +279,13 @@ class ModelLoadError(EngineError):
 
     code = Code.FAILED_PRECONDITION
     reason = "MODEL_LOAD_FAILED"
+
+
+class ModelCrashedError(EngineError):
+    """A model ends the process that opens it."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "MODEL_CRASHED"
 
 
 class DeviceUnavailableError(EngineError):

@@ -16,6 +16,7 @@ import structlog
 
 from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
 from engine.repository.completion import to_the_end
+from engine.repository.marks import Marks
 from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion
 from engine.repository.opening import Loaded, Opener
@@ -24,6 +25,7 @@ from engine.repository.records import Records, number_of
 from engine.repository.room import Growth, Room
 from engine.repository.signatures import Signatures
 from engine.repository.warm_up import warm_up
+from engine.runtime.apart import Apart
 from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
 from mesh.identity import SYSTEM_TENANT
@@ -53,6 +55,8 @@ class Loading:
         places: knows where those are.
         room: how much all of them may take.
         signatures: looks at each version before it is opened; None where none is asked for.
+        apart: opens what is pushed in a process of its own first; None where that is not asked for.
+        marks: knows what was being loaded when the engine last ended.
     """
 
     def __init__(
@@ -63,7 +67,11 @@ class Loading:
         places: Places,
         room: Room,
         signatures: Signatures | None,
+        apart: Apart | None,
+        marks: Marks,
     ) -> None:
+        self._apart = apart
+        self._marks = marks
         self._signatures = signatures
         self._room = room
         self._memory = memory
@@ -82,6 +90,18 @@ class Loading:
         if self._memory.is_aside(entry.name):
             return "EVICTED"
         return "FAILED" if entry.body.failure else "UNLOADED"
+
+    async def check(self, name: str, folder: Path) -> None:
+        """Look at what was pushed before anything of it is opened here.
+
+        Raises:
+            SignatureError: it is not what somebody who is trusted has signed.
+            EngineError: its graphs end the process that opens them, or take too much of it.
+        """
+        if self._signatures is not None:
+            await asyncio.to_thread(self._signatures.check, name, folder)
+        if self._apart is not None:
+            await self._apart.check(folder)
 
     async def open(self, name: str, folder: Path) -> Loaded:
         """Make a version's servable from its files, once there is room for it; what it stands on comes back first.
@@ -122,10 +142,13 @@ class Loading:
         """
         self._loading.add(entry.name)
         try:
-            loaded = await self.open(
-                entry.name, await asyncio.to_thread(self._places.fetch, entry.name, entry.body.files)
-            )
-            await warmed(loaded)
+            folder = await asyncio.to_thread(self._places.fetch, entry.name, entry.body.files)
+            suspect = self._marks.left(entry.name)  # it may be what ended the engine
+            with self._marks.during(entry.name):
+                if suspect and self._apart is not None:
+                    await self._apart.check(folder)
+                loaded = await self.open(entry.name, folder)
+                await warmed(loaded)
             self._memory.pin(entry.name, pinned=entry.body.hold is Hold.LOADED)
             self._memory.enter(loaded, entry.uid)
         finally:

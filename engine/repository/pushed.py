@@ -87,6 +87,9 @@ class Pushed:
             VersionExistsError: there is such a version.
             EngineError: the upload is no model.
         """
+        if (earlier := await self.by(model, request_id)) is not None:
+            return earlier
+        await self._loading.check(model, staged)
         async with self._alone():
             if (earlier := await self.by(model, request_id)) is not None:
                 return earlier

@@ -29,6 +29,7 @@ from engine.repository.changes import ModelChange, changed_model, check_change
 from engine.repository.completion import to_the_end
 from engine.repository.folders import sweep
 from engine.repository.loading import Loading
+from engine.repository.marks import Marks
 from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion, loading_order, version_name
 from engine.repository.opening import Loaded, Opener
@@ -42,6 +43,7 @@ from engine.repository.sharing import Sharing
 from engine.repository.signatures import Signatures
 from engine.repository.system import SystemModels
 from engine.repository.uploads import Uploads
+from engine.runtime.apart import Apart
 from engine.scheduler.terms import Terms
 from mesh.catalogue import Catalogue
 from mesh.entries import Body, Entry, entry_etag
@@ -67,6 +69,7 @@ class Repository:
         sharing: how the folder is shared with other engines.
         memory_bytes: what all models in memory may take; 0 for any number.
         signatures: looks at each version before it is opened; None where none is asked for.
+        apart: opens what is pushed in a process of its own first; None where that is not asked for.
         storage: keeps the tenants' versions; None for the folder itself.
         draw: a number from 0 to 1, for a request to an alias of several versions.
     """
@@ -81,6 +84,7 @@ class Repository:
         *,
         memory_bytes: int = 0,
         signatures: Signatures | None = None,
+        apart: Apart | None = None,
         storage: ModelStorage | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -94,7 +98,8 @@ class Repository:
         self._memory = Memory(draw)
         self._records = Records(catalogue)
         room = Room(self._memory, memory_bytes)
-        self._loading = Loading(self._memory, self._records, opener, self, room, signatures)
+        marks = Marks(folder / f".loading-{sharing.process}")
+        self._loading = Loading(self._memory, self._records, opener, self, room, signatures, apart, marks)
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
         self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()

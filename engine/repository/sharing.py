@@ -31,6 +31,7 @@ class Sharing:
     def __init__(self, database: Database, process: str) -> None:
         self._database = database
         self.shared = not database.is_sqlite
+        self.process = process
         self.uploads = f".upload-{process}."
         """How the folders of this process's uploads begin; what it left behind is swept at its next start."""
 

@@ -10,11 +10,11 @@ import numpy as np
 from engine.errors import EngineError, WarmUpError
 from engine.manifest import GenerationManifest, Manifest
 from engine.manifest.fields import WarmUp
+from engine.runtime.samples import sample
 from engine.scheduler.terms import SequenceTerms, Terms
 from engine.servables import Servable
 from engine.servables.base import Tensors
 from engine.servables.graph import MAX_ELEMENTS
-from engine.servables.trial import sample
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["warm_up"]

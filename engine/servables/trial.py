@@ -5,18 +5,18 @@ What is done with the answer is `engine.servables.graph`'s.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.errors import ManifestError
+from engine.runtime.samples import sample, sample_elements
 from engine.runtime.sessions import Session
 from engine.servables.padding import Padding
-from engine.tensor import BF16, DATATYPES, Tensor, TensorSpec
+from engine.tensor import Tensor
 
-__all__ = ["TRIAL_S", "padding_is_apart", "rows_are_apart", "sample"]
+__all__ = ["TRIAL_S", "padding_is_apart", "rows_are_apart"]
 
 _TRIAL_ELEMENTS = 1 << 22
 """Inputs whose smallest sample has more values than this are not tried, and their rows share no run."""
@@ -30,7 +30,7 @@ def rows_are_apart(session: Session) -> bool:
         return False
     if any(not spec.shape or spec.shape[0] != -1 for spec in session.outputs):
         return False
-    if sum(math.prod(_sample_shape(spec)) for spec in session.inputs) > _TRIAL_ELEMENTS:
+    if sum(map(sample_elements, session.inputs)) > _TRIAL_ELEMENTS:
         return False
     random = np.random.default_rng(7)
     try:
@@ -87,21 +87,3 @@ def _same(together: Tensor, apart: Tensor) -> bool:
     if together.dtype == object:
         return bool((together == apart).all())
     return bool(np.allclose(together, apart, rtol=1e-3, atol=1e-4, equal_nan=True))
-
-
-def sample(spec: TensorSpec, random: np.random.Generator) -> Tensor:
-    """One row of values of no meaning.
-
-    Lengths that are free are 2: with 1, everything goes together with everything, and nothing would be found out.
-    """
-    shape = _sample_shape(spec)
-    if spec.datatype == "BYTES":
-        words = np.empty(shape, object)
-        words[...] = b"a few words" if random.random() < 0.5 else b"other ones"
-        return words
-    dtype = DATATYPES[spec.datatype]
-    return random.random(shape).astype(dtype) if dtype.kind == "f" or dtype == BF16 else np.ones(shape, dtype)
-
-
-def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(1 if axis == 0 else 2 if length == -1 else length for axis, length in enumerate(spec.shape))
