@@ -19,6 +19,8 @@ __all__ = ["Stability", "Turn", "stability", "turns"]
 
 _BLOCK_CELLS = 1 << 20
 """Scores that are held at once while weights are varied."""
+_STEP = 1e-7
+"""So far beyond a point it is looked who leads there."""
 _FLAT = 1e-12
 """A coefficient below it is zero but for rounding."""
 
@@ -74,8 +76,20 @@ def _turn(matrix: Matrix, winner: int, criterion: int) -> Turn | None:
     ]
     if not found:
         return None
-    _, rival, weight = min(found)
-    return Turn(weight, rival)
+    nearest = min(found)[0]
+    return _leader(matrix, criterion, rest, now, [(rival, at) for away, rival, at in found if away <= nearest + _STEP])
+
+
+def _leader(matrix: Matrix, criterion: int, rest: Floats, now: float, overtaking: list[tuple[int, float]]) -> Turn:
+    """Of rivals that overtake at one point, or as far away on either side, the one that is the best just beyond it."""
+    turns = []
+    for rival, weight in overtaking:
+        for beyond in (
+            (min(weight + _STEP, 1.0),) if weight > now else (max(weight - _STEP, 0.0), min(weight + _STEP, 1.0))
+        ):
+            scores = score(matrix, np.insert(rest * (1 - beyond), criterion, beyond))
+            turns.append((float(scores[rival] - scores.max()), -rival, Turn(weight, rival)))
+    return max(turns, key=lambda turn: turn[:2])[2]
 
 
 def _linear(matrix: Matrix, winner: int, criterion: int, rest: Floats, now: float) -> Iterator[tuple[int, float]]:
