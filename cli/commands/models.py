@@ -13,6 +13,7 @@ from cli.commands.asking import ASKING
 from cli.commands.generating import generate
 from cli.commands.model_kind import KIND
 from cli.commands.model_versions import add_versions
+from cli.commands.profiling import profile
 from cli.commands.signing import SIGNING
 from cli.document import open_document
 from cli.home import Home
@@ -73,5 +74,5 @@ add_looking(models, KIND, "support-intents", ending=" Every version of it, and i
 add_versions(models, KIND)
 
 
-for command in (*ASKING, generate, *SIGNING):
+for command in (*ASKING, generate, profile, *SIGNING):
     models.add_command(command)

@@ -102,6 +102,21 @@ def test_policy_and_aliases_by_command_and_by_every_protocol(home_of_all: Instal
         assert client.delete(model).status_code == 200
 
 
+def test_a_profile_says_how_fast_a_model_is_and_with_which_load(home_of_all: Installed):
+    loads = ("--concurrency", "1,3", "--batch", "1,4", "--seconds", "0.3")
+    found = home_of_all.json("models", "profile", "all-minilm-l6-v2", "--tenant", "system", *loads)
+    assert [(line["concurrency"], line["batch"]) for line in found["lines"]] == [(1, 1), (3, 1), (1, 4), (3, 4)]
+    assert all(line["items_per_s"] > 0 and line["p50_ms"] <= line["p99_ms"] for line in found["lines"])
+    assert found["lines"][2]["average_batch"] == 4
+    assert found["best"] in found["lines"]
+    said = home_of_all.command(
+        "models", "profile", "tenants/system/models/digits", "--concurrency", "1", "--batch", "1", "--seconds", "0.2"
+    )
+    assert "Best: 1 clients with 1 rows a request" in said.stdout
+    refused = home_of_all.command("models", "profile", "nothing-such", check=False)
+    assert (refused.returncode, "nothing-such" in refused.stderr) == (1, True)
+
+
 def bad_models() -> dict[str, tuple[bytes, str, str]]:
     """What must be refused: content, manifest, a word that the answer must hold."""
     good = doubling().SerializeToString()

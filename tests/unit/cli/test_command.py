@@ -39,6 +39,7 @@ GROUPS = {
         "alias",
         "load",
         "policy",
+        "profile",
         "sign",
         "unload",
         "verify",
