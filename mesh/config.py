@@ -163,10 +163,10 @@ class LimitSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     requests_per_second: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     burst: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
-    concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 1024
     tenant_requests_per_second: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     tenant_burst: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
-    tenant_concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    tenant_concurrent_calls: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 2048
 
 
 class PriceSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):

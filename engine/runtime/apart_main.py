@@ -29,7 +29,7 @@ _FULL = ("alloc", "memory")
 """Words of the runtime's for a memory that is full."""
 _MOST_ELEMENTS = 1 << 22
 """Inputs of more values than this are not tried."""
-_RUN_S = 10.0
+_RUN_S = 3.0
 
 
 def main() -> None:
