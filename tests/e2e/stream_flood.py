@@ -1,6 +1,6 @@
 """Opens ten thousand streams at once, keeps those that are answered open until it is told to end, and counts.
 
-Started by `test_hostile_requests` in a process of its own: so many calls of grpc.aio's need an event loop to themselves.
+Started by `test_hostile_requests` in a process of its own: so many calls of grpc.aio need an event loop to themselves.
 Arguments: address; name to expect there; a folder with `ca` and, for a service's own port, `key` and `chain`; token;
 model.
 """

@@ -1,4 +1,4 @@
-"""Hostile requests and models against a platform: one clear error each, the engine lives, and nobody else waits long."""
+"""Hostile requests and models against a platform: one clear error each, the engine lives, nobody else waits long."""
 
 from __future__ import annotations
 
