@@ -18,7 +18,6 @@ from tiation.engine.v1 import (
 )
 
 from engine.adapters.answers_in_memory import MemoryAnswers
-from engine.adapters.answers_in_redis import RedisAnswers
 from engine.adapters.models_in_folder import FolderStorage
 from engine.adapters.models_in_s3 import S3Settings, S3Storage, s3_client
 from engine.cache.answers import Answers
@@ -182,6 +181,8 @@ def _gpus() -> Nvml | None:
 def _answer_store(settings: EngineSettings, figures: StoreFigures) -> AnswerStore:
     """Where answers are kept: in Redis where there is one, else here."""
     if settings.cache_redis:
+        from engine.adapters.answers_in_redis import RedisAnswers  # its client is large, and mostly not asked for
+
         return RedisAnswers(
             settings.cache_redis,
             ttl_s=settings.cache_ttl_s,
