@@ -19,7 +19,7 @@ GO_ENVIRONMENT = GOBIN="$(CURDIR)/.cache/bin" GOPATH="$(CURDIR)/.cache/go" GOMOD
 $(shell [ ! -f .venv/pyvenv.cfg ] || grep -qF "$(CURDIR)/.venv" .venv/pyvenv.cfg || rm -rf .venv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test up lint bench bench-engine clean
+.PHONY: help setup setup-test demo test up lint bench bench-engine bench-gpu bench-soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ bench: setup-test ## measure; results go to bench/results/
 
 bench-engine: setup-test ## the engine beside Triton and other servers, which it installs; half an hour
 	@$(BIN)/python -m bench.serving
+
+bench-soak: setup-test ## the engine at saturation for ten minutes: is its memory flat
+	@$(BIN)/python bench/soak.py
+
+bench-gpu: ## the engine beside the runtime on one NVIDIA GPU; ends with 2 where there is none
+	@$(BIN)/python -m bench.gpu
 
 clean: ## remove everything that setup made; state folders stay
 	@rm -rf .venv .envoy .models .cache .proto-deps $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/gen $(TYPESCRIPT)/dist examples/clients/go/gen

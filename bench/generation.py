@@ -33,11 +33,22 @@ PROMPT, LENGTH = 16, 96
 """Tokens that are read and made."""
 
 
+PROMPT_TEXT = "An agent's flow is a document of the workflow language, in YAML."
+
+
+def even_manifest() -> GenerationManifest:
+    """What is said of docs-writer, but that no text ends before the others."""
+    text = (FOLDER / "model.yaml").read_text().replace("eos: [<|end|>]", "eos: [<|tool|>]")
+    manifest = parse_manifest(text.encode(), model="docs-writer")
+    assert isinstance(manifest, GenerationManifest)
+    return manifest
+
+
 class Loop:
     """The bare loop."""
 
-    def __init__(self) -> None:
-        self.session = open_session(FOLDER / "model.onnx", SessionSettings())
+    def __init__(self, settings: SessionSettings | None = None) -> None:
+        self.session = open_session(FOLDER / "model.onnx", settings or SessionSettings())
         self.form = read_form("model.onnx", self.session.inputs, self.session.outputs)
 
     def tokens_a_second(self, rows: int) -> float:
@@ -84,13 +95,11 @@ async def engine_round(model: TextGenerator, prompt: str, streams: int) -> tuple
 
 async def measured(rounds: int) -> None:
     """Measure in turn, and write the medians."""
-    text = (FOLDER / "model.yaml").read_text().replace("eos: [<|end|>]", "eos: [<|tool|>]")  # so that all are as long
-    manifest = parse_manifest(text.encode(), model="docs-writer")
-    assert isinstance(manifest, GenerationManifest)
+    manifest = even_manifest()
     figures = GenerationMetrics(CollectorRegistry()).of("docs-writer", 1)
     pool = SandboxPool()
     model = TextGenerator(FOLDER, manifest, SessionSettings(), BatchLimits(32, 1024), figures, pool)
-    loop, prompt = Loop(), "An agent's flow is a document of the workflow language, in YAML."
+    loop, prompt = Loop(), PROMPT_TEXT
     limits: dict[int, list[float]] = {streams: [] for streams in STREAMS}
     found: dict[int, list[tuple[float, list[float], list[float]]]] = {streams: [] for streams in STREAMS}
     for _ in range(rounds):

@@ -17,9 +17,13 @@ __all__ = ["platform"]
 
 
 @contextmanager
-def platform() -> Iterator[dict[str, Target]]:
-    """Start a platform with the tiny model beside its own; the ways to its engine by the names of their rows."""
-    with tempfile.TemporaryDirectory() as scratch, installed(Path(scratch) / "home") as here:
+def platform(**variables: str) -> Iterator[dict[str, Target]]:
+    """Start a platform with the tiny model beside its own; the ways to its engine by the names of their rows.
+
+    Args:
+        variables: of its environment.
+    """
+    with tempfile.TemporaryDirectory() as scratch, installed(Path(scratch) / "home", **variables) as here:
         tiny = Path(scratch) / "tiny-mlp"
         write_tiny(tiny)
         here.command("models", "push", str(tiny))

@@ -61,7 +61,7 @@ class Apart:
     def __init__(
         self, device: str = "cpu", *, limit_s: float = 60.0, memory_bytes: int = 3 * _GIB, at_once: int = 2
     ) -> None:
-        self._device = device
+        self._device = device.replace("tensorrt", "cuda")  # to build an engine for it takes minutes
         self._limit_s = limit_s
         self._memory_bytes = memory_bytes
         self._turns = asyncio.Semaphore(at_once)

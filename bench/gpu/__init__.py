@@ -1,0 +1,1 @@
+"""The engine beside the runtime alone on one NVIDIA GPU."""
