@@ -53,7 +53,6 @@ from engine.servicers.rankings import RankingServicer
 from engine.store import BanditStore
 from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
-from mesh.gpus import Nvml, NvmlError
 from mesh.sandbox import ImagePool
 from mesh.service import Mesh, Service
 from mesh.stages.access import AccessStage
@@ -91,7 +90,7 @@ async def build(mesh: Mesh) -> Service:
         Path(settings.system_models) if settings.system_models else None,
         catalogue,
         Opener(
-            EngineMetrics(mesh.registry, spans, await asyncio.to_thread(_gpus)),
+            EngineMetrics(mesh.registry, spans),
             sessions,
             limits,
             images,
@@ -167,15 +166,6 @@ def _model_storage(settings: EngineSettings, folder: Path) -> ModelStorage:
         S3Settings(settings.storage_endpoint, settings.storage_region, settings.storage_key_id, settings.storage_secret)
     )
     return S3Storage(client, settings.storage, folder)
-
-
-def _gpus() -> Nvml | None:
-    """What tells of the GPUs; None where there are none."""
-    try:
-        found = Nvml.open()
-    except NvmlError:
-        return None
-    return found if found.handles else None
 
 
 def _answer_store(settings: EngineSettings, figures: StoreFigures) -> AnswerStore:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import get_args
 
@@ -21,7 +21,6 @@ from prometheus_client.registry import Collector
 
 from engine.figures import Duration, Failure, ModelFigures, Statistics
 from engine.scheduler.observer import Ran
-from mesh.gpus import Gpu, Nvml, NvmlError
 from mesh.tracing import Span, current_trace
 
 __all__ = ["EngineMetrics", "ModelFigures"]
@@ -65,14 +64,6 @@ _COUNTERS: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
     ),
 }
 
-_GPU: Sequence[tuple[str, str, Callable[[Gpu], float | None]]] = (
-    ("nv_gpu_utilization", "Share of the last moments in which the GPU computed, 0 to 1.", lambda g: g.utilization),
-    ("nv_gpu_memory_total_bytes", "Memory of the GPU.", lambda g: g.memory_bytes),
-    ("nv_gpu_memory_used_bytes", "Memory of the GPU in use.", lambda g: g.used_bytes),
-    ("nv_gpu_power_usage", "What the GPU draws, watts.", lambda g: g.power_w),
-    ("nv_gpu_power_limit", "What the GPU may draw, watts.", lambda g: g.power_limit_w),
-)
-
 
 class EngineMetrics(Collector):
     """Shows the figures of all models.
@@ -80,17 +71,10 @@ class EngineMetrics(Collector):
     Args:
         registry: where figures are collected.
         spans: sends the spans of batches; None where there is no collector.
-        gpus: tells of the machine's GPUs; None where it has none.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        spans: Callable[[Span], None] | None = None,
-        gpus: Nvml | None = None,
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, spans: Callable[[Span], None] | None = None) -> None:
         self._spans = spans
-        self._gpus = gpus
         self._figures: dict[tuple[str, int], ModelFigures] = {}
         psutil.cpu_percent()  # from here to the first look
         registry.register(self)
@@ -116,8 +100,6 @@ class EngineMetrics(Collector):
         yield from _queues(figures for figures, _ in shown)
         yield _batch_rows(shown)
         yield from _machine()
-        if self._gpus is not None:
-            yield from _accelerators(self._gpus)
 
     def _drop_forgotten(self) -> None:
         """Of those that are not in memory, let the oldest go where they are too many."""
@@ -212,24 +194,3 @@ def _machine() -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("nv_cpu_memory_total_bytes", "Memory of the machine.", memory.total)
     yield GaugeMetricFamily("nv_cpu_memory_used_bytes", "Memory in use.", memory.total - memory.available)
-
-
-def _accelerators(gpus: Nvml) -> Iterator[Metric]:
-    """The machine's GPUs; what one does not tell is left out, and all of it while the driver does not answer."""
-    try:
-        found = gpus.look()
-    except NvmlError:
-        return
-    for name, text, value in _GPU:
-        family = GaugeMetricFamily(name, text, labels=("gpu_uuid",))
-        for gpu in found:
-            if (number := value(gpu)) is not None:
-                family.add_metric((gpu.uuid,), number)
-        yield family
-    energy = UnknownMetricFamily(
-        "nv_energy_consumption", "Energy drawn since the driver was loaded, joules.", labels=("gpu_uuid",)
-    )
-    for gpu in found:
-        if gpu.energy_j is not None:
-            energy.add_metric((gpu.uuid,), gpu.energy_j)
-    yield energy

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from cli.doctor.device import Facts, gather, judge
 from cli.doctor.finding import BAD, GOOD, UNSURE
-from mesh.gpus import Gpu, Gpus, Nvml, NvmlError, find_gpus
-from tests.fakes.nvml import NvmlLibrary
+from cli.doctor.gpus import Gpu, Gpus, find_gpus
 
-CARD = Gpu(0, "NVIDIA L4", "GPU-1", 24 * 1024**3, 0)
+CARD = Gpu("NVIDIA L4", 24 * 1024**3)
 ONE = Gpus((CARD,), "580.65.06", kernel=True)
 NONE = Gpus(error="libnvidia-ml.so.1 is not here: no NVIDIA driver, or a container that was not given it")
 LOST = Gpus(kernel=True, error="the driver answers nvmlInit_v2 with error 18")
@@ -79,23 +79,44 @@ def test_a_device_that_cannot_compute_here_is_found_out_by_computing_on_it():
     assert facts.gpus.found or said(facts)["inference device"][0] == BAD
 
 
-def test_what_the_driver_tells_is_read_and_what_it_does_not_is_none(tmp_path):
-    found = find_gpus(lambda _: NvmlLibrary(), tmp_path / "missing")
-    assert found == Gpus((Gpu(0, "words", "words", 100, 40, 0.37, None, None, 5.0),), "words")
+class Driver:
+    """pynvml where there is one GPU, and one function that fails."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self, fails: str = ""):
+        self.fails = fails
+        self.ended = 0
+
+    def __getattr__(self, name: str):
+        answers = {
+            "nvmlInit": None,
+            "nvmlDeviceGetCount": 1,
+            "nvmlDeviceGetHandleByIndex": 77,
+            "nvmlDeviceGetName": "NVIDIA L4",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=24 * 1024**3),
+            "nvmlSystemGetDriverVersion": "580.65.06",
+        }
+
+        def call(*_):
+            if name == self.fails:
+                raise RuntimeError("Unknown Error")
+            return answers[name]
+
+        return call
+
+    def nvmlShutdown(self):
+        self.ended += 1
 
 
-@pytest.mark.parametrize("function", ["nvmlInit_v2", "nvmlDeviceGetCount_v2", "nvmlDeviceGetMemoryInfo"])
+def test_the_gpus_that_the_driver_tells_of_are_found(tmp_path):
+    driver = Driver()
+    assert find_gpus(driver, tmp_path) == Gpus((CARD,), "580.65.06", kernel=True)
+    assert driver.ended == 1
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetMemoryInfo"])
 def test_a_driver_that_answers_with_an_error_is_said(function, tmp_path):
-    found = find_gpus(lambda _: NvmlLibrary(fails=function), tmp_path)
-    assert found.found == ()
-    assert found.error == f"the driver answers {function} with error 999"
-    assert found.kernel
-
-
-def test_a_machine_without_a_driver_has_no_gpus(tmp_path):
-    def load(name: str) -> object:
-        raise OSError(name)
-
-    assert find_gpus(load, tmp_path / "missing").error.startswith("libnvidia-ml.so.1 is not here")
-    with pytest.raises(NvmlError):
-        Nvml.open(load)
+    found = find_gpus(Driver(function), tmp_path / "missing")
+    assert (found.found, found.kernel) == ((), False)
+    assert "Unknown Error" in found.error

@@ -19,8 +19,6 @@ from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import Ran
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
-from mesh.gpus import Nvml
-from tests.fakes.nvml import NvmlLibrary
 
 MODEL = "tenants/t/models/m"
 LABELS = {"model": MODEL, "version": "1"}
@@ -220,25 +218,3 @@ def test_a_requests_figures_cost_microseconds(figures):
                 figures.answered(one, 0.0)
         best = min(best, (time.perf_counter() - began) / 2000)
     assert best < 50e-6  # measured: 4; a machine that runs all tests at once takes longer
-
-
-def test_gpus_are_shown_under_tritons_names_only_where_there_are_some(registry):
-    EngineMetrics(registry, gpus=Nvml.open(lambda _: NvmlLibrary()))
-    labels = {"gpu_uuid": "words"}
-    assert registry.get_sample_value("nv_gpu_utilization", labels) == 0.37
-    assert registry.get_sample_value("nv_gpu_memory_total_bytes", labels) == 100
-    assert registry.get_sample_value("nv_gpu_memory_used_bytes", labels) == 40
-    assert registry.get_sample_value("nv_energy_consumption", labels) == 5
-    assert registry.get_sample_value("nv_gpu_power_usage", labels) is None  # this one does not tell
-    without = CollectorRegistry()
-    EngineMetrics(without)
-    assert b"nv_gpu" not in generate_latest(without)
-
-
-def test_a_driver_that_goes_away_takes_its_figures_with_it_and_no_others(registry):
-    library = NvmlLibrary()
-    EngineMetrics(registry, gpus=Nvml.open(lambda _: library))
-    library.fails = "nvmlDeviceGetMemoryInfo"
-    text = generate_latest(registry)
-    assert b"nv_gpu_memory_total_bytes{" not in text
-    assert b"nv_cpu_utilization" in text
