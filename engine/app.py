@@ -51,6 +51,7 @@ from engine.servicers.openai import OpenAIServicer
 from engine.servicers.predictions import PredictionServicer
 from engine.servicers.rankings import RankingServicer
 from engine.store import BanditStore
+from engine.variants.making import Variants
 from mesh.config import EngineSettings
 from mesh.entry_store import EntryStore
 from mesh.sandbox import ImagePool
@@ -139,7 +140,7 @@ async def build(mesh: Mesh) -> Service:
             ),
             (
                 model_pb2_grpc.add_ModelServiceServicer_to_server,
-                ModelServicer(repository, catalogue, mesh.pages),
+                ModelServicer(repository, catalogue, mesh.pages, Variants(repository, catalogue, sessions)),
             ),
             (prediction_pb2_grpc.add_PredictionServiceServicer_to_server, PredictionServicer(repository)),
             (

@@ -485,6 +485,27 @@ class TooDeepError(EngineError):
         )
 
 
+class VariantImpossibleError(EngineError):
+    """Of this model there is no such variant."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "VARIANT_IMPOSSIBLE"
+
+
+class VariantTimeoutError(EngineError):
+    """Making a variant takes too long."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "VARIANT_TIMEOUT"
+
+
+class VariantCrashedError(EngineError):
+    """The process that makes a variant was ended."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "VARIANT_CRASHED"
+
+
 class UploadError(EngineError):
     """The pieces of an upload do not make the files that its header promised."""
 

@@ -12,6 +12,7 @@ from cli.client import FileError, connect
 from cli.commands.asking import ASKING
 from cli.commands.generating import generate
 from cli.commands.model_kind import KIND
+from cli.commands.model_variants import get, variant
 from cli.commands.model_versions import add_versions
 from cli.commands.profiling import profile
 from cli.commands.signing import SIGNING
@@ -74,5 +75,5 @@ add_looking(models, KIND, "support-intents", ending=" Every version of it, and i
 add_versions(models, KIND)
 
 
-for command in (*ASKING, generate, profile, *SIGNING):
+for command in (*ASKING, generate, get, profile, variant, *SIGNING):
     models.add_command(command)

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.manifest import Manifest
 from engine.tensor import TensorSpec
+from engine.variants.reports import VariantReport
 from mesh.catalogue import Catalogue
 from mesh.db import Transaction
 from mesh.entries import Entry
@@ -124,6 +125,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         depth: how many ensembles stand above each other in it; 0 for a model that is none.
         request_id: of the push that made it; the same one again makes no other.
         provenance: where it comes from.
+        variant: how it was made of another version; None where it was pushed.
     """
 
     kind: str
@@ -137,6 +139,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     depth: int = 0
     request_id: str = ""
     provenance: Provenance = Provenance()
+    variant: VariantReport | None = None
 
 
 class ModelCatalogue(Catalogue):

@@ -20,6 +20,7 @@ from engine.repository.models import File, Hold, Model, ModelVersion, Provenance
 from engine.repository.opening import Loaded
 from engine.repository.ports import ModelStorage
 from engine.repository.records import Records
+from engine.variants.reports import VariantReport
 from mesh.entries import Entry
 from mesh.resource import tenant_of
 
@@ -78,6 +79,7 @@ class Pushed:
         load: bool,
         request_id: str = "",
         provenance: Provenance | None = None,
+        variant: VariantReport | None = None,
     ) -> Entry[ModelVersion]:
         """Take in an upload that is whole; it is opened before it is kept, so that what is kept can be loaded.
 
@@ -114,6 +116,7 @@ class Pushed:
                 failure=failure,
                 request_id=request_id,
                 provenance=msgspec.structs.replace(provenance or Provenance(), key_id=loaded.signed_by),
+                variant=variant,
             )
             return await to_the_end(self._take_in(loaded, staged, body, labels))
 

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import ModelCrashedError, ModelFileError, ModelLoadError
 
-__all__ = ["Apart", "Outcome", "Task"]
+__all__ = ["Apart", "Outcome", "Task", "environment"]
 
 _GIB = 1 << 30
 
@@ -84,7 +84,7 @@ class Apart:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "engine.runtime.apart_main",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(),
+            env=environment(),
         )  # fmt: skip
         try:
             async with asyncio.timeout(self._limit_s):
@@ -118,7 +118,7 @@ def _graphs(folder: Path) -> tuple[Sequence[Path], int]:
     return graphs, sum(path.stat().st_size for path in files)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """No secret of the engine's goes along."""
     kept = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "LANG", "LC_ALL")
     modules = os.pathsep.join(path for path in sys.path if path)

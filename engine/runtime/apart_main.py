@@ -22,7 +22,7 @@ from engine.runtime.division import dangerous_division
 from engine.runtime.samples import sample, sample_elements
 from engine.runtime.sessions import Session, SessionSettings, open_session
 
-__all__ = ["main"]
+__all__ = ["bounded", "main"]
 
 _PR_SET_PDEATHSIG = 1
 _FULL = ("alloc", "memory")
@@ -35,11 +35,11 @@ _RUN_S = 3.0
 def main() -> None:
     """Try one graph."""
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
-    _bounded(task.memory_bytes)
+    bounded(task.memory_bytes)
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(Outcome(_refused(task))))
 
 
-def _bounded(memory_bytes: int) -> None:
+def bounded(memory_bytes: int) -> None:
     """End with the engine, leave no core behind, and take no more memory than this on top of what is taken now."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

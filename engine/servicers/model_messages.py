@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from google.protobuf.field_mask_pb2 import FieldMask
 from tiation.engine.v1 import model_pb2 as pb
 
 from engine.repository.changes import ModelChange
 from engine.repository.models import Model, ModelVersion, VersionPolicy
+from engine.variants.reports import VariantReport
 from mesh.masks import masked_fields
 
 __all__ = ["read_change", "show_model", "show_version"]
@@ -52,12 +54,31 @@ def show_version(body: ModelVersion) -> pb.ModelVersion:
     message.provenance.subject, message.provenance.actor, message.provenance.run = came.subject, came.actor, came.run
     message.provenance.client, message.provenance.signature_key_id = came.client, came.key_id
     message.provenance.source.uri, message.provenance.source.revision = came.source_uri, came.source_revision
+    if body.variant is not None:
+        message.variant.CopyFrom(_variant(body.variant))
     for file in body.files:
         message.files.add(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256)
     for spec in body.inputs:
         message.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
     for spec in body.outputs:
         message.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+    return message
+
+
+def _variant(report: VariantReport) -> pb.ModelVariant:
+    message = pb.ModelVariant(
+        source=report.source,
+        precision=report.precision.name,
+        rows=report.rows,
+        made_up=report.made_up,
+        source_bytes=report.source_bytes,
+        size_bytes=report.size_bytes,
+        source_ms=report.source_ms,
+        own_ms=report.own_ms,
+        device=report.device,
+    )
+    for output in report.outputs:
+        message.outputs.add(**msgspec.structs.asdict(output))
     return message
 
 

@@ -11,7 +11,9 @@ from tiation.engine.v1 import model_pb2_grpc
 from engine.repository.models import Model, ModelVersion
 from engine.repository.repository import Repository
 from engine.servicers.model_messages import read_change, show_model, show_version
-from engine.servicers.pushes import Pushes
+from engine.servicers.pushes import Pushes, provenance_of
+from engine.variants.making import Variants, Wish
+from engine.variants.reports import Precision
 from mesh.call import Context
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry
@@ -28,9 +30,11 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         repository: the core.
         catalogue: knows what is kept.
         pages: makes and checks page tokens.
+        variants: makes smaller versions.
     """
 
-    def __init__(self, repository: Repository, catalogue: Catalogue, pages: Pages) -> None:
+    def __init__(self, repository: Repository, catalogue: Catalogue, pages: Pages, variants: Variants) -> None:
+        self._variants = variants
         self._repository = repository
         self._models: Shelf[Model, pb.Model] = Shelf(catalogue, pages, Model, "models", show_model, lambda _: Model())
         self._versions: Shelf[ModelVersion, pb.ModelVersion] = Shelf(
@@ -63,6 +67,19 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def PushModel(self, requests: AsyncIterator[pb.PushModelRequest], _: Context) -> pb.ModelVersion:
         """A new version from an upload; nothing of it is seen before all of it is there and can be opened."""
         return self._message(await self._pushes.push(requests))
+
+    async def CreateModelVariant(self, request: pb.CreateModelVariantRequest, _: Context) -> pb.ModelVersion:
+        """A smaller version of a version, with what that did to its answers."""
+        wish = Wish(
+            request.parent,
+            request.source,
+            Precision[pb.ModelVariant.Precision.Name(request.precision)],
+            request.model_id,
+            tuple(request.samples),
+            request.load,
+            request.request_id,
+        )
+        return self._message(await self._variants.make(wish, provenance_of(pb.Source())))
 
     async def BeginModelUpload(self, request: pb.BeginModelUploadRequest, _: Context) -> pb.ModelUpload:
         """How far an upload has come, which begins where there is none."""

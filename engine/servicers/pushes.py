@@ -20,7 +20,7 @@ from mesh.identity import SYSTEM_TENANT, current_caller
 from mesh.resource import join, tenant_of
 from mesh.shelf import timestamp
 
-__all__ = ["Pushes"]
+__all__ = ["Pushes", "provenance_of"]
 
 _FLUSH_BYTES = 4 * 1024 * 1024
 
@@ -104,11 +104,11 @@ class Pushes:
             dict(header.labels),
             load=not header.skip_load,
             request_id=header.request_id,
-            provenance=_provenance(header.source),
+            provenance=provenance_of(header.source),
         )
 
 
-def _provenance(source: pb.Source) -> Provenance:
+def provenance_of(source: pb.Source) -> Provenance:
     """Who pushes now, with what, and from where as they say."""
     caller, call = current_caller(), current_call.get()
     client = call.metadata.get("user-agent", "") if call is not None else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,33 @@ def test_a_profile_says_how_fast_a_model_is_and_with_which_load(home_of_all: Ins
     assert "Best: 1 clients with 1 rows a request" in said.stdout
     refused = home_of_all.command("models", "profile", "nothing-such", check=False)
     assert (refused.returncode, "nothing-such" in refused.stderr) == (1, True)
+
+
+def test_a_smaller_variant_answers_nearly_the_same_and_says_how_nearly(home_of_all: Installed, tmp_path: Path):
+    samples = tmp_path / "samples.txt"
+    samples.write_text("How do I reset my password?\nWhere is my parcel?\n")
+    source = "tenants/system/models/all-minilm-l6-v2"
+    made = json.loads(
+        home_of_all.command(
+            "models", "variant", source, "--precision", "int8", "--samples", str(samples), "--load", "--output", "json",
+            timeout_s=300,
+        ).stdout
+    )  # fmt: skip
+    assert (made["name"], made["state"]) == ("tenants/default/models/all-minilm-l6-v2-int8/versions/1", "READY")
+    report = made["variant"]
+    assert (report["source"], report["precision"], report["rows"]) == (f"{source}/versions/1", "INT8", 2)
+    assert int(report["sizeBytes"]) < 0.4 * int(report["sourceBytes"])
+    assert report["outputs"][0]["cosineMin"] > 0.97
+    shown = home_of_all.command("models", "get", "all-minilm-l6-v2-int8:1").stdout
+    assert f"int8 of {source}/versions/1" in shown
+    vectors = [
+        np.array(home_of_all.json("models", "embed", name, "--text", "A parcel")["embeddings"][0]["values"])
+        for name in (source, "all-minilm-l6-v2-int8")
+    ]
+    assert 0.97 < vectors[0] @ vectors[1] < 0.9999999
+    refused = home_of_all.command("models", "variant", f"{source}:7", "--precision", "fp16", check=False)
+    assert "versions/7" in refused.stderr
+    home_of_all.command("models", "delete", "all-minilm-l6-v2-int8")
 
 
 def bad_models() -> dict[str, tuple[bytes, str, str]]:

@@ -42,6 +42,7 @@ GROUPS = {
         "profile",
         "sign",
         "unload",
+        "variant",
         "verify",
         "versions",
     ),

@@ -135,7 +135,7 @@ class DeleteModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "state", "state_message", "kind", "files", "inputs", "outputs", "inferred", "provenance")
+    __slots__ = ("name", "uid", "etag", "create_time", "update_time", "labels", "state", "state_message", "kind", "files", "inputs", "outputs", "inferred", "provenance", "variant")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[ModelVersion.State]
@@ -171,6 +171,7 @@ class ModelVersion(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INFERRED_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -185,7 +186,76 @@ class ModelVersion(_message.Message):
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     inferred: _containers.RepeatedScalarFieldContainer[str]
     provenance: Provenance
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., state_message: _Optional[str] = ..., kind: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., inferred: _Optional[_Iterable[str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ...) -> None: ...
+    variant: ModelVariant
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[ModelVersion.State, str]] = ..., state_message: _Optional[str] = ..., kind: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., inferred: _Optional[_Iterable[str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., variant: _Optional[_Union[ModelVariant, _Mapping]] = ...) -> None: ...
+
+class ModelVariant(_message.Message):
+    __slots__ = ("source", "precision", "rows", "made_up", "source_bytes", "size_bytes", "source_ms", "own_ms", "device", "outputs")
+    class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PRECISION_UNSPECIFIED: _ClassVar[ModelVariant.Precision]
+        INT8: _ClassVar[ModelVariant.Precision]
+        FP16: _ClassVar[ModelVariant.Precision]
+    PRECISION_UNSPECIFIED: ModelVariant.Precision
+    INT8: ModelVariant.Precision
+    FP16: ModelVariant.Precision
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MADE_UP_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_MS_FIELD_NUMBER: _ClassVar[int]
+    OWN_MS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    precision: ModelVariant.Precision
+    rows: int
+    made_up: bool
+    source_bytes: int
+    size_bytes: int
+    source_ms: float
+    own_ms: float
+    device: str
+    outputs: _containers.RepeatedCompositeFieldContainer[VariantOutput]
+    def __init__(self, source: _Optional[str] = ..., precision: _Optional[_Union[ModelVariant.Precision, str]] = ..., rows: _Optional[int] = ..., made_up: _Optional[bool] = ..., source_bytes: _Optional[int] = ..., size_bytes: _Optional[int] = ..., source_ms: _Optional[float] = ..., own_ms: _Optional[float] = ..., device: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[VariantOutput, _Mapping]]] = ...) -> None: ...
+
+class VariantOutput(_message.Message):
+    __slots__ = ("name", "cosine_mean", "cosine_min", "error_mean", "error_max", "agreement", "probability_difference_max")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COSINE_MEAN_FIELD_NUMBER: _ClassVar[int]
+    COSINE_MIN_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MEAN_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MAX_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_DIFFERENCE_MAX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    cosine_mean: float
+    cosine_min: float
+    error_mean: float
+    error_max: float
+    agreement: float
+    probability_difference_max: float
+    def __init__(self, name: _Optional[str] = ..., cosine_mean: _Optional[float] = ..., cosine_min: _Optional[float] = ..., error_mean: _Optional[float] = ..., error_max: _Optional[float] = ..., agreement: _Optional[float] = ..., probability_difference_max: _Optional[float] = ...) -> None: ...
+
+class CreateModelVariantRequest(_message.Message):
+    __slots__ = ("parent", "source", "precision", "model_id", "samples", "load", "request_id")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    source: str
+    precision: ModelVariant.Precision
+    model_id: str
+    samples: _containers.RepeatedScalarFieldContainer[str]
+    load: bool
+    request_id: str
+    def __init__(self, parent: _Optional[str] = ..., source: _Optional[str] = ..., precision: _Optional[_Union[ModelVariant.Precision, str]] = ..., model_id: _Optional[str] = ..., samples: _Optional[_Iterable[str]] = ..., load: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("subject", "actor", "run", "client", "source", "signature_key_id")

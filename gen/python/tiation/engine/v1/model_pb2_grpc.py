@@ -61,6 +61,11 @@ class ModelServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
                 _registered_method=True)
+        self.CreateModelVariant = channel.unary_unary(
+                '/tiation.engine.v1.ModelService/CreateModelVariant',
+                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.SerializeToString,
+                response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
+                _registered_method=True)
         self.BeginModelUpload = channel.unary_unary(
                 '/tiation.engine.v1.ModelService/BeginModelUpload',
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.BeginModelUploadRequest.SerializeToString,
@@ -136,6 +141,16 @@ class ModelServiceServicer:
         whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
         the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
         up with is kept with the state FAILED, and the version before goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateModelVariant(self, request, context):
+        """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
+        bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
+        being loaded unless that is asked for. A model that stands on others, or that writes, has none: FAILED_PRECONDITION,
+        `VARIANT_IMPOSSIBLE`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +239,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
             'PushModel': grpc.stream_unary_rpc_method_handler(
                     servicer.PushModel,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.FromString,
+                    response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
+            ),
+            'CreateModelVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateModelVariant,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
             ),
             'BeginModelUpload': grpc.unary_unary_rpc_method_handler(
@@ -397,6 +417,33 @@ class ModelService:
             target,
             '/tiation.engine.v1.ModelService/PushModel',
             tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.SerializeToString,
+            tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateModelVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tiation.engine.v1.ModelService/CreateModelVariant',
+            tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
             options,
             channel_credentials,

@@ -33,6 +33,12 @@ class ModelServiceStub:
     the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
     up with is kept with the state FAILED, and the version before goes on.
     """
+    CreateModelVariant: _aio.UnaryUnaryMultiCallable[_model_pb2.CreateModelVariantRequest, _model_pb2.ModelVersion]
+    """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
+    bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
+    being loaded unless that is asked for. A model that stands on others, or that writes, has none: FAILED_PRECONDITION,
+    `VARIANT_IMPOSSIBLE`.
+    """
     BeginModelUpload: _aio.UnaryUnaryMultiCallable[_model_pb2.BeginModelUploadRequest, _model_pb2.ModelUpload]
     """Begins an upload that may be broken off and go on, or says how far one has come: the same id and files again are the
     same upload, of which other files are refused with ALREADY_EXISTS. Files that the tenant has in another version are
@@ -107,6 +113,18 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         whole and valid. It is loaded and warmed up at once, and answers from then on where the model's policy says so; what
         the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
         up with is kept with the state FAILED, and the version before goes on.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateModelVariant(
+        self,
+        request: _model_pb2.CreateModelVariantRequest,
+        context: _aio.ServicerContext[_model_pb2.CreateModelVariantRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
+    ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
+        """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
+        bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
+        being loaded unless that is asked for. A model that stands on others, or that writes, has none: FAILED_PRECONDITION,
+        `VARIANT_IMPOSSIBLE`.
         """
 
     @_abc_1.abstractmethod

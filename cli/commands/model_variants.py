@@ -1,0 +1,146 @@
+"""`models variant` and `models get`: a smaller version of a version, and how near its answers are."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from tiation.engine.v1 import model_pb2 as pb
+from tiation.engine.v1 import model_pb2_grpc
+
+from cli.client import TIMEOUT_S, FileError, connect
+from cli.commands.model_kind import KIND
+from cli.home import Home
+from cli.options import home_option, output_option, tenant_option
+from cli.output import as_json, print_json, print_one, print_table
+
+__all__ = ["get", "variant"]
+
+_TIMEOUT_S = 600.0
+_MOST_SAMPLES = 256
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+@click.command()
+@click.argument("source", metavar="MODEL[:VERSION]")
+@click.option("--precision", required=True, type=click.Choice(["int8", "fp16"]), help="How it shall compute.")
+@click.option(
+    "--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of what both are asked: a text a line, or a JSON object of one row.  [default: made up]",
+)  # fmt: skip
+@click.option("--name", default="", help="The model that it becomes a version of.  [default: MODEL]")
+@click.option("--load", is_flag=True, help="Load it.  [default: it is stored]")
+@tenant_option
+@home_option
+@output_option
+def variant(
+    source: str, precision: str, samples: Path | None, name: str, home: Home, tenant: str, *, load: bool, output: str
+) -> None:
+    """Make a smaller version of a version of MODEL, ask both the same, and say how near its answers are.
+
+    What ships with the platform gets its variants in --tenant, under a name of their own.
+
+    \b
+    Example:
+      tiation models variant tenants/system/models/all-minilm-l6-v2 --precision int8
+    """  # noqa: D301 -- \b is click's
+    model, _, number = source.partition(":")
+    _, _, full = KIND.split(tenant, model)
+    with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
+        request = pb.CreateModelVariantRequest(
+            parent=f"tenants/{tenant}",
+            source=f"{full}/versions/{number or _serving(stub, full)}",
+            precision=precision.upper(),
+            model_id=name,
+            samples=_lines(samples) if samples is not None else (),
+            load=load,
+            request_id=str(uuid.uuid4()),
+        )
+        made = stub.CreateModelVariant(request, timeout=_TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(made))
+        return
+    _say(made)
+
+
+@click.command()
+@click.argument("name", metavar="MODEL[:VERSION]")
+@tenant_option
+@home_option
+@output_option
+def get(name: str, home: Home, tenant: str, output: str) -> None:
+    """Show a model, or one version of it: how it was made, and how near a variant is to what it was made of.
+
+    \b
+    Example:
+      tiation models get support-intents
+    """  # noqa: D301 -- \b is click's
+    model, _, number = name.partition(":")
+    owner, _, full = KIND.split(tenant, model)
+    with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
+        if not number:
+            found = stub.GetModel(pb.GetModelRequest(name=full), timeout=TIMEOUT_S)
+            lines = [f"{heading}: {value}" for heading, value in zip(KIND.headings, KIND.row(found), strict=True)]
+            print_one(found, output, "\n".join(lines))
+            return
+        version = stub.GetModelVersion(pb.GetModelVersionRequest(name=f"{full}/versions/{number}"), timeout=TIMEOUT_S)
+    if output == "json":
+        print_json(as_json(version))
+    elif version.HasField("variant"):
+        _say(version)
+    else:
+        click.echo(f"{version.name} {_state(version)}: {version.kind}, {len(version.files)} files")
+
+
+def _serving(stub: Any, model: str) -> int:  # noqa: ANN401 -- see `connect`
+    """The version that answers, or else the newest one."""
+    found = stub.GetModel(pb.GetModelRequest(name=model), timeout=TIMEOUT_S)
+    return int(found.serving_version or found.latest_version)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that say something.
+
+    Raises:
+        FileError: it has none, or too many, or is no text.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise FileError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB", file=path)
+    try:
+        found = [line for line in path.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise FileError(f"{path}: is not UTF-8", file=path) from None
+    if not 1 <= len(found) <= _MOST_SAMPLES:
+        raise FileError(f"{path}: has {len(found)} samples; give 1 to {_MOST_SAMPLES}, one a line", file=path)
+    return found
+
+
+def _say(made: pb.ModelVersion) -> None:
+    report = made.variant
+    precision = pb.ModelVariant.Precision.Name(report.precision).lower()
+    click.echo(f"{made.name} {_state(made)}: {precision} of {report.source}")
+    click.echo(
+        f"{_mb(report.size_bytes)} MB in place of {_mb(report.source_bytes)}; {report.own_ms:.1f} ms in place of "
+        f"{report.source_ms:.1f} on {report.device} for {report.rows} {'made-up ' * report.made_up}rows: "
+        f"{report.source_ms / max(report.own_ms, 1e-6):.2f} times as fast"
+    )
+    print_table(
+        ("output", "cosine mean", "least", "error mean", "largest", "agree", "probability off"), _rows(report.outputs)
+    )
+
+
+def _rows(outputs: Iterable[pb.VariantOutput]) -> Iterable[tuple[str, ...]]:
+    fields = ("cosine_mean", "cosine_min", "error_mean", "error_max", "agreement", "probability_difference_max")
+    for each in outputs:
+        yield each.name, *(f"{getattr(each, field):.4f}" if each.HasField(field) else "-" for field in fields)
+
+
+def _state(version: pb.ModelVersion) -> str:
+    return pb.ModelVersion.State.Name(version.state).lower()
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f}"

@@ -1,0 +1,1 @@
+"""Smaller versions of a version: made, asked the same, compared, kept."""
