@@ -492,6 +492,13 @@ class VariantImpossibleError(EngineError):
     reason = "VARIANT_IMPOSSIBLE"
 
 
+class VariantsBusyError(EngineError):
+    """So many variants are being made that no more may wait."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "VARIANTS_BUSY"
+
+
 class VariantTimeoutError(EngineError):
     """Making a variant takes too long."""
 

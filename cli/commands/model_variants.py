@@ -50,7 +50,7 @@ def variant(
     model, _, number = source.partition(":")
     _, _, full = KIND.split(tenant, model)
     with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
-        request = pb.CreateModelVariantRequest(
+        request = pb.DeriveModelVariantRequest(
             parent=f"tenants/{tenant}",
             source=f"{full}/versions/{number or _serving(stub, full)}",
             precision=precision.upper(),
@@ -59,7 +59,7 @@ def variant(
             load=load,
             request_id=str(uuid.uuid4()),
         )
-        made = stub.CreateModelVariant(request, timeout=_TIMEOUT_S)
+        made = stub.DeriveModelVariant(request, timeout=_TIMEOUT_S)
     if output == "json":
         print_json(as_json(made))
         return

@@ -68,7 +68,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """A new version from an upload; nothing of it is seen before all of it is there and can be opened."""
         return self._message(await self._pushes.push(requests))
 
-    async def CreateModelVariant(self, request: pb.CreateModelVariantRequest, _: Context) -> pb.ModelVersion:
+    async def DeriveModelVariant(self, request: pb.DeriveModelVariantRequest, _: Context) -> pb.ModelVersion:
         """A smaller version of a version, with what that did to its answers."""
         wish = Wish(
             request.parent,

@@ -18,6 +18,7 @@ from engine.errors import (
     TensorError,
     VariantCrashedError,
     VariantImpossibleError,
+    VariantsBusyError,
     VariantTimeoutError,
 )
 from engine.repository.folders import files_in
@@ -37,6 +38,7 @@ __all__ = ["Variants", "Wish"]
 
 _LIMIT_S = 480.0
 """The call's own limit is ten minutes; the rest is for taking it in."""
+_MOST_UNDER_WAY = 8
 _MEMORY_BYTES = 4 << 30
 _TIMES = 12
 """So many times its files' bytes a variant may take beside that: the graph is there several times while it is made."""
@@ -99,12 +101,14 @@ class Variants:
         self._limit_s = limit_s
         self._memory_bytes = memory_bytes
         self._turn = asyncio.Lock()
+        self._under_way = 0
 
     async def make(self, wish: Wish, provenance: Provenance) -> Entry[ModelVersion]:
         """A new version that is a variant of another one.
 
         Raises:
             VariantImpossibleError: there is none of it.
+            VariantsBusyError: too many wait.
             VariantTimeoutError: it takes too long.
             VariantCrashedError: what makes it was ended.
             TensorError: a sample does not fit.
@@ -117,6 +121,16 @@ class Variants:
         model = join(wish.parent, "models", wish.target_id)
         if (earlier := await self._repository.pushed.by(model, wish.request_id)) is not None:
             return earlier
+        if self._under_way >= _MOST_UNDER_WAY:
+            raise VariantsBusyError(f"{self._under_way} variants are being made or wait for that; try again in minutes")
+        self._under_way += 1
+        try:
+            return await self._kept(wish, model, provenance)
+        finally:
+            self._under_way -= 1
+
+    async def _kept(self, wish: Wish, model: str, provenance: Provenance) -> Entry[ModelVersion]:
+        """Made aside, and taken in."""
         entry = await self._catalogue.get(ModelVersion, wish.source)
         folder = await asyncio.to_thread(self._repository.fetch, entry.name, entry.body.files)
         size = sum(file.size_bytes for file in entry.body.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from engine.errors import (
     TensorError,
     VariantCrashedError,
     VariantImpossibleError,
+    VariantsBusyError,
     VariantTimeoutError,
 )
 from engine.repository.models import Provenance
@@ -136,6 +138,20 @@ async def test_one_that_takes_too_long_or_too_much_is_ended(place):
     with pytest.raises((VariantCrashedError, VariantImpossibleError)):
         await small.make(wish(), Provenance())
     assert not list((place.root / "models").glob(".upload-*"))
+
+
+async def test_more_than_a_few_at_once_are_refused_at_once_and_who_gives_up_makes_room(place):
+    made, repository = await variants(place)
+    await place.push(repository, content=layers())
+    waiting = [asyncio.create_task(made.make(wish(), Provenance())) for _ in range(8)]
+    await asyncio.sleep(0.3)
+    with pytest.raises(VariantsBusyError, match="8 variants"):
+        await made.make(wish(), Provenance())
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not list((place.root / "models").glob(".upload-*"))
+    assert (await made.make(wish(), Provenance())).body.variant is not None
 
 
 def test_a_variant_of_what_ships_with_the_platform_has_a_name_of_its_own():

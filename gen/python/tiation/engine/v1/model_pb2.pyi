@@ -239,7 +239,7 @@ class VariantOutput(_message.Message):
     probability_difference_max: float
     def __init__(self, name: _Optional[str] = ..., cosine_mean: _Optional[float] = ..., cosine_min: _Optional[float] = ..., error_mean: _Optional[float] = ..., error_max: _Optional[float] = ..., agreement: _Optional[float] = ..., probability_difference_max: _Optional[float] = ...) -> None: ...
 
-class CreateModelVariantRequest(_message.Message):
+class DeriveModelVariantRequest(_message.Message):
     __slots__ = ("parent", "source", "precision", "model_id", "samples", "load", "request_id")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]

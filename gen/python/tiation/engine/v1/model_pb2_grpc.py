@@ -61,9 +61,9 @@ class ModelServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
                 _registered_method=True)
-        self.CreateModelVariant = channel.unary_unary(
-                '/tiation.engine.v1.ModelService/CreateModelVariant',
-                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.SerializeToString,
+        self.DeriveModelVariant = channel.unary_unary(
+                '/tiation.engine.v1.ModelService/DeriveModelVariant',
+                request_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.DeriveModelVariantRequest.SerializeToString,
                 response_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
                 _registered_method=True)
         self.BeginModelUpload = channel.unary_unary(
@@ -146,7 +146,7 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CreateModelVariant(self, request, context):
+    def DeriveModelVariant(self, request, context):
         """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
         bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
         being loaded unless that is asked for. A model that stands on others, or that writes, has none: FAILED_PRECONDITION,
@@ -241,9 +241,9 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.PushModelRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
             ),
-            'CreateModelVariant': grpc.unary_unary_rpc_method_handler(
-                    servicer.CreateModelVariant,
-                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.FromString,
+            'DeriveModelVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeriveModelVariant,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_model__pb2.DeriveModelVariantRequest.FromString,
                     response_serializer=tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
             ),
             'BeginModelUpload': grpc.unary_unary_rpc_method_handler(
@@ -429,7 +429,7 @@ class ModelService:
             _registered_method=True)
 
     @staticmethod
-    def CreateModelVariant(request,
+    def DeriveModelVariant(request,
             target,
             options=(),
             channel_credentials=None,
@@ -442,8 +442,8 @@ class ModelService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tiation.engine.v1.ModelService/CreateModelVariant',
-            tiation_dot_engine_dot_v1_dot_model__pb2.CreateModelVariantRequest.SerializeToString,
+            '/tiation.engine.v1.ModelService/DeriveModelVariant',
+            tiation_dot_engine_dot_v1_dot_model__pb2.DeriveModelVariantRequest.SerializeToString,
             tiation_dot_engine_dot_v1_dot_model__pb2.ModelVersion.FromString,
             options,
             channel_credentials,

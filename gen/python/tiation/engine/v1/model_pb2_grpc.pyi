@@ -33,7 +33,7 @@ class ModelServiceStub:
     the policy wants no more is unloaded after the requests under way. A version that fails what its manifest warms it
     up with is kept with the state FAILED, and the version before goes on.
     """
-    CreateModelVariant: _aio.UnaryUnaryMultiCallable[_model_pb2.CreateModelVariantRequest, _model_pb2.ModelVersion]
+    DeriveModelVariant: _aio.UnaryUnaryMultiCallable[_model_pb2.DeriveModelVariantRequest, _model_pb2.ModelVersion]
     """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
     bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
     being loaded unless that is asked for. A model that stands on others, or that writes, has none: FAILED_PRECONDITION,
@@ -116,10 +116,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def CreateModelVariant(
+    def DeriveModelVariant(
         self,
-        request: _model_pb2.CreateModelVariantRequest,
-        context: _aio.ServicerContext[_model_pb2.CreateModelVariantRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
+        request: _model_pb2.DeriveModelVariantRequest,
+        context: _aio.ServicerContext[_model_pb2.DeriveModelVariantRequest, _abc.Awaitable[_model_pb2.ModelVersion]],
     ) -> _abc.Awaitable[_model_pb2.ModelVersion]:
         """Makes a smaller version of a version: its weights as whole numbers of 8 bits, or all of it in floating point of 16
         bits. Both are asked the same, and what became of the answers is kept with the new version, which is stored without
