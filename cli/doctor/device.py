@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from cli.doctor.finding import Finding, bad, good, unsure
-from cli.doctor.gpus import Gpus, find_gpus
 from mesh.config import Settings
+from mesh.gpus import Gpus, find_gpus
 
 __all__ = ["Facts", "gather", "judge", "look_at_device", "runtime_packages"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from cli.doctor.device import Facts, gather, judge
 from cli.doctor.finding import BAD, GOOD, UNSURE
-from cli.doctor.gpus import Gpu, Gpus, find_gpus
+from mesh.gpus import Gpu, Gpus, find_gpus
 
 CARD = Gpu("NVIDIA L4", 24 * 1024**3)
 ONE = Gpus((CARD,), "580.65.06", kernel=True)
