@@ -103,6 +103,12 @@ async def infer(clients: Clients, _: random.Random) -> None:
     await clients.inference.ModelInfer(_tiny(), metadata=clients.header, timeout=_CALL_S)
 
 
+async def one_word(clients: Clients, _: random.Random) -> None:
+    """A word."""
+    request = prediction_pb2.EmbedRequest(name=ENCODER, texts=["late"])
+    await clients.predictions.Embed(request, metadata=clients.header, timeout=_CALL_S)
+
+
 async def stream(clients: Clients, _: random.Random) -> None:
     """Twenty small tensors on a stream."""
 
@@ -132,7 +138,8 @@ async def write(clients: Clients, draw: random.Random) -> None:
 
 async def cancel(clients: Clients, draw: random.Random) -> None:
     """Texts that nobody waits for, after some that somebody does: Envoy ends connections that take most back."""
-    await embed(clients, draw)
+    for _ in range(3):
+        await one_word(clients, draw)
     request = prediction_pb2.EmbedRequest(name=ENCODER, texts=_texts(draw, 8))
     call = clients.predictions.Embed(request, metadata=clients.header, timeout=_CALL_S)
     await asyncio.sleep(draw.random() * 0.05)
@@ -146,7 +153,8 @@ async def cancel(clients: Clients, draw: random.Random) -> None:
 
 async def hurry(clients: Clients, draw: random.Random) -> None:
     """More texts than can be read in the time given for them, likewise."""
-    await embed(clients, draw)
+    for _ in range(3):
+        await one_word(clients, draw)
     request = prediction_pb2.EmbedRequest(name=ENCODER, texts=_texts(draw, 32))
     await clients.predictions.Embed(request, metadata=clients.header, timeout=0.02)
 

@@ -81,6 +81,8 @@ class CallContext:
 
     def time_remaining(self) -> float | None:
         """Seconds that the caller still waits; None where it did not say."""
+        if self.late:  # the loop's timers may be half a millisecond early
+            return 0.0
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def code(self) -> int:

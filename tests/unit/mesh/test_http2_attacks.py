@@ -11,6 +11,8 @@ import grpc.aio
 import psutil
 import pytest
 
+from mesh.http2.calls import CallContext
+from mesh.http2.messages import Head
 from tests.unit.mesh.test_http2_server import serving
 
 QUIET = 200
@@ -112,3 +114,14 @@ async def test_metadata_without_measure_is_refused_and_its_mates_go_on(mesh, siz
             assert raised.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
     async with mesh.channel() as other:
         assert await slowest(other) < 2
+
+
+async def test_a_call_that_was_ended_for_its_deadline_has_no_time_left_however_early_the_timer_was():
+    handler = grpc.unary_unary_rpc_method_handler(lambda *_: None)
+    call = CallContext(None, 1, Head("/test.S/Once", (), 5.0, "identity"), handler, 100)
+    call.task = asyncio.ensure_future(asyncio.sleep(10))
+    assert call.time_remaining() > 4
+    call.expire()
+    assert call.time_remaining() == 0.0
+    with suppress(asyncio.CancelledError):
+        await call.task
