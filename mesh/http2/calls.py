@@ -14,10 +14,12 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
+import structlog
 
 from mesh.http2.connection import Connection
-from mesh.http2.frames import Flag, Kind, frame
-from mesh.http2.messages import ANSWER_HEADERS, Head, Messages, StatusError, answer_headers, framed, trailers
+from mesh.http2.frames import ErrorCode
+from mesh.http2.memory import Memory
+from mesh.http2.messages import ANSWER_HEADERS, Head, Message, Messages, StatusError, answer_headers, framed, trailers
 
 __all__ = ["CallContext", "Handler", "Wire"]
 
@@ -26,17 +28,30 @@ Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 
 _AHEAD_BYTES = 256 * 1024
 """What of a stream of answers may wait for its reader before the next answer is asked for."""
+_ENTRY_BYTES = 64
+"""What a message costs besides its bytes, roughly."""
+_SMALL_BYTES = 64 * 1024
+"""Answers up to here are not counted: as many as there may be calls are little."""
+_ONE = "the call takes one request, and none or several came"
 
 
 class Wire(Protocol):
     """What a call knows of its connection."""
 
     connection: Connection
+    memory: Memory
     peer: str
     auth: Mapping[str, Sequence[bytes]]
 
+    @property
+    def paused(self) -> bool:
+        """Whether the socket takes no more for now."""
+
     def flush(self) -> None:
         """Send soon what there is to send."""
+
+    def flush_now(self) -> None:
+        """Send it, as far as the socket takes it."""
 
     async def drained(self) -> None:
         """Wait while the socket takes no more."""
@@ -53,7 +68,8 @@ class CallContext:
         self._messages = Messages(max_bytes, head.encoding)
         self._max_bytes = max_bytes
         self._deadline = None if head.timeout_s is None else time.monotonic() + head.timeout_s
-        self._requests: deque[bytes] = deque()
+        self._requests: deque[Message] = deque()
+        self._kept = 0
         self._wrong: StatusError | None = None
         self._complete = False
         self._waiter: asyncio.Future[None] | None = None
@@ -63,6 +79,8 @@ class CallContext:
         self._details = ""
         self._trailing: Metadata = ()
         self._room: asyncio.Event | None = None
+        self._ahead = 0
+        self._dropped = False
         self._callbacks: list[Callable[[Any], None]] = []
         self.late = False
         self.task: asyncio.Task[None] | None = None
@@ -115,7 +133,7 @@ class CallContext:
 
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self.task is not None and self.task.cancelled()
+        return self._dropped or self.late
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have something called once it is over."""
@@ -127,7 +145,8 @@ class CallContext:
         Raises:
             grpc.aio.AbortError: always.
         """
-        self._code, self._details, self._trailing = int(code.value[0]), details, trailing_metadata
+        self._code, self._details = int(code.value[0]), details
+        self._trailing = trailing_metadata or self._trailing
         raise grpc.aio.AbortError("the call was ended by its servicer")
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
@@ -138,94 +157,153 @@ class CallContext:
             self._wire.flush()
 
     async def read(self) -> Any:  # noqa: ANN401 -- a request, or grpc.aio's mark for the end
-        """The next request of a stream."""
-        async for request in self._incoming():
-            return request
-        return grpc.aio.EOF
+        """The next request of a stream; the caller may send on once it is taken."""
+        while not self._requests:
+            if self._wrong is not None:
+                raise self._wrong
+            if self._complete:
+                return grpc.aio.EOF
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        message = self._next()
+        self._wire.connection.taken(self.stream, message.fresh)
+        self._wire.flush()
+        return self._deserialized(message)
 
     async def write(self, answer: Any) -> None:  # noqa: ANN401 -- what the handler's serializer takes
         """Send an answer of a stream; waits while the caller reads none."""
         await self.send_initial_metadata(())
-        sender = self._wire.connection.sender
-        sender.data(self.stream, framed(self._serialized(answer)))
-        self._wire.flush()
-        while sender.waiting(self.stream) > _AHEAD_BYTES and not self._ended:
-            self._room = asyncio.Event()
-            await self._room.wait()
-        await self._wire.drained()
+        await self._send(answer, _AHEAD_BYTES)
 
     def feed(self, data: bytes, *, ended: bool) -> bool:
         """Take bytes of the request's body; returns whether there is enough of it to serve the call."""
-        try:
-            found = self._messages.feed(data) if data else []
-            self._check_end(ended=ended)
-        except StatusError as error:
-            self._wrong, found, ended = error, [], True
+        found: list[Message] = []
+        if self._wrong is None:
+            try:
+                found = self._parse(data, ended=ended)
+            except StatusError as error:
+                self._wrong, ended = error, True
         self._requests.extend(found)
         self._complete = self._complete or ended
         # What lies in memory is taken only once it is read, but the rest of a message must be able to come.
-        unread = sum(map(len, found)) if self._handler.request_streaming else 0
+        unread = sum([each.fresh for each in found]) if self._handler.request_streaming else 0
         self._wire.connection.taken(self.stream, len(data) - unread)
-        if self._waiter is not None and (found or ended):
+        if (found or ended) and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-            self._waiter = None
         return ended or self._handler.request_streaming
 
-    def _check_end(self, *, ended: bool) -> None:
+    def _parse(self, data: bytes, *, ended: bool) -> list[Message]:
+        """The messages that are whole now; the memory of what came is kept until it is read."""
+        before = self._messages.held
+        found = self._messages.feed(data)
+        more = self._messages.held - before
+        for each in found:
+            more += len(each.body) + _ENTRY_BYTES
+        self._wire.memory.keep(more)
+        self._kept += more
         if ended and self._messages.held:
             raise StatusError(grpc.StatusCode.INTERNAL, "the request ends in the middle of a message")
+        if not self._handler.request_streaming and len(self._requests) + len(found) > 1:
+            raise StatusError(grpc.StatusCode.INTERNAL, _ONE)
+        return found
 
-    @property
-    def waits(self) -> bool:
-        """Whether its answers wait for their reader."""
-        return self._room is not None
+    def _next(self) -> Message:
+        """The oldest request that came; whoever asked for it has it now."""
+        message = self._requests.popleft()
+        size = len(message.body) + _ENTRY_BYTES
+        self._kept -= size
+        self._wire.memory.free(size)
+        return message
+
+    def drop(self) -> None:
+        """Nobody waits for it any more; a call is told so once, and may take its time to end."""
+        if not self._dropped and self.task is not None and not self.late and not self._ended:
+            self.task.cancel()
+        self._dropped = True
 
     def expire(self) -> None:
         """Its time is over."""
-        if self.task is not None and not self._ended:
+        if not self._dropped and self.task is not None and not self._ended:
             self.late = True
             self.task.cancel()
 
     def widened(self) -> None:
         """Some of what waited was sent."""
-        if self._room is not None and self._wire.connection.sender.waiting(self.stream) <= _AHEAD_BYTES:
+        if self._room is not None and self._wire.connection.sender.waiting(self.stream) <= self._ahead:
             self._room.set()
             self._room = None
 
     async def serve(self) -> None:
-        """Answer the call, whatever becomes of it."""
+        """Answer the call, whatever becomes of it; it is over once all of the answer is on its way."""
         try:
-            await self._answer()
-            block = trailers(self._code, self._details, self._trailing)
-        except grpc.aio.AbortError:
-            block = trailers(self._code or 2, self._details, self._trailing)
-        except StatusError as error:
-            block = trailers(int(error.code.value[0]), str(error))
+            block = await self._outcome()
+            await self._sent(0)
         except asyncio.CancelledError:
             if not self.late:
                 raise
             block = trailers(int(grpc.StatusCode.DEADLINE_EXCEEDED.value[0]), "the deadline has passed")
+        self._ended = True
+        if self._wire.connection.sender.waiting(self.stream):
+            self._wire.connection.reset(self.stream, ErrorCode.CANCEL)
+        else:  # the headers, too, where no answer came before
+            self._wire.connection.end(self.stream, block if self._begun else answer_headers(()) + block)
+        self._wire.flush()
+
+    async def _outcome(self) -> bytes:
+        """Have the call answered; returns its trailers."""
+        try:
+            await self._answer()
+        except grpc.aio.AbortError:
+            self._code = self._code or int(grpc.StatusCode.UNKNOWN.value[0])
+        except StatusError as error:
+            return trailers(int(error.code.value[0]), str(error))
         except Exception:  # noqa: BLE001 -- grpc says no more of it either; the interceptor has told what it was
-            block = trailers(int(grpc.StatusCode.UNKNOWN.value[0]), "the call failed")
-        self._end(block)
+            return trailers(int(grpc.StatusCode.UNKNOWN.value[0]), "the call failed")
+        return trailers(self._code, self._details, self._trailing)
 
     def over(self) -> None:
-        """It is over, by whatever end."""
+        """It is over, by whatever end: what was not read of it is forgotten."""
         self._ended = True
-        if self._room is not None:
-            self._room.set()
+        if self._handler.request_streaming and self._requests:
+            self._wire.connection.taken(self.stream, sum([each.fresh for each in self._requests]))
+        self._requests.clear()
+        self._wire.memory.free(self._kept)
+        self._kept = 0
         for callback in self._callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 -- the others are called all the same
+                structlog.get_logger("mesh.http2").exception("callback of a call failed")
 
-    def _end(self, block: bytes) -> None:
-        """Send the status, with the headers where no answer came before it."""
-        if not self._begun:
-            block = answer_headers(()) + block
-        last = frame(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, self.stream, block)
-        self._ended = True
-        self._wire.connection.sender.end(self.stream, last)
-        self._wire.connection.close(self.stream)
-        self._wire.flush()
+    async def _send(self, answer: Any, ahead: int) -> None:  # noqa: ANN401 -- what the handler's serializer takes
+        """Send an answer, and wait until no more than so many bytes of it wait."""
+        wire, data = self._wire, framed(self._serialized(answer))
+        size = len(data)
+        if size <= _SMALL_BYTES:
+            wire.connection.sender.data(self.stream, data)
+            wire.flush()
+            await self._sent(ahead)
+            return
+        wire.memory.keep(size)
+        try:
+            wire.connection.sender.data(self.stream, data)
+            del data
+            wire.flush_now()
+            await self._sent(ahead)
+        finally:
+            wire.memory.free(size)
+
+    async def _sent(self, ahead: int) -> None:
+        """Wait until no more than so many bytes wait, and the socket takes some."""
+        sender = self._wire.connection.sender
+        while sender.waiting(self.stream) > ahead:
+            self._ahead, self._room = ahead, asyncio.Event()
+            await self._room.wait()
+        if self._wire.paused:
+            await self._wire.drained()
 
     async def _answer(self) -> None:
         handler = self._handler
@@ -238,12 +316,11 @@ class CallContext:
         }[bool(handler.request_streaming), bool(handler.response_streaming)]
         answers = serve(incoming, self)
         if not handler.response_streaming:
-            answer = self._serialized(await answers)
-            sender = self._wire.connection.sender
+            answer = await answers
             if not self._begun:
                 self._begun = True
-                sender.headers(self.stream, ANSWER_HEADERS)
-            sender.data(self.stream, framed(answer))
+                self._wire.connection.sender.headers(self.stream, ANSWER_HEADERS)
+            await self._send(answer, 0)
         elif hasattr(answers, "__aiter__"):
             async with aclosing(answers):
                 async for answer in answers:
@@ -266,25 +343,15 @@ class CallContext:
         if self._wrong is not None:
             raise self._wrong
         if len(self._requests) != 1:
-            raise StatusError(grpc.StatusCode.INTERNAL, "the call takes one request, and none or several came")
-        return self._deserialized(self._requests.popleft())
+            raise StatusError(grpc.StatusCode.INTERNAL, _ONE)
+        return self._deserialized(self._next())
 
     async def _incoming(self) -> AsyncIterator[Any]:
-        """The requests of a stream; the caller may send on once they are taken."""
-        while True:
-            while self._requests:
-                message = self._requests.popleft()
-                self._wire.connection.taken(self.stream, len(message))
-                self._wire.flush()
-                yield self._deserialized(message)
-            if self._wrong is not None:
-                raise self._wrong
-            if self._complete:
-                return
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+        """The requests of a stream."""
+        while (request := await self.read()) is not grpc.aio.EOF:
+            yield request
 
-    def _deserialized(self, message: bytes) -> Any:  # noqa: ANN401 -- as above
+    def _deserialized(self, message: Message) -> Any:  # noqa: ANN401 -- as above
         plain = self._messages.plain(message)
         deserialize = self._handler.request_deserializer
         return plain if deserialize is None else deserialize(plain)

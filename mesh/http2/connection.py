@@ -6,6 +6,7 @@ listener's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +22,10 @@ _MAX_WINDOW = 2**31 - 1
 _FIRST_WINDOW = 65535
 _MAX_CONTINUATIONS = 32
 _PATIENCE = 1000
-"""How many streams a peer may take back, or frames without a purpose send, for each that it lets come to its end."""
+"""How many streams a peer may take back, or frames without a purpose send, at once."""
+_CALM_PER_S = 100
+"""How many of them are forgiven in a second, besides one for each frame of an answer: with those come a client's pings,
+and the streams that are taken back are the late ones of all who share a proxy's connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class Limits:
         header_bytes: of one request.
         stream_window: bytes that may be on their way to us on one stream before some of them are taken.
         window: as above, on all streams together.
+        kept_bytes: of messages that are not read or not sent yet.
     """
 
     streams: int = 1024
     header_bytes: int = 32 * 1024
     stream_window: int = 1 << 20
     window: int = 1 << 24
+    kept_bytes: int = 1 << 28
 
 
 class Listener(Protocol):
@@ -69,9 +75,10 @@ class Connection:
     Args:
         listener: hears what comes.
         limits: what the peer may ask for.
+        clock: seconds.
     """
 
-    def __init__(self, listener: Listener, limits: Limits) -> None:
+    def __init__(self, listener: Listener, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._listener = listener
         self._limits = limits
         self._headers = HeaderDecoder(limits.header_bytes)
@@ -83,7 +90,10 @@ class Connection:
         self._last_served = _MAX_WINDOW
         self._whole = _Receiving(limits.window)
         self._block: tuple[int, int, bytearray, int] | None = None
-        self._patience = _PATIENCE
+        self._clock = clock
+        self._patience = float(_PATIENCE)
+        self._forgiven_at = clock()
+        self._forgiven_answers = 0
         self.sender = Sender()
         said = {
             Setting.MAX_CONCURRENT_STREAMS: limits.streams,
@@ -119,13 +129,14 @@ class Connection:
             Ended: the peer broke the rules; what is to be sent yet tells it so.
         """
         try:
-            self._feed(data)
+            try:
+                self._feed(data)
+                self.sender.check()
+            except HpackError as error:
+                raise Ended(ErrorCode.COMPRESSION_ERROR, str(error)) from None
         except Ended as ended:
-            self.sender.now(_goaway(self._last, ended.code, str(ended)))
+            self.sender.now(_goaway(min(self._last, self._last_served), ended.code, str(ended)))
             raise
-        except HpackError as error:
-            self.sender.now(_goaway(self._last, ErrorCode.COMPRESSION_ERROR, str(error)))
-            raise Ended(ErrorCode.COMPRESSION_ERROR, str(error)) from None
 
     def taken(self, stream: int, size: int) -> None:
         """So many bytes of a body are done with: the peer may send as many more."""
@@ -134,26 +145,29 @@ class Connection:
         if receiving is not None and not receiving.ended:
             self._credit(stream, receiving, self._limits.stream_window, size)
 
-    def close(self, stream: int) -> None:
-        """Forget a stream whose answer is complete; a peer that still sends on it is told to stop."""
+    def end(self, stream: int, block: bytes) -> None:
+        """End a stream with its trailers; a peer that still sends on it is told to stop."""
         receiving = self._open.pop(stream, None)
-        if receiving is None:
-            return
-        self._patience = min(_PATIENCE, self._patience + 1)
-        if not receiving.ended:
-            self.sender.end(stream, frame(Kind.RST_STREAM, 0, stream, _code(ErrorCode.NO_ERROR)))
+        if receiving is not None:
+            self.sender.end(stream, block, stop=not receiving.ended)
+
+    def refuse(self, stream: int, block: bytes) -> None:
+        """End a stream that was never served, with all that is said of it."""
+        receiving = self._open.pop(stream, None)
+        if receiving is not None:
+            self.sender.refuse(stream, block, stop=not receiving.ended)
 
     def reset(self, stream: int, code: ErrorCode) -> None:
         """End a stream at once, whatever is still to be sent on it."""
-        self._open.pop(stream, None)
         self.sender.drop(stream)
-        self.sender.now(frame(Kind.RST_STREAM, 0, stream, _code(code)))
+        if self._open.pop(stream, None) is not None:
+            self.sender.now(frame(Kind.RST_STREAM, 0, stream, _code(code)))
 
     def go_away(self, *, soon: bool) -> None:
         """Ask the peer to go elsewhere. `soon`: calls that are on their way are still taken; after that no more are."""
         if not soon:
-            self._last_served = self._last
-        self.sender.now(_goaway(_MAX_WINDOW if soon else self._last, ErrorCode.NO_ERROR, "going away"))
+            self._last_served = min(self._last, self._last_served)
+        self.sender.now(_goaway(self._last_served, ErrorCode.NO_ERROR, "going away"))
 
     def _feed(self, data: bytes) -> None:
         buffer = self._rest + data if self._rest else data
@@ -225,7 +239,7 @@ class Connection:
             receiving = self._open.get(stream)
             if receiving is None:
                 self._noise()  # we have ended it already
-            elif receiving.ended or not ended:
+            elif receiving.ended or not ended or any(name[:1] == b":" for name, _ in headers or ()):
                 raise Ended(ErrorCode.PROTOCOL_ERROR, f"headers come again on stream {stream}")
             else:
                 receiving.ended = True
@@ -251,7 +265,9 @@ class Connection:
         if receiving is None:
             if stream > self._last or not stream & 1:
                 raise Ended(ErrorCode.PROTOCOL_ERROR, f"data on the stream {stream}, which was never opened")
-            self._noise()  # it was on its way when we ended the stream
+            if not size:
+                self._noise()
+            # Else it was on its way when we ended the stream: the window has bounded it.
             self._credit(0, self._whole, self._limits.window, size)
             return
         if receiving.ended:
@@ -274,8 +290,8 @@ class Connection:
         if stream > self._last or not stream:
             raise Ended(ErrorCode.PROTOCOL_ERROR, f"the stream {stream} was never opened")
         self._noise()
+        self.sender.drop(stream)
         if self._open.pop(stream, None) is not None:
-            self.sender.drop(stream)
             self._listener.reset(stream)
 
     def _on_settings(self, stream: int, flags: int, payload: bytes) -> None:
@@ -285,14 +301,20 @@ class Connection:
         if flags & Flag.ACK:
             return
         self._noise()
+        said: dict[int, int] = {}  # of a setting that comes again the last one holds
         for at in range(0, len(payload), 6):
             key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
-            if key == Setting.INITIAL_WINDOW_SIZE:
-                self.sender.set_first_window(value)
-            elif key == Setting.MAX_FRAME_SIZE:
-                if not _MAX_FRAME <= value < 1 << 24:
-                    raise Ended(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes cannot be")
-                self.sender.max_frame = min(value, 1 << 20)
+            if key == Setting.INITIAL_WINDOW_SIZE and value > _MAX_WINDOW:
+                raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
+            if key == Setting.MAX_FRAME_SIZE and not _MAX_FRAME <= value < 1 << 24:
+                raise Ended(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes cannot be")
+            if key == Setting.ENABLE_PUSH and value > 1:
+                raise Ended(ErrorCode.PROTOCOL_ERROR, "a push is enabled or not")
+            said[key] = value
+        if Setting.MAX_FRAME_SIZE in said:
+            self.sender.max_frame = min(said[Setting.MAX_FRAME_SIZE], 1 << 20)
+        if Setting.INITIAL_WINDOW_SIZE in said:
+            self.sender.set_first_window(said[Setting.INITIAL_WINDOW_SIZE])
         self.sender.now(frame(Kind.SETTINGS, Flag.ACK, 0))
 
     def _on_ping(self, stream: int, flags: int, payload: bytes) -> None:
@@ -331,7 +353,10 @@ class Connection:
 
     def _noise(self) -> None:
         """A frame that brings nothing on; a peer that sends too many of them is sent away."""
-        self._patience -= 1
+        now, answers = self._clock(), self.sender.answers
+        forgiven = (now - self._forgiven_at) * _CALM_PER_S + answers - self._forgiven_answers
+        self._forgiven_at, self._forgiven_answers = now, answers
+        self._patience = min(_PATIENCE, self._patience + forgiven) - 1
         if self._patience < 0:
             raise Ended(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without a purpose")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-__all__ = ["PREFACE", "Ended", "ErrorCode", "Flag", "Kind", "Setting", "frame"]
+__all__ = ["PREFACE", "Ended", "ErrorCode", "Flag", "Kind", "Setting", "frame", "frame_head"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = struct.Struct(">IBI")
@@ -73,3 +73,8 @@ class Ended(Exception):  # noqa: N818 -- it is how a connection ends, not always
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """A whole frame; its payload is at most as long as the other end takes."""
     return _HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
+
+
+def frame_head(size: int, kind: int, flags: int, stream: int) -> bytes:
+    """What stands before a payload of so many bytes."""
+    return _HEAD.pack(size << 8 | kind, flags, stream)

@@ -7,18 +7,32 @@ import binascii
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 import grpc
 
 from mesh.http2.headers import field
 
-__all__ = ["ANSWER_HEADERS", "Head", "Messages", "StatusError", "answer_headers", "framed", "read_head", "trailers"]
+__all__ = [
+    "ANSWER_HEADERS",
+    "Head",
+    "Message",
+    "Messages",
+    "StatusError",
+    "answer_headers",
+    "framed",
+    "read_head",
+    "trailers",
+]
 
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _INFLATES = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _OWN = frozenset({"te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"})
 """What belongs to gRPC and is no metadata."""
+_PSEUDO = frozenset({":method", ":scheme", ":path", ":authority"})
+_NAME_BYTES = b"abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~:"
+"""Of which a header's name is made (RFC 9113, 8.2.1)."""
 ANSWER_HEADERS = (
     b"\x88" + field(b"content-type", b"application/grpc") + field(b"grpc-accept-encoding", b"identity, deflate, gzip")
 )
@@ -59,15 +73,26 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
     """
     if headers is None:
         raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the request's headers are larger than is taken")
+    _check_bytes(headers)
     own: dict[str, str] = {}
     metadata: list[tuple[str, str | bytes]] = []
+    regular = False
     for raw, value in headers:
         name, text = raw.decode("latin-1"), value.decode("latin-1")
-        if name in _OWN or name.startswith(":"):
+        if name[:1] == ":":
+            if regular or name in own or name not in _PSEUDO:
+                raise StatusError(grpc.StatusCode.INTERNAL, f"the header {name[:32]!r} is unknown or out of place")
             own[name] = text
+            continue
+        regular = True
+        if name in _OWN:
+            own[name] = text
+        elif name.endswith("-bin"):
+            metadata += [(name, _binary(part)) for part in text.split(",")]
         else:
-            metadata.append((name, _binary(text) if name.endswith("-bin") else text))
-    if own.get(":method") != "POST" or not own.get("content-type", "").startswith("application/grpc"):
+            metadata.append((name, text))
+    kind = own.get("content-type", "")
+    if own.get(":method") != "POST" or not kind.startswith("application/grpc") or kind[16:17] not in {"", "+", ";"}:
         raise StatusError(grpc.StatusCode.INTERNAL, "this port speaks gRPC: POST, content-type application/grpc")
     encoding = own.get("grpc-encoding", "identity")
     if encoding != "identity" and encoding not in _INFLATES:
@@ -75,9 +100,18 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
     return Head(own.get(":path", ""), tuple(metadata), _seconds(own.get("grpc-timeout", "")), encoding)
 
 
+def _check_bytes(headers: list[tuple[bytes, bytes]]) -> None:
+    """See that names and values are made of what they may be made of (RFC 9113, 8.2.1); all at once, for speed."""
+    names = b"".join([name for name, _ in headers])
+    values = b"".join([value for _, value in headers])
+    if names.translate(None, _NAME_BYTES) or b"\n" in values or b"\r" in values or b"\0" in values:
+        raise StatusError(grpc.StatusCode.INTERNAL, "a header has a byte that no header has: names are in lower case")
+
+
 def _binary(text: str) -> bytes:
+    text = text.strip(" ")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise StatusError(grpc.StatusCode.INTERNAL, "a header that ends in -bin is not base64") from None
 
@@ -91,6 +125,20 @@ def _seconds(timeout: str) -> float | None:
     return int(digits) * unit
 
 
+class Message(NamedTuple):
+    """One message of a body.
+
+    Attributes:
+        flag: whether it is compressed.
+        body: as it came.
+        fresh: bytes of it, and of what stands before it, that came last.
+    """
+
+    flag: int
+    body: bytes
+    fresh: int
+
+
 class Messages:
     """Takes the messages of a body apart; compressed ones stay so until somebody wants them.
 
@@ -99,55 +147,62 @@ class Messages:
         encoding: how compressed ones are.
     """
 
-    __slots__ = ("_encoding", "_held", "_max_bytes", "_size")
+    __slots__ = ("_body", "_encoding", "_head", "_max_bytes")
 
     def __init__(self, max_bytes: int, encoding: str) -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
-        self._held: list[bytes] = []
-        self._size = 0
+        self._head = b""
+        self._body = bytearray()
 
     @property
     def held(self) -> int:
         """Bytes of a message that is not whole yet."""
-        return self._size
+        return len(self._head) + len(self._body)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are whole now, each behind the byte that says whether it is compressed.
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are whole now.
 
         Raises:
-            StatusError: one is too large, or wrongly framed.
+            StatusError: one is too large.
         """
-        if not self._size and len(data) >= 5 and int.from_bytes(data[1:5], "big") == len(data) - 5 <= self._max_bytes:
-            return [data[:1] + data[5:]]  # what most bodies are
-        self._held.append(data)
-        self._size += len(data)
-        found: list[bytes] = []
-        while self._size >= 5:
-            if len(self._held[0]) < 5:
-                self._held = [b"".join(self._held)]
-            head = self._held[0]
-            length = int.from_bytes(head[1:5], "big")
-            if length > self._max_bytes:
-                raise StatusError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"a message of {length} bytes; at most {self._max_bytes} are taken",
-                )
-            if self._size < 5 + length:
+        found: list[Message] = []
+        at, size = 0, len(data)
+        while at < size:
+            begin = at
+            if len(self._head) < 5:
+                at = min(size, at + 5 - len(self._head))
+                self._head += data[begin:at]
+                if len(self._head) < 5:
+                    break
+            end = at + self._length() - len(self._body)
+            if end > size:
+                self._body += data[at:]
                 break
-            body = b"".join(self._held) if len(self._held) > 1 else head
-            found.append(body[:1] + body[5 : 5 + length])
-            self._held = [body[5 + length :]]
-            self._size -= 5 + length
+            body = data[at:end]
+            if self._body:
+                self._body += body
+                body, self._body = bytes(self._body), bytearray()
+            found.append(Message(self._head[0], body, end - begin))
+            self._head, at = b"", end
         return found
 
-    def plain(self, flagged: bytes) -> bytes:
+    def _length(self) -> int:
+        length = int.from_bytes(self._head[1:], "big")
+        if length > self._max_bytes:
+            raise StatusError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a message of {length} bytes; at most {self._max_bytes} are taken",
+            )
+        return length
+
+    def plain(self, found: Message) -> bytes:
         """A message as it was before it was compressed, if it was.
 
         Raises:
             StatusError: it cannot be unpacked, or is too large then.
         """
-        flag, message = flagged[0], flagged[1:]
+        flag, message = found.flag, found.body
         if not flag:
             return message
         if flag != 1 or self._encoding == "identity":
@@ -183,7 +238,9 @@ def trailers(code: int, message: str, metadata: Iterable[tuple[str, str | bytes]
         return _OK
     block = field(b"grpc-status", str(code).encode())
     if message:
-        block += field(b"grpc-message", quote(message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode())
+        block += field(
+            b"grpc-message", quote(message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~", errors="replace").encode()
+        )
     return block + _fields(metadata)
 
 
@@ -192,5 +249,5 @@ def _fields(metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
     for name, value in metadata:
         if isinstance(value, bytes):
             value = base64.b64encode(value).rstrip(b"=").decode() if name.endswith("-bin") else value.decode("latin-1")  # noqa: PLW2901
-        block += field(name.lower().encode(), value.encode())
+        block += field(name.lower().encode(), value.encode(errors="replace"))
     return block

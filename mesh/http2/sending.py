@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from mesh.http2.frames import Ended, ErrorCode, Flag, Kind, frame
+from mesh.http2.frames import Ended, ErrorCode, Flag, Kind, frame, frame_head
 
 __all__ = ["Sender"]
 
 _MAX_WINDOW = 2**31 - 1
 _MAX_CONTROL_BYTES = 1 << 20
 """Answers to a peer that asks and asks, and does not read them."""
+_Bytes = bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -36,21 +37,29 @@ class Sender:
 
     Attributes:
         max_frame: bytes of a frame that the peer takes.
+        answers: how many frames of answers it has sent.
     """
 
     def __init__(self) -> None:
         self.max_frame = 16384
-        self._ready: list[bytes] = []
+        self.answers = 0
+        self._ready: list[_Bytes] = []
         self._control = 0
         self._window = 65535
         self._first_window = 65535
         self._streams: dict[int, _Outgoing] = {}
-        self._stuck: deque[int] = deque()
+        self._stuck: OrderedDict[int, _Outgoing] = OrderedDict()  # their own windows have room, the connection's none
+        self._moved: set[int] = set()
 
     def take(self) -> bytes:
         """Everything that can be sent now."""
         ready, self._ready, self._control = b"".join(self._ready), [], 0
         return ready
+
+    def moved(self) -> set[int]:
+        """The streams of which something that waited was sent since this was asked last."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     def waiting(self, stream: int) -> int:
         """Bytes of a stream that cannot be sent yet."""
@@ -62,21 +71,24 @@ class Sender:
         self._streams[stream] = _Outgoing(self._first_window)
 
     def now(self, control: bytes) -> None:
-        """Send frames that no window holds back.
-
-        Raises:
-            Ended: the peer has so many of them to read that it seems not to.
-        """
+        """Send frames that no window holds back."""
         self._ready.append(control)
         self._control += len(control)
+
+    def check(self) -> None:
+        """See whether the peer reads what it asks for.
+
+        Raises:
+            Ended: it seems not to.
+        """
         if self._control > _MAX_CONTROL_BYTES:
-            self._control = 0
             raise Ended(ErrorCode.ENHANCE_YOUR_CALM, "what is sent is not read")
 
     def headers(self, stream: int, block: bytes) -> None:
         """Send an answer's headers."""
         if stream in self._streams:
-            self._ready.append(frame(Kind.HEADERS, Flag.END_HEADERS, stream, block))
+            self.answers += 1
+            self._ready.append(self._block(stream, 0, block))
 
     def data(self, stream: int, data: bytes) -> None:
         """Send bytes of its body, as soon as the peer takes them."""
@@ -87,28 +99,41 @@ class Sender:
         if not outgoing.size and size <= self.max_frame and size <= self._window and size <= outgoing.window:
             self._window -= size
             outgoing.window -= size
-            self._ready.append(frame(Kind.DATA, 0, stream, data))
+            self.answers += 1
+            self._ready += (frame_head(size, Kind.DATA, 0, stream), data)
             return
-        if not outgoing.size:
-            self._stuck.append(stream)
         outgoing.waiting.append(memoryview(data))
         outgoing.size += size
+        self._line_up(stream, outgoing)
         self._go_on()
 
-    def end(self, stream: int, frames: bytes) -> None:
-        """Send a stream's last frames once all before them is sent, and forget it then."""
+    def end(self, stream: int, block: bytes, *, stop: bool) -> None:
+        """End a stream with its trailers once all before them is sent, and forget it then.
+
+        `stop`: the peer still sends on it, and is told that nobody listens.
+        """
         outgoing = self._streams.get(stream)
         if outgoing is None:
-            self._ready.append(frames)
-        elif outgoing.size:
-            outgoing.last += frames
+            return
+        frames = self._block(stream, Flag.END_STREAM, block)
+        if stop:
+            frames += frame(Kind.RST_STREAM, 0, stream, bytes(4))
+        if outgoing.size:
+            outgoing.last = frames
         else:
-            self._ready.append(outgoing.last + frames)
+            self.answers += 1
+            self._ready.append(frames)
             del self._streams[stream]
+
+    def refuse(self, stream: int, block: bytes, *, stop: bool) -> None:
+        """End a stream that was never served; a peer that goes on asking and reads no refusal is sent away."""
+        self._control += len(block)
+        self.end(stream, block, stop=stop)
 
     def drop(self, stream: int) -> None:
         """Forget a stream and what was to be sent on it."""
         self._streams.pop(stream, None)
+        self._stuck.pop(stream, None)
 
     def widen(self, stream: int, more: int) -> None:
         """The peer takes more, on a stream or (0) on all of them.
@@ -121,9 +146,7 @@ class Sender:
             if self._window > _MAX_WINDOW:
                 raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
         elif (outgoing := self._streams.get(stream)) is not None:
-            outgoing.window += more
-            if outgoing.window > _MAX_WINDOW:
-                raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
+            self._change(stream, outgoing, more)
         self._go_on()
 
     def set_first_window(self, size: int) -> None:
@@ -132,49 +155,59 @@ class Sender:
         Raises:
             Ended: no window can be so wide.
         """
-        if size > _MAX_WINDOW:
-            raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
-        for outgoing in self._streams.values():
-            outgoing.window += size - self._first_window
-            if outgoing.window > _MAX_WINDOW:
-                raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
+        for stream, outgoing in self._streams.items():
+            self._change(stream, outgoing, size - self._first_window)
         self._first_window = size
         self._go_on()
 
+    def _change(self, stream: int, outgoing: _Outgoing, by: int) -> None:
+        outgoing.window += by
+        if outgoing.window > _MAX_WINDOW:
+            raise Ended(ErrorCode.FLOW_CONTROL_ERROR, "a window too wide")
+        self._line_up(stream, outgoing)
+
+    def _line_up(self, stream: int, outgoing: _Outgoing) -> None:
+        """Only what the connection's window alone holds back stands in line: none is looked at in vain."""
+        if outgoing.size and outgoing.window > 0:
+            self._stuck.setdefault(stream, outgoing)
+        else:
+            self._stuck.pop(stream, None)
+
     def _go_on(self) -> None:
         """Send what the windows allow, a frame a stream in turn, so that none keeps the others waiting."""
-        tries = len(self._stuck)
-        while tries and self._window > 0:
-            stream = self._stuck.popleft()
-            outgoing = self._streams.get(stream)
-            if outgoing is None or not outgoing.size:
-                tries -= 1
-                continue
-            room = min(self.max_frame, self._window, outgoing.window)
-            if room <= 0:
-                self._stuck.append(stream)
-                tries -= 1
-                continue
-            self._send_some(stream, outgoing, room)
-            if outgoing.size:
-                self._stuck.append(stream)
-            elif outgoing.last:
+        while self._stuck and self._window > 0:
+            stream, outgoing = self._stuck.popitem(last=False)
+            self._send_some(stream, outgoing, min(self.max_frame, self._window, outgoing.window))
+            self._line_up(stream, outgoing)
+            if not outgoing.size and outgoing.last:
                 self._ready.append(outgoing.last)
                 del self._streams[stream]
-            tries = len(self._stuck)
 
     def _send_some(self, stream: int, outgoing: _Outgoing, room: int) -> None:
         """One frame of what a stream has waiting."""
-        parts: list[memoryview] = []
-        sent = 0
-        while outgoing.waiting and sent < room:
+        sent = min(room, outgoing.size)
+        self._ready.append(frame_head(sent, Kind.DATA, 0, stream))
+        left = sent
+        while left:
             part = outgoing.waiting.popleft()
-            if len(part) > room - sent:
-                outgoing.waiting.appendleft(part[room - sent :])
-                part = part[: room - sent]
-            parts.append(part)
-            sent += len(part)
+            if len(part) > left:
+                outgoing.waiting.appendleft(part[left:])
+                part = part[:left]
+            self._ready.append(part)
+            left -= len(part)
         outgoing.size -= sent
         outgoing.window -= sent
         self._window -= sent
-        self._ready.append(frame(Kind.DATA, 0, stream, b"".join(parts)))
+        self.answers += 1
+        self._moved.add(stream)
+
+    def _block(self, stream: int, flags: int, block: bytes) -> bytes:
+        """A header block, in as many frames as it needs."""
+        most = self.max_frame
+        if len(block) <= most:
+            return frame(Kind.HEADERS, flags | Flag.END_HEADERS, stream, block)
+        frames = [frame(Kind.HEADERS, flags, stream, block[:most])]
+        for at in range(most, len(block), most):
+            end = Flag.END_HEADERS if at + most >= len(block) else 0
+            frames.append(frame(Kind.CONTINUATION, end, stream, block[at : at + most]))
+        return b"".join(frames)

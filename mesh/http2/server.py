@@ -7,9 +7,7 @@ that server's own (docs/adr/0030).
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,14 +15,14 @@ from typing import Any
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from mesh.http2.calls import CallContext, Handler
 from mesh.http2.connection import Connection, Limits
-from mesh.http2.frames import Ended, ErrorCode, Flag, Kind, frame
+from mesh.http2.frames import Ended, ErrorCode
+from mesh.http2.memory import Memory
 from mesh.http2.messages import StatusError, answer_headers, read_head, trailers
-from mesh.svid import Svid, SvidSource
+from mesh.http2.tls import ShownCertificate, identity
+from mesh.svid import SvidSource
 
 __all__ = ["Http2Server"]
 
@@ -35,6 +33,8 @@ _LAST_CALLS_S = 0.2
 _END_S = 1.0
 """How long calls that were ended may take for it, and a peer to say that it has heard of the end of the connection."""
 _HIGH_WATER = 1 << 20
+_KEPT_BYTES = 1 << 30
+"""Of messages of all connections together that are not read or not sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,14 @@ class Http2Server:
 
     def __init__(self, interceptor: grpc.aio.ServerInterceptor, svid: SvidSource, max_message_bytes: int) -> None:
         self._interceptor = interceptor
-        self._svid = svid
         self.max_message_bytes = max_message_bytes
         self._registered: dict[str, Handler] = {}
         self.handlers: dict[str, Handler] = {}
         self._connections: set[_GrpcConnection] = set()
         self._listening: asyncio.Server | None = None
-        self._context, self._shown = _tls(svid.current), svid.current
+        self._certificate = ShownCertificate(svid)
+        self.memory = Memory(_KEPT_BYTES)
+        self.stopping = False
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """As below; generated code calls both."""
@@ -80,12 +81,13 @@ class Http2Server:
             wrapped = await self._wrapped(path, handler)
             if wrapped is not None:
                 self.handlers[path] = wrapped
+        self.stopping = False
         host, _, port = address.rpartition(":")
         self._listening = await asyncio.get_running_loop().create_server(
-            self._connection,
+            lambda: _GrpcConnection(self),
             host.strip("[]") or None,
             int(port),
-            ssl=self._context,
+            ssl=self._certificate.context,
             ssl_handshake_timeout=_HANDSHAKE_S,
             backlog=1024,
         )
@@ -93,6 +95,7 @@ class Http2Server:
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those under way finish for so long, then end them."""
+        self.stopping = True
         if self._listening is not None:
             self._listening.close()
         leaving = [asyncio.ensure_future(connection.leave(grace_s)) for connection in tuple(self._connections)]
@@ -114,13 +117,6 @@ class Http2Server:
         """It is gone."""
         self._connections.discard(connection)
 
-    def _connection(self) -> _GrpcConnection:
-        """One is coming in; it is shown the certificate that holds now."""
-        if self._svid.current is not self._shown:
-            self._shown = self._svid.current
-            _show(self._context, self._shown)
-        return _GrpcConnection(self)
-
 
 class _GrpcConnection(asyncio.Protocol):
     """One peer: its streams are calls."""
@@ -129,9 +125,11 @@ class _GrpcConnection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, CallContext] = {}
+        self._late: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: Any = None
         self._flushing = False
+        self._ended = False
         self._room: asyncio.Event | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
@@ -140,6 +138,7 @@ class _GrpcConnection(asyncio.Protocol):
         self._age: asyncio.TimerHandle | None = None
         self.limits = Limits()
         self.connection = Connection(self, self.limits)
+        self.memory = Memory(self.limits.kept_bytes, server.memory)
         self.auth: Mapping[str, Sequence[bytes]] = {}
         self.peer = ""
 
@@ -147,10 +146,10 @@ class _GrpcConnection(asyncio.Protocol):
         """The handshake is done."""
         self._transport = transport
         secure = transport.get_extra_info("ssl_object")
-        self.auth = _identity(secure.getpeercert(binary_form=True))
+        self.auth = identity(secure.getpeercert(binary_form=True))
         address = transport.get_extra_info("peername") or ("", 0)
-        self.peer = f"ipv4:{address[0]}:{address[1]}"
-        if secure.selected_alpn_protocol() != "h2":
+        self.peer = f"ipv6:[{address[0]}]:{address[1]}" if ":" in address[0] else f"ipv4:{address[0]}:{address[1]}"
+        if secure.selected_alpn_protocol() != "h2" or self._server.stopping:
             transport.abort()
             return
         transport.set_write_buffer_limits(high=_HIGH_WATER)
@@ -164,26 +163,30 @@ class _GrpcConnection(asyncio.Protocol):
         self._server.went(self)
         if self._age is not None:
             self._age.cancel()
-        self.resume_writing()
-        for call in tuple(self._calls.values()):
-            self._drop(call)
-        self._calls.clear()
         self._transport = None
+        for stream in tuple(self._calls):
+            self.reset(stream)
+            self.connection.sender.drop(stream)
+        self.resume_writing()
         self._gone.set()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        if self._ended:
+            return
         try:
             self.connection.feed(data)
         except Ended as ended:
+            self._ended = True
             if ended.code is not ErrorCode.NO_ERROR:
                 structlog.get_logger("mesh.http2").info("connection ended", peer=self.peer, error=str(ended))
             self._send()
             if self._transport is not None:
                 self._transport.close()
             return
-        for call in self._waiting():
-            call.widened()
+        for stream in self.connection.sender.moved():
+            if (call := self._calls.get(stream)) is not None:
+                call.widened()
         self.flush()
 
     def pause_writing(self) -> None:
@@ -202,6 +205,11 @@ class _GrpcConnection(asyncio.Protocol):
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the socket takes no more for now."""
+        return self._room is not None
 
     async def drained(self) -> None:
         """Wait while the socket takes no more."""
@@ -223,6 +231,8 @@ class _GrpcConnection(asyncio.Protocol):
             self._refuse(stream, error.code, str(error))
             return
         call = self._calls[stream] = CallContext(self, stream, head, handler, self._server.max_message_bytes)
+        if head.timeout_s is not None:
+            self._late[stream] = self._loop.call_later(head.timeout_s, self._expire, call)
         if (ended and call.feed(b"", ended=True)) or handler.request_streaming:
             self._serve(call)
 
@@ -236,9 +246,11 @@ class _GrpcConnection(asyncio.Protocol):
 
     def reset(self, stream: int) -> None:
         """A call was taken back."""
-        call = self._calls.pop(stream, None)
+        call = self._calls.get(stream)
         if call is not None:
-            self._drop(call)
+            call.drop()
+            if call.task is None:
+                self._over(call)
 
     async def leave(self, grace_s: float) -> None:
         """Let the peer go elsewhere, its calls end, and close."""
@@ -252,9 +264,10 @@ class _GrpcConnection(asyncio.Protocol):
                 self.connection.go_away(soon=False)
                 self.flush()
                 await self._idle.wait()
-        self._flush()
-        for call in tuple(self._calls.values()):
-            self._drop(call)
+                await self.drained()
+        self.flush_now()
+        for stream in tuple(self._calls):
+            self.reset(stream)
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=_END_S)
         if self._transport is not None:
@@ -266,48 +279,53 @@ class _GrpcConnection(asyncio.Protocol):
             self._transport.abort()
             await self._gone.wait()
 
-    def _waiting(self) -> list[CallContext]:
-        """The calls whose answers wait for their reader."""
-        return [call for call in self._calls.values() if call.waits]
-
     def _serve(self, call: CallContext) -> None:
         """Serve a call, of which enough is there, in a task of its own."""
         task = call.task = self._loop.create_task(call.serve())
         self._tasks.add(task)
         self._idle.clear()
-        late = None
-        if (remaining_s := call.time_remaining()) is not None:
-            late = self._loop.call_later(remaining_s, call.expire)
 
         def over(ended: asyncio.Task[None]) -> None:
             self._tasks.discard(ended)
             if not self._tasks:
                 self._idle.set()
-            self._calls.pop(call.stream, None)
-            if late is not None:
-                late.cancel()
-            call.over()
             if not ended.cancelled() and (error := ended.exception()) is not None:
                 structlog.get_logger("mesh.http2").error("call not ended", exc_info=error)
+            if not call.done() and not call.cancelled():
+                self.connection.reset(call.stream, ErrorCode.INTERNAL_ERROR)
+                self.flush()
+            self._over(call)
 
         task.add_done_callback(over)
 
-    def _drop(self, call: CallContext) -> None:
-        """Nobody waits for a call any more."""
+    def _over(self, call: CallContext) -> None:
+        """A call is over, and forgotten."""
+        self._calls.pop(call.stream, None)
+        if (late := self._late.pop(call.stream, None)) is not None:
+            late.cancel()
+        call.over()
+
+    def _expire(self, call: CallContext) -> None:
+        """A call's time is over, be it that it has not come whole."""
         if call.task is not None:
-            call.task.cancel()
+            call.expire()
+            return
+        self._over(call)
+        self._refuse(call.stream, grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+        self.flush()
 
     def _refuse(self, stream: int, code: grpc.StatusCode, why: str) -> None:
         """Answer a call that is not begun with a status."""
-        block = answer_headers(()) + trailers(int(code.value[0]), why)
-        flags = Flag.END_HEADERS | Flag.END_STREAM
-        self.connection.sender.end(stream, frame(Kind.HEADERS, flags, stream, block))
-        self.connection.close(stream)
+        self.connection.refuse(stream, answer_headers(()) + trailers(int(code.value[0]), why))
+
+    def flush_now(self) -> None:
+        """Send what there is, as far as the socket takes it."""
+        if self._room is None:
+            self._send()
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._room is None:
-            self._send()
+        self.flush_now()
 
     def _send(self) -> None:
         if self._transport is not None and (data := self.connection.sender.take()):
@@ -316,38 +334,3 @@ class _GrpcConnection(asyncio.Protocol):
     def _grow_old(self) -> None:
         """A connection as old as this is begun anew, and finds the processes that have come since."""
         self._leaving = self._loop.create_task(self.leave(_MAX_AGE_S))
-
-
-def _tls(svid: Svid) -> ssl.SSLContext:
-    """Takes peers with a certificate of our root."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols(["h2"])
-    _show(context, svid)
-    return context
-
-
-def _show(context: ssl.SSLContext, svid: Svid) -> None:
-    """Show this certificate from now on, and trust its roots. The key is read from memory: no disk sees it."""
-    descriptor = os.memfd_create("svid")
-    try:
-        os.write(descriptor, svid.key + b"\n" + svid.chain)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-    context.load_verify_locations(cadata=svid.bundle.decode())
-
-
-def _identity(certificate: bytes) -> Mapping[str, Sequence[bytes]]:
-    """What grpc's `auth_context` says of a peer's certificate, DER: its SPIFFE ID, and itself as PEM."""
-    shown = x509.load_der_x509_certificate(certificate)
-    uris: list[str] = []
-    with suppress(x509.ExtensionNotFound, ValueError):
-        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    spiffe = [uri.encode() for uri in uris if uri.startswith("spiffe://")]
-    return {
-        "peer_spiffe_id": spiffe if len(spiffe) == 1 else [],
-        "x509_pem_cert": [shown.public_bytes(serialization.Encoding.PEM)],
-    }

@@ -51,9 +51,7 @@ class Echo:
         sender = self.connection.sender
         sender.headers(stream, answer_headers(()))
         sender.data(stream, bytes(self.bodies[stream]))
-        last = frame(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, trailers(0, ""))
-        sender.end(stream, last)
-        self.connection.close(stream)
+        self.connection.end(stream, trailers(0, ""))
 
 
 def client() -> h2.connection.H2Connection:
@@ -220,6 +218,83 @@ def test_more_streams_than_are_taken_are_refused_and_the_others_go_on():
     )
     echo.connection.feed(frame(Kind.DATA, 1, 1, b"hello"))
     assert b"hello" in echo.connection.sender.take()
+
+
+def test_an_answer_whose_stream_is_taken_back_is_forgotten():
+    echo = Echo(Limits())
+    echo.connection.feed(BEGIN + frame(Kind.SETTINGS, 0, 0, b"\x00\x04\x00\x00\x00\x00") + OPEN)
+    echo.connection.feed(frame(Kind.DATA, 1, 1, b"hello"))
+    assert echo.connection.sender.waiting(1) == 5
+    echo.connection.feed(frame(Kind.RST_STREAM, 0, 1, bytes(4)))
+    assert echo.connection.sender.waiting(1) == 0
+    echo.connection.sender.take()
+    echo.connection.end(1, trailers(0, ""))
+    assert echo.connection.sender.take() == b""
+
+
+def test_headers_longer_than_a_frame_are_continued():
+    echo, asking = Echo(Limits()), client()
+    asking.max_inbound_frame_size = 16384
+    asking.decoder.max_header_list_size = 1 << 20
+    echo.answer = lambda stream: echo.connection.end(stream, answer_headers((("own", "a" * 50_000),)))
+    stream = asking.get_next_available_stream_id()
+    asking.send_headers(stream, REQUEST, end_stream=True)
+    echo.connection.feed(asking.data_to_send())
+    found = [each for each in asking.receive_data(echo.connection.sender.take()) if hasattr(each, "headers")]
+    assert dict(found[0].headers)["own"] == "a" * 50_000
+
+
+def test_pings_between_answers_and_bodies_that_were_on_their_way_are_no_noise():
+    echo = Echo(Limits())
+    echo.connection.feed(BEGIN + OPEN + frame(Kind.WINDOW_UPDATE, 0, 0, b"\x0f\xff\xff\xff"))
+    echo.connection.feed(frame(Kind.SETTINGS, 0, 0, b"\x00\x04\x0f\xff\xff\xff"))
+    for _ in range(3000):  # as grpc-go measures a connection
+        echo.connection.sender.data(1, b"a token")
+        echo.connection.feed(frame(Kind.PING, 0, 0, bytes(8)))
+    echo.connection.end(1, trailers(0, ""))
+    for _ in range(3000):
+        echo.connection.feed(frame(Kind.DATA, 0, 1, bytes(100)))
+        echo.connection.sender.take()
+
+
+def test_streams_taken_back_are_forgiven_after_a_while():
+    now = 0.0
+    echo = Echo(Limits())
+    echo.connection = Connection(echo, Limits(), lambda: now)
+    echo.connection.feed(BEGIN)
+    for at in range(5000):
+        now += 0.02
+        stream = 2 * at + 1
+        echo.connection.feed(frame(Kind.HEADERS, 4, stream, b"\x83\x87") + frame(Kind.RST_STREAM, 0, stream, bytes(4)))
+        echo.connection.sender.take()
+    assert len(echo.resets) == 5000
+
+
+def test_the_last_stream_that_is_served_only_becomes_earlier():
+    echo = Echo(Limits())
+    echo.connection.feed(BEGIN + OPEN)
+    echo.connection.go_away(soon=False)
+    echo.connection.feed(frame(Kind.HEADERS, Flag.END_HEADERS, 3, b"\x83\x87"))
+    echo.connection.sender.take()
+    for soon in (True, False):
+        echo.connection.go_away(soon=soon)
+        assert echo.connection.sender.take()[9:13] == (1).to_bytes(4, "big")
+
+
+def test_a_peer_that_asks_and_does_not_read_is_sent_away():
+    echo = Echo(Limits())
+    echo.opened = lambda stream, _, *, ended: echo.connection.refuse(stream, trailers(12, "x" * 200))
+    echo.connection.feed(BEGIN)
+    with pytest.raises(Ended, match="not read"):
+        for at in range(10_000):
+            echo.connection.feed(frame(Kind.HEADERS, 5, 2 * at + 1, b"\x83\x87"))
+
+
+def test_trailers_have_no_pseudo_headers():
+    echo = Echo(Limits())
+    with pytest.raises(Ended) as raised:
+        echo.connection.feed(BEGIN + OPEN + frame(Kind.HEADERS, 5, 1, b"\x83"))
+    assert raised.value.code is ErrorCode.PROTOCOL_ERROR
 
 
 @given(st.binary(max_size=300))
