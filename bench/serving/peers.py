@@ -142,10 +142,9 @@ def _installed(name: str, peer: Peer) -> Path:
         return venv
     sys.stderr.write(f"installing {name}\n")
     packages = [*peer.packages, f"onnxruntime=={version('onnxruntime')}"]
-    make = [sys.executable, "-m", "virtualenv", "-q", "-p", peer.python, str(venv)]
-    if peer.python == sys.executable:
-        make = [sys.executable, "-m", "venv", str(venv)]
-    for command in (make, [str(venv / "bin/python"), "-m", "pip", "install", "-q", *packages]):
+    make = [peer.python, "-m", "venv", "--without-pip", str(venv)]  # Debian's own has none to give
+    install = [sys.executable, "-m", "pip", "--python", str(venv / "bin/python"), "install", "-q", *packages]
+    for command in (make, install):
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
             raise PeerError(f"not installed: {done.stderr.strip()[-300:]}")

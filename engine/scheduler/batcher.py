@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Generic
 
 from engine.errors import EngineError, ModelNotReadyError, QueueFullError, QueueTimeoutError
+from engine.scheduler.asked import Asked, let_go, ran_of, settle
 from engine.scheduler.inline import Quickness
-from engine.scheduler.lanes import Waiting
-from engine.scheduler.observer import BatchObserver, Computed, Dispatch, Ran
+from engine.scheduler.observer import BatchObserver, Ran
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.queue import Cut, RequestQueue
 from engine.scheduler.run import Item, Result, Run, Runner, attempt
@@ -39,16 +38,6 @@ _SLOW_RUNS = 3
 """So many in a row."""
 _RETRY_S = (0.05, 60.0)
 """Nobody is asked to come back sooner or later than that."""
-
-
-@dataclass(slots=True, eq=False)
-class _Asked(Waiting, Generic[Item, Result]):
-    """A request with whoever waits for it; it has no item any more once it was computed or has gone."""
-
-    item: Item
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Result]
-    ran: Ran | None
 
 
 class Batcher(Generic[Item, Result]):
@@ -83,8 +72,8 @@ class Batcher(Generic[Item, Result]):
         self._name = name
         self._policy = policy
         self._observer = observer
-        self._queue: RequestQueue[_Asked[Item, Result]] = RequestQueue(policy)
-        self._running: dict[threading.Thread, list[_Asked[Item, Result]]] = {}
+        self._queue: RequestQueue[Asked[Item, Result]] = RequestQueue(policy)
+        self._running: dict[threading.Thread, list[Asked[Item, Result]]] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._quick = Quickness() if inline else None
@@ -134,7 +123,7 @@ class Batcher(Generic[Item, Result]):
         """
         loop = asyncio.get_running_loop()
         level, within_s = self._policy.admit(terms)
-        asked: _Asked[Item, Result] = _Asked(
+        asked: Asked[Item, Result] = Asked(
             rows, key, terms.owner, level, time.perf_counter(), length, size, item, loop, loop.create_future(), None
         )
         self._put(asked)
@@ -184,9 +173,9 @@ class Batcher(Generic[Item, Result]):
                 self._given_up = True
                 left = self._queue.clear()
                 self._changed.notify_all()
-            _settle(left, (), _closing())
+            settle(left, (), _closing())
 
-    def _put(self, asked: _Asked[Item, Result]) -> None:
+    def _put(self, asked: Asked[Item, Result]) -> None:
         with self._changed:
             self._refuse_late()
             was_empty = not self._queue
@@ -225,7 +214,7 @@ class Batcher(Generic[Item, Result]):
             return 1.0
         return min(longest, max(shortest, len(self._queue) * self._request_s / len(self._threads)))
 
-    def _remove(self, asked: _Asked[Item, Result]) -> bool:
+    def _remove(self, asked: Asked[Item, Result]) -> bool:
         """Take out what shall not be computed any more; False where it does not wait."""
         with self._changed:
             removed = self._queue.remove(asked)
@@ -233,7 +222,7 @@ class Batcher(Generic[Item, Result]):
             del asked.item
         return removed
 
-    def _expire(self, asked: _Asked[Item, Result], within_s: float) -> None:
+    def _expire(self, asked: Asked[Item, Result], within_s: float) -> None:
         """Its time in the queue is over; called on the caller's own loop, exactly then."""
         if self._remove(asked) and not asked.future.done():
             asked.future.set_exception(
@@ -299,7 +288,7 @@ class Batcher(Generic[Item, Result]):
                 return self._narrow
         return runner
 
-    def _next(self) -> Cut[_Asked[Item, Result]] | None:
+    def _next(self) -> Cut[Asked[Item, Result]] | None:
         """What goes into this thread's next run; None where another thread has taken it."""
         with self._changed:
             while (cut := self._queue.cut(time.perf_counter())) is not None:
@@ -309,20 +298,20 @@ class Batcher(Generic[Item, Result]):
                     return Cut(members, cut.reason)
         return None
 
-    def _compute(self, runner: Runner[Item, Result], cut: Cut[_Asked[Item, Result]]) -> None:
+    def _compute(self, runner: Runner[Item, Result], cut: Cut[Asked[Item, Result]]) -> None:
         """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them."""
         batch, began = cut.members, time.perf_counter()
         size = sum(asked.size for asked in batch)
         results, error = attempt(runner.run, [asked.item for asked in batch])
-        ran = _ran(batch, began, cut.reason, results)
+        ran = ran_of(batch, began, cut.reason, results)
         if self._observer is not None:
             self._observer.batch(ran, began - min(asked.since for asked in batch))
         if error is not None and len(batch) > 1:
             self._one_by_one(runner, batch)
         else:
-            _settle(batch, results, error)
+            settle(batch, results, error)
         del results, error
-        _let_go(batch)
+        let_go(batch)
         with self._changed:
             del self._running[threading.current_thread()]
             took_s = (ran.ended - began) / ran.requests
@@ -334,12 +323,12 @@ class Batcher(Generic[Item, Result]):
             with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
                 self._start(partial(self._serve_beside, open_beside))
 
-    def _one_by_one(self, runner: Runner[Item, Result], batch: Sequence[_Asked[Item, Result]]) -> None:
+    def _one_by_one(self, runner: Runner[Item, Result], batch: Sequence[Asked[Item, Result]]) -> None:
         """Run the members of a failed batch alone, so that one cannot fail the others."""
         for at in range(len(batch)):
             if not batch[at].future.done():
                 results, error = attempt(runner.run, [batch[at].item])
-                _settle([batch[at]], results, error)
+                settle([batch[at]], results, error)
                 del results, error
 
     def _is_slow(self, ran: Ran) -> bool:
@@ -348,57 +337,5 @@ class Batcher(Generic[Item, Result]):
         return self._slow_runs >= _SLOW_RUNS
 
 
-def _ran(batch: Sequence[_Asked[Item, Result]], began: float, reason: Dispatch, results: Sequence[Result]) -> Ran:
-    """What is told of a run that has just ended, also to those who were in it."""
-    ended = time.perf_counter()
-    rows = sum(asked.rows for asked in batch)
-    input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
-    ran = Ran(len(batch), rows, began, ended, reason, input_s, output_s)
-    for asked in batch:
-        asked.ran = ran
-    return ran
-
-
-def _let_go(batch: list[_Asked[Item, Result]]) -> None:
-    """Hold nothing of what was computed: its places in the queue are cleared when they come up."""
-    for asked in batch:
-        del asked.item
-    batch.clear()
-
-
 def _closing() -> EngineError:
     return ModelNotReadyError("the model is being unloaded; try again", retry_after_s=1.0)
-
-
-def _settle(batch: Sequence[_Asked[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
-    """Hand results or the error to the callers, each on its own loop, once."""
-
-    def resolve(members: Sequence[tuple[int, _Asked[Item, Result]]]) -> None:
-        for at, asked in members:
-            future = asked.future
-            if future.done():
-                continue
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(results[at])
-
-    here = _current_loop()
-    by_loop: dict[int, list[tuple[int, _Asked[Item, Result]]]] = {}
-    for at, asked in enumerate(batch):
-        by_loop.setdefault(id(asked.loop), []).append((at, asked))
-    for members in by_loop.values():
-        loop = members[0][1].loop
-        if loop is here:
-            resolve(members)
-            continue
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve, members)
-
-
-def _current_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of this thread; None on a batcher's own."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

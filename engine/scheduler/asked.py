@@ -1,0 +1,81 @@
+"""Requests with whoever waits for them: what they hold, and how they are answered, each once.
+
+When they are computed is `engine.scheduler.batcher`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic
+
+from engine.scheduler.lanes import Waiting
+from engine.scheduler.observer import Computed, Dispatch, Ran
+from engine.scheduler.run import Item, Result
+
+__all__ = ["Asked", "let_go", "ran_of", "settle"]
+
+
+@dataclass(slots=True, eq=False)
+class Asked(Waiting, Generic[Item, Result]):
+    """A request with whoever waits for it; it has no item any more once it was computed or has gone."""
+
+    item: Item
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Result]
+    ran: Ran | None
+
+
+def ran_of(batch: Sequence[Asked[Item, Result]], began: float, reason: Dispatch, results: Sequence[Result]) -> Ran:
+    """What is told of a run that has just ended, also to those who were in it."""
+    ended = time.perf_counter()
+    rows = sum(asked.rows for asked in batch)
+    input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
+    ran = Ran(len(batch), rows, began, ended, reason, input_s, output_s)
+    for asked in batch:
+        asked.ran = ran
+    return ran
+
+
+def let_go(batch: list[Asked[Item, Result]]) -> None:
+    """Hold nothing of what was computed: its places in the queue are cleared when they come up."""
+    for asked in batch:
+        del asked.item
+    batch.clear()
+
+
+def settle(batch: Sequence[Asked[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
+    """Hand results or the error to the callers, each on its own loop, once."""
+
+    def resolve(members: Sequence[tuple[int, Asked[Item, Result]]]) -> None:
+        for at, asked in members:
+            future = asked.future
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(results[at])
+
+    here = _current_loop()
+    by_loop: dict[int, list[tuple[int, Asked[Item, Result]]]] = {}
+    for at, asked in enumerate(batch):
+        by_loop.setdefault(id(asked.loop), []).append((at, asked))
+    for members in by_loop.values():
+        loop = members[0][1].loop
+        if loop is here:
+            resolve(members)
+            continue
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(resolve, members)
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of this thread; None on a batcher's own."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
