@@ -13,6 +13,7 @@ import pytest
 from tests.fakes.installed import CLONE, Installed
 
 BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+"""What is shown as `yml` or `shell` stands for a model of the reader's own; kinds are tested in `test_model_kinds`."""
 
 
 def do(here: Installed, folder: Path, guide: str, *, only: str = "") -> list[str]:
