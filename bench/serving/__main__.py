@@ -99,8 +99,8 @@ def main() -> None:
 
 def _measure(name: str, models: dict[str, Path], folder: Path, measured: Measured, seconds: float, number: int) -> None:
     """One server, every workload."""
-    padded = name in PEERS and PEERS[name].padded
-    trial = write_bodies(folder, WORKLOADS[0])
+    padded, wrapped = (PEERS[name].padded, PEERS[name].wrapped) if name in PEERS else (False, "")
+    trial = write_bodies(folder, WORKLOADS[0], wrapped=wrapped)
 
     @contextmanager
     def peer():
@@ -111,7 +111,8 @@ def _measure(name: str, models: dict[str, Path], folder: Path, measured: Measure
         with platform() if name == "tiation" else peer() as targets:
             for row, target in targets.items():
                 for workload in WORKLOADS:
-                    bodies = write_bodies(folder, workload, padded=padded and len(workload.lengths) > 1)
+                    apart = padded and len(workload.lengths) > 1
+                    bodies = write_bodies(folder, workload, padded=apart, wrapped=wrapped)
                     for clients in workload.clients:
                         expect = _LEAST[workload.model]
                         found = ask(target, workload.model, bodies, clients=clients, seconds=seconds, expect=expect)

@@ -42,6 +42,7 @@ class Peer:
         command: what starts it, of its virtual environment, a folder to write to, and two free ports.
         target: how it is reached at these ports.
         padded: whether its batches take equal shapes only, so that clients pad their texts.
+        wrapped: the key of the list that its JSON requests stand in.
         python: what its virtual environment is made with.
     """
 
@@ -49,6 +50,7 @@ class Peer:
     command: Callable[[Path, Path, Sequence[int]], Sequence[str]]
     target: Callable[[Sequence[int]], Target]
     padded: bool = False
+    wrapped: str = ""
     python: str = sys.executable
 
 
@@ -129,7 +131,7 @@ PEERS: Mapping[str, Peer] = {
     "MLServer": Peer(("mlserver==1.7.1",), _mlserver, _protocol, padded=True),
     "KServe": Peer(("kserve==0.21.0",), _script("kserve_server.py"), _protocol),
     "LitServe": Peer(("litserve==0.2.19",), _script("litserve_server.py"), _json),
-    "BentoML": Peer(("bentoml==1.4.40",), _bento, _json),
+    "BentoML": Peer(("bentoml==1.4.40",), _bento, _json, wrapped="rows"),
     "Ray Serve": Peer(("ray[serve]==2.60.0",), _script("ray_server.py"), _json),
 }
 """Triton is the release that the pytriton wheel holds; its ONNX backend is no package that can be installed."""

@@ -89,13 +89,14 @@ def feeds_of(workload: Workload, lengths: Sequence[int]) -> dict[str, NDArray[np
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 
-def write_bodies(folder: Path, workload: Workload, *, padded: bool = False) -> Bodies:
+def write_bodies(folder: Path, workload: Workload, *, padded: bool = False, wrapped: str = "") -> Bodies:
     """Write a workload's requests, one row each.
 
     Args:
         folder: where to.
         workload: which.
         padded: whether texts are padded to the longest, for servers whose batches take equal shapes only.
+        wrapped: the key of a list that JSON requests stand in, for servers that take rows only so.
     """
     protocol, plain = [], []
     longest = max(workload.lengths, default=0)
@@ -108,9 +109,10 @@ def write_bodies(folder: Path, workload: Workload, *, padded: bool = False) -> B
             datatype = "FP32" if value.dtype == np.float32 else "INT64"
             asked.inputs.add(name=name, datatype=datatype, shape=value.shape)
             asked.raw_input_contents.append(value.tobytes())
-        stem = f"{workload.model}-{longest}-{at}{'-padded' if padded else ''}"
+        stem = f"{workload.model}-{longest}-{at}{'-padded' if padded else ''}{wrapped}"
         protocol.append(folder / f"{stem}.message")
         protocol[-1].write_bytes(asked.SerializeToString())
         plain.append(folder / f"{stem}.json")
-        plain[-1].write_text(json.dumps({name: value.tolist() for name, value in feeds.items()}))
+        row = {name: value.tolist() for name, value in feeds.items()}
+        plain[-1].write_text(json.dumps({wrapped: [row]} if wrapped else row))
     return Bodies(tuple(protocol), tuple(plain))
