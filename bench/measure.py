@@ -41,7 +41,7 @@ def write_results(name: str, rows: list[dict[str, object]], ratios: dict[str, fl
             "system": platform.platform(terse=True),
             "python": platform.python_version(),
         },
-        "command": f"python {Path(sys.argv[0]).parent.name}/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python {_program()} {' '.join(sys.argv[1:])}".strip(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
@@ -52,6 +52,12 @@ def write_results(name: str, rows: list[dict[str, object]], ratios: dict[str, fl
     for what, ratio in ratios.items():
         print(f"{what}: {ratio:.3f}")
     return path
+
+
+def _program() -> str:
+    """What was run, as it is run from the clone."""
+    path = Path(sys.argv[0])
+    return f"-m bench.{path.parent.name}" if path.name == "__main__.py" else f"{path.parent.name}/{path.name}"
 
 
 def _shown(value: object) -> str:
