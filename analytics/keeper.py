@@ -52,7 +52,7 @@ class Keeper:
         """
         try:
             await self._write(facts, before, after)
-        except Exception as error:
+        except Exception as error:  # which it is, is asked of it next; what is no value's fault goes on up
             if not facts or not values_at_fault(error):
                 raise
             if len(facts) == 1:

@@ -102,7 +102,7 @@ def main() -> None:
         # Whoever read has enough; nothing may be flushed into the closed pipe when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # said in one line where it is known, raised again where it is not
         from cli.failure import say_failure
 
         code = say_failure(error, sys.argv, os.environ)

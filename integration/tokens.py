@@ -111,7 +111,7 @@ class TokenKeeper:
         try:
             async with asyncio.timeout(_HELD_S * 0.9):
                 fresh = await renew()
-        except BaseException as error:
+        except BaseException as error:  # whatever ended it, the right to ask is given back
             await self._database.write(partial(self._rows.release_token, target=key, holder=holder), durable=False)
             kept = await self._database.read(lambda transaction: self._rows.token(transaction, key))
             if isinstance(error, IntegrationError) and kept and kept.version > version and self._holds(kept, None):

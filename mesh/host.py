@@ -107,7 +107,7 @@ class Host:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             await self._start()
-        except BaseException:
+        except BaseException:  # what was opened before is closed, whatever kept the rest from it
             await self._stack.aclose()
             raise
         return self

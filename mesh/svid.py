@@ -139,7 +139,7 @@ class SvidSource:
             key, request = new_key()
             try:
                 chain, bundle = await renew(request)
-            except Exception as error:
+            except Exception as error:  # whatever it is, it is tried again as long as the certificate lives
                 if datetime.now(UTC) >= self.current.end:
                     raise SvidError("the certificate ended before it could be renewed") from error
                 self._log.warning("certificate not renewed", error=str(error), end=self.current.end.isoformat())

@@ -304,7 +304,7 @@ class RunJournal:
             result = await self._database.write(work, durable=durable)
         except LeaseLostError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is not the run's, which is worked on again later
             raise JournalBrokenError(str(error)) from error
         self._notices.tell(self._lease.run.name)
         return result

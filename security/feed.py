@@ -60,7 +60,7 @@ class PolicyFeed:
                 self._stale = False
                 try:
                     await self._follow()
-                except BaseException:
+                except BaseException:  # cancelled in the middle, too, what was read is not whole
                     self._stale = True
                     raise
             assert self._policy is not None  # noqa: S101 -- it has just been read

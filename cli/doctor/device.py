@@ -39,7 +39,7 @@ try:
         )
         if sys.argv[1] not in session.get_providers():
             found["error"] = "the runtime took " + ", ".join(session.get_providers()) + " instead"
-except Exception as error:
+except Exception as error:  # whatever the runtime raises is what the doctor tells
     found["error"] = str(error) or type(error).__name__
 print(json.dumps(found))
 """

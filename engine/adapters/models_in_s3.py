@@ -109,7 +109,7 @@ class S3Storage:
             whole = self._key(name, _WHOLE)
             self._call(lambda: self._client.put_object(Bucket=self._bucket, Key=whole, Body=b"", ContentLength=0))
             self._here.keep(name, staged, files)
-        except BaseException:
+        except BaseException:  # whatever ends it, half a version must not stay in the bucket
             self._remove_below(self._key(name))
             raise
 

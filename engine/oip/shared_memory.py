@@ -250,7 +250,7 @@ class Regions:
             raise _not_opened(region, error) from None
         try:
             _check_object(region, os.fstat(file))
-        except BaseException:
+        except BaseException:  # whatever it is, the file is not left open
             os.close(file)
             raise
         return file

@@ -95,7 +95,7 @@ class Uploads:
             part = place / f".{_LIST}"
             part.write_bytes(msgspec.json.encode(list(files)))
             part.rename(place / _LIST)
-        except BaseException:
+        except BaseException:  # whatever ends it, no half of a place stays
             shutil.rmtree(place, ignore_errors=True)
             raise
         return progress

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import ModelCrashedError, ModelFileError, ModelLoadError
 
-__all__ = ["Apart", "Outcome", "Task", "environment"]
+__all__ = ["Apart", "Outcome", "Task", "asked_apart"]
 
 _GIB = 1 << 30
 
@@ -81,28 +81,17 @@ class Apart:
 
     async def _try(self, path: Path, memory_bytes: int) -> None:
         task = Task(str(path), self._device, memory_bytes if self._device == "cpu" else 0)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "engine.runtime.apart_main",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=environment(),
-        )  # fmt: skip
         try:
-            async with asyncio.timeout(self._limit_s):
-                said, _ = await process.communicate(msgspec.json.encode(task))
+            code, said = await asked_apart("engine.runtime.apart_main", task, limit_s=self._limit_s)
         except TimeoutError:
             raise ModelLoadError(
                 f"{path.name}: takes longer than {self._limit_s:g} s to be opened and to compute a first input; "
                 "export it with fewer steps",
                 file=path.name,
             ) from None
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode:
+        if code:
             raise ModelCrashedError(
-                f"{path.name}: ends the process that opens it ({_end(process.returncode)}); nothing else has noticed. "
+                f"{path.name}: ends the process that opens it ({_end(code)}); nothing else has noticed. "
                 "Look for whole numbers divided by nothing or by -1 in it, and export it again",
                 file=path.name,
             )
@@ -118,7 +107,34 @@ def _graphs(folder: Path) -> tuple[Sequence[Path], int]:
     return graphs, sum(path.stat().st_size for path in files)
 
 
-def environment() -> dict[str, str]:
+async def asked_apart(module: str, task: msgspec.Struct, *, limit_s: float) -> tuple[int, bytes]:
+    """Have a module of ours do something in a process of its own; how that ended, and what it said.
+
+    Args:
+        module: run as the process's program; it reads the task from its standard input, as JSON.
+        task: what it is told.
+        limit_s: how long it may take; it is ended then, and when whoever asks gives up.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", module,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env=_environment(),
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(limit_s):
+            said, _ = await process.communicate(msgspec.json.encode(task))
+            return await process.wait(), said
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _environment() -> dict[str, str]:
     """No secret of the engine's goes along."""
     kept = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "LANG", "LC_ALL")
     modules = os.pathsep.join(path for path in sys.path if path)

@@ -182,7 +182,7 @@ class RunningSequences:
         running.busy = True
         try:
             yield running
-        except BaseException:
+        except BaseException:  # a step that was given up, too, makes way for the next
             self._over(key, running, ended=not running.state)
             raise
         self._over(key, running, ended=terms.ends)

@@ -80,7 +80,7 @@ class TextGenerator:
             )
             decoder = Decoder(self._session, form, keep=settings.device != "cpu")
             together = manifest.max_running != 1 and pads_alike(decoder, path.name)
-        except BaseException:
+        except BaseException:  # whatever ends it, the session holds memory
             self._session.close()
             raise
         said_rows = () if together or manifest.max_running == 1 else ("max_running: 1",)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from engine.repository.models import ModelVersion, Provenance
 from engine.repository.records import model_of
 from engine.repository.repository import Repository
 from engine.repository.upload import check_room
-from engine.runtime.apart import environment
+from engine.runtime.apart import asked_apart
 from engine.runtime.sessions import SessionSettings
 from engine.variants.reports import Outcome, Precision, Task, VariantReport
 from mesh.catalogue import Catalogue
@@ -153,25 +151,14 @@ class Variants:
             wish.source, str(folder), str(target), wish.target_id, wish.precision, tuple(wish.samples),
             self._session.device, self._session.threads, self._memory_bytes + _TIMES * size if on_cpu else 0,
         )  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "engine.variants.variant_main",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=environment(),
-        )  # fmt: skip
         try:
-            async with asyncio.timeout(self._limit_s):
-                said, _ = await process.communicate(msgspec.json.encode(task))
+            code, said = await asked_apart("engine.variants.variant_main", task, limit_s=self._limit_s)
         except TimeoutError:
             raise VariantTimeoutError(
                 f"{model_of(wish.source)}: its variant was not ready after {self._limit_s:g} s; give fewer samples, or "
                 "convert it elsewhere and push it"
             ) from None
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        return _report(wish, process.returncode, said)
+        return _report(wish, code, said)
 
 
 def _report(wish: Wish, code: int | None, said: bytes) -> VariantReport:

@@ -268,7 +268,7 @@ class Database:
                 continue
             try:
                 self._do(unit, connection)
-            except Exception as error:
+            except Exception as error:  # whatever it is, the group is done again, each behind a savepoint
                 if len(group) == 1 or _ends_transaction(error):
                     raise
                 raise _MemberFailedError from error
@@ -286,7 +286,7 @@ class Database:
         savepoint = connection.begin_nested()
         try:
             self._do(unit, connection)
-        except Exception as error:
+        except Exception as error:  # whatever it raises is undone, and told to its caller below
             if _ends_transaction(error):
                 raise
             savepoint.rollback()

@@ -50,7 +50,7 @@ class Turns:
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await turn
-        except BaseException as error:
+        except BaseException as error:  # a cancelled one, too, gives its place in the row back
             self._withdraw(owner, turn)
             if isinstance(error, TimeoutError):
                 raise SandboxBusyError(

@@ -154,7 +154,7 @@ class Worker:
             raise SandboxUnavailableError(
                 f"a sandbox process did not start: {_last_line(words) or type(error).__name__}"
             ) from error
-        except BaseException:
+        except BaseException:  # whatever ended the wait, no process stays behind
             await worker.end()
             raise
         if status != Status.READY:
