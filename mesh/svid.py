@@ -98,26 +98,6 @@ class SvidSource:
         self.current = read_svid(path)
         self._log = structlog.get_logger("mesh.svid")
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials for a port that demands a certificate of our root and follows every renewal."""
-        offered = self.current
-
-        def configuration(svid: Svid) -> grpc.ServerCertificateConfiguration:
-            return grpc.ssl_server_certificate_configuration([(svid.key, svid.chain)], svid.bundle)
-
-        def fetch() -> grpc.ServerCertificateConfiguration | None:
-            nonlocal offered
-            if self.current is offered:
-                return None
-            offered = self.current
-            return configuration(offered)
-
-        return grpc.dynamic_ssl_server_credentials(
-            configuration(offered),
-            fetch,  # type: ignore[arg-type]  # None means unchanged
-            require_client_authentication=True,
-        )
-
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials for a channel, with the certificate that holds now."""
         return grpc.ssl_channel_credentials(self.current.bundle, self.current.key, self.current.chain)

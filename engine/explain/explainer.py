@@ -157,13 +157,3 @@ class Explainer:
             found = await by_orders(play, columns, count, _RUNS, np.random.default_rng(columns))
         value = float((await self._run([record]))[0, output])
         return Explanation(method, self._unit, found.base, value, found.values, found.errors)
-
-    def _mixed(self, record: Record, own: NDArray[np.bool_], rows: NDArray[np.int64]) -> list[Record]:
-        """Rows that have some values of the record, and the others of a background row."""
-        return [
-            {
-                name: (record if mine else self._background[row]).get(name)
-                for name, mine in zip(self._names, each, strict=True)
-            }
-            for each, row in zip(own.tolist(), rows.tolist(), strict=True)
-        ]
