@@ -38,6 +38,7 @@ class Asked:
         prompts: how many different prompts that are; answers to one stand beside each other.
         streams: whether the answers come in pieces.
         usage: whether a stream ends with what it used up.
+        key: what keeps a caller at one version of an alias; empty where nothing does.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Asked:
     prompts: int
     streams: bool
     usage: bool
+    key: str = ""
 
 
 def ask_chat(request: ChatRequest) -> Asked:
@@ -69,7 +71,8 @@ def ask_chat(request: ChatRequest) -> Asked:
     limit = request.max_completion_tokens or request.max_tokens or 0
     scores = (request.top_logprobs or 0) if request.logprobs else None
     schema = _schema(request.response_format)
-    return _asked(request, [prompt], {"max_tokens": limit, "top_logprobs": scores, "json_schema": schema})
+    said = {"max_tokens": limit, "top_logprobs": scores, "json_schema": schema}
+    return _asked(request, [prompt], said, request.user or request.safety_identifier or "")
 
 
 def ask_completion(request: CompletionRequest) -> Asked:
@@ -81,12 +84,13 @@ def ask_completion(request: CompletionRequest) -> Asked:
     """
     check_neutral(request, COMPLETION_NEUTRAL)
     prompts = [Prompt(text=text) for text in _texts(request.prompt)]
-    return _asked(
-        request, prompts, {"max_tokens": request.max_tokens or _DEFAULT_TOKENS, "top_logprobs": request.logprobs}
-    )
+    said = {"max_tokens": request.max_tokens or _DEFAULT_TOKENS, "top_logprobs": request.logprobs}
+    return _asked(request, prompts, said, request.user or "")
 
 
-def _asked(request: ChatRequest | CompletionRequest, prompts: Sequence[Prompt], said: dict[str, Any]) -> Asked:
+def _asked(
+    request: ChatRequest | CompletionRequest, prompts: Sequence[Prompt], said: dict[str, Any], key: str
+) -> Asked:
     count = request.n or 1
     if count * len(prompts) > MAX_CHOICES:
         raise FieldError("n", f"comes to {count * len(prompts)} answers; at most {MAX_CHOICES} are made at once")
@@ -104,7 +108,7 @@ def _asked(request: ChatRequest | CompletionRequest, prompts: Sequence[Prompt], 
         for at in range(count)
     ]
     usage = request.stream_options is not None and request.stream_options.include_usage
-    return Asked(request.model, choices, len(prompts), bool(request.stream), usage)
+    return Asked(request.model, choices, len(prompts), bool(request.stream), usage, key)
 
 
 def _texts(prompt: object) -> list[str]:

@@ -131,7 +131,7 @@ class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What both ways of generating take. `user` and its kin are taken and not used; `top_k` is not OpenAI's."""
+    """What both ways of generating take; `top_k` is not OpenAI's."""
 
     model: _Name
     frequency_penalty: _Penalty | None = None
@@ -159,11 +159,11 @@ class ChatRequest(_Generation, frozen=True, forbid_unknown_fields=True, kw_only=
     tools: Annotated[list[FunctionTool], msgspec.Meta(max_length=_MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    safety_identifier: str | None = None
     # taken and not used
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
-    safety_identifier: str | None = None
     # not supported: see `CHAT_NEUTRAL`
     audio: Any = None
     function_call: Any = None

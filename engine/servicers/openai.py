@@ -72,7 +72,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         data = request.body.data
         asked = await aside(len(data) // _VALUE_BYTES, read, data, EmbeddingsRequest)
         inputs = await aside(len(data) // _VALUE_BYTES, inputs_of, asked)
-        loaded = await self._found(asked.model)
+        loaded = await self._found(asked.model, asked.user or "")
         encoder = loaded.servable
         if not isinstance(encoder, Embedder):
             raise NoLabelsError(f"{asked.model} makes no vectors of texts; a model of the kind text-embedding does")
@@ -130,7 +130,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
 
     async def _generated(self, asked: Asked, kind: Kind) -> AsyncGenerator[httpbody_pb2.HttpBody, None]:
         """Answers, as one body or as events."""
-        loaded = await self._found(asked.model)
+        loaded = await self._found(asked.model, asked.key)
         generator = loaded.servable
         if not isinstance(generator, Generator):
             raise NoLabelsError(f"{asked.model} generates no text; a model of the kind text-generation does")
@@ -149,8 +149,12 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
                 async for event in _events(answer, pieces, usage):
                     yield httpbody_pb2.HttpBody(content_type=_EVENTS, data=event)
 
-    async def _found(self, model: str) -> Loaded:
+    async def _found(self, model: str, key: str) -> Loaded:
         """The model that a body names: `id`, `id:version`, or a full name.
+
+        Args:
+            model: as the body names it.
+            key: what keeps the caller at one version of an alias.
 
         Raises:
             ModelNotFoundError: there is none, or it is another tenant's.
@@ -163,7 +167,7 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
             raise _no_model(name)
         if (call := current_call.get()) is not None:
             self._access.also(call, whole)
-        loaded = await self._repository.found(tenant, name, version)
+        loaded = await self._repository.found(tenant, name, version, key)
         note_resource(loaded.name)
         return loaded
 

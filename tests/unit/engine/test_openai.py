@@ -336,7 +336,7 @@ async def test_names_of_other_tenants_are_as_if_they_were_not():
         async for _ in OpenAIServicer(one, None, LET).Chat(request_of({**HELLO, "model": "tenants/o/models/m"}), None):
             pass
     assert one.asked == []
-    for model, asked in (("m", ("t", "m", "")), ("m:2", ("t", "m", "2")), ("tenants/system/models/m", None)):
+    for model, asked in (("m", ("t", "m", "", "")), ("m:2", ("t", "m", "2", "")), ("tenants/system/models/m", None)):
         async for _ in OpenAIServicer(one, None, LET).Chat(request_of({**HELLO, "model": model}), None):
             pass
         assert asked is None or one.asked[-1] == asked
@@ -386,3 +386,14 @@ async def test_a_stream_that_is_cut_off_says_why(call):
     *_, last = events_of(bodies)
     assert last["error"]["code"] == "token_revoked"
     assert writer.running == 0
+
+
+@pytest.mark.parametrize("said", [{}, {"user": None}, {"user": "ada"}])
+async def test_whom_a_request_is_for_is_the_key_that_keeps_to_a_version_of_an_alias(said: dict[str, Any]):
+    one = One(Writer())
+    servicer, common = OpenAIServicer(one, None, LET), {"model": "m:canary", **said}
+    _ = [body async for body in servicer.Chat(request_of({**HELLO, **common, "safety_identifier": "x"}), None)]
+    _ = [body async for body in servicer.Complete(request_of({"prompt": "a", **common}), None)]
+    with pytest.raises(NoLabelsError):
+        await servicer.Embed(request_of({"input": "a", **common}), None)
+    assert [asked[3] for asked in one.asked] == [said.get("user") or "x"] + [said.get("user") or ""] * 2
