@@ -24,7 +24,8 @@ from engine.generation.figures import GenerationMetrics
 from engine.generation.form import read_form
 from engine.manifest import GenerationManifest, parse_manifest
 from engine.runtime.sessions import SessionSettings, open_session
-from engine.servables import BatchLimits, TextGenerator
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import TextGenerator
 from mesh.sandbox import SandboxPool
 
 FOLDER = Path(__file__).parents[1] / ".models" / "docs-writer" / "1"
@@ -98,7 +99,7 @@ async def measured(rounds: int) -> None:
     manifest = even_manifest()
     figures = GenerationMetrics(CollectorRegistry()).of("docs-writer", 1)
     pool = SandboxPool()
-    model = TextGenerator(FOLDER, manifest, SessionSettings(), BatchLimits(32, 1024), figures, pool)
+    model = TextGenerator(FOLDER, manifest, SessionSettings(), BatchPolicy(32, 1024), figures, pool)
     loop, prompt = Loop(), PROMPT_TEXT
     limits: dict[int, list[float]] = {streams: [] for streams in STREAMS}
     found: dict[int, list[tuple[float, list[float], list[float]]]] = {streams: [] for streams in STREAMS}

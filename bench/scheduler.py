@@ -18,11 +18,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.measure import quantile, write_results
+from engine.manifest import EmbeddingManifest
 from engine.runtime.budget import CoreBudget
 from engine.runtime.sessions import SessionSettings, cores, open_session
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
+from engine.servables import ModelContext
 from engine.servables.token_graph import TokenGraph
 from engine.servables.tokens import TokenRows
 
@@ -84,7 +86,10 @@ class Encoder:
 
     def __init__(self, budget: CoreBudget | None = None) -> None:
         self.places = self.tokens = 0
-        self.graph = TokenGraph(MODEL, "bench", SessionSettings(budget=budget), POLICY, Silent(), self._read)
+        manifest = EmbeddingManifest(name="bench")
+        settings = SessionSettings(budget=budget)
+        context = ModelContext(MODEL.parent, manifest, settings, POLICY, Silent())
+        self.graph = TokenGraph(MODEL, context, self._read)
 
     def _read(self, output, mask):
         self.places += mask.size

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 from bench.generation import FOLDER, PROMPT_TEXT, Loop, engine_round, even_manifest
 from engine.generation.figures import GenerationMetrics
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, TextGenerator
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import TextGenerator
 from mesh.sandbox import SandboxPool
 
 __all__ = ["STREAMS", "decoder_rounds"]
@@ -21,7 +22,7 @@ async def decoder_rounds(device: str, rounds: int) -> list[tuple[float, float]]:
     """Tokens a second of the loop and of the engine, a pair a round; the first round warms up."""
     settings, pool = SessionSettings(device), SandboxPool()
     figures = GenerationMetrics(CollectorRegistry()).of("docs-writer", 1)
-    model = TextGenerator(FOLDER, even_manifest(), settings, BatchLimits(STREAMS, 1024), figures, pool)
+    model = TextGenerator(FOLDER, even_manifest(), settings, BatchPolicy(STREAMS, 1024), figures, pool)
     loop = Loop(settings)
     found = []
     try:

@@ -18,7 +18,8 @@ from bench.serving.workloads import ENCODER, Bodies, Workload, feeds_of
 from engine.manifest import EmbeddingManifest, parse_manifest
 from engine.metrics import EngineMetrics
 from engine.runtime.sessions import SessionSettings, open_session
-from engine.servables import BatchLimits, Embedder
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import Embedder, ModelContext
 
 __all__ = ["CLIENTS", "MAX_BATCH", "ROWS", "WORKLOADS", "bodies_of", "classes_rate", "limit_rate"]
 
@@ -55,7 +56,8 @@ async def classes_rate(settings: SessionSettings, workload: Workload, seconds: f
     if not isinstance(manifest, EmbeddingManifest):
         raise TypeError("the encoder that ships is no encoder")
     figures = EngineMetrics(CollectorRegistry()).of(f"tenants/system/models/{ENCODER}", 1)
-    model = await asyncio.to_thread(Embedder, FOLDER, manifest, settings, BatchLimits(MAX_BATCH, 4096), figures)
+    limits = BatchPolicy(MAX_BATCH, 4096)
+    model = await asyncio.to_thread(Embedder, ModelContext(FOLDER, manifest, settings, limits, figures))
     feeds = feeds_of(workload, [*workload.lengths] * ROWS)
     until = time.perf_counter() + seconds / 4
     done = 0

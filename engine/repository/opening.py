@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from engine.cache.answers import Answers, CacheObserver
 from engine.cache.codec import AnswerInvalidError, as_classified, as_inference
@@ -37,11 +37,9 @@ from engine.manifest import (
     Manifest,
     ObjectDetectionManifest,
     OnnxManifest,
-    PixelManifest,
     TabularManifest,
     TextGraphManifest,
     TokenClassificationManifest,
-    TokenGraphManifest,
     ZeroShotManifest,
     parse_manifest,
 )
@@ -50,9 +48,9 @@ from engine.repository.completion import constructed
 from engine.repository.standing import check_standing
 from engine.repository.uses import Uses
 from engine.runtime.sessions import SessionSettings
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import (
-    BatchLimits,
     Classified,
     Classifier,
     Detector,
@@ -61,6 +59,7 @@ from engine.servables import (
     Ensemble,
     ImageClassifier,
     Inference,
+    ModelContext,
     OnnxModel,
     PairZeroShot,
     SequenceModel,
@@ -75,6 +74,18 @@ from mesh.resource import tenant_of
 from mesh.sandbox import ImagePool
 
 __all__ = ["Find", "Loaded", "Opener"]
+
+_Graphs: TypeAlias = (
+    OnnxManifest
+    | TabularManifest
+    | EmbeddingManifest
+    | ImageClassificationManifest
+    | ObjectDetectionManifest
+    | EntailmentManifest
+    | TokenClassificationManifest
+    | TextGraphManifest
+)
+OfGraph = TypeVar("OfGraph", bound=GraphManifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +190,7 @@ class Opener:
         self,
         metrics: EngineMetrics,
         session: SessionSettings,
-        limits: BatchLimits,
+        limits: BatchPolicy,
         images: ImagePool,
         generation: GenerationMetrics,
         renderer: Renderer,
@@ -245,66 +256,44 @@ class Opener:
         written: Callable[[], GenerationFigures],
         uses: Uses,
     ) -> Servable:
-        session, limits, images = self._session, self._limits, self._images
-        if isinstance(manifest, GraphManifest):
-            limits = manifest.scheduling.policy(limits)
         match manifest:
-            case OnnxManifest():
-                return await constructed(lambda: _of_tensors(folder, manifest, session, limits, figures, uses))
-            case TabularManifest():
-                return await constructed(lambda: TabularModel(folder, manifest, session, limits, figures))
-            case EmbeddingManifest():
-                return await constructed(lambda: Embedder(folder, manifest, session, limits, figures))
-            case PixelManifest():
-                return await constructed(lambda: _of_pixels(folder, manifest, session, limits, figures, images))
-            case TokenGraphManifest():
-                return await constructed(lambda: _of_tokens(folder, manifest, session, limits, figures))
-            case GenerationManifest():
-                renderer = self._renderer
-                return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
             case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
                 return await _standing(manifest, find)
+            case GenerationManifest():
+                session, limits, renderer = self._session, self._limits, self._renderer
+                return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
+        return await constructed(lambda: self._of_graph(manifest, folder, figures, uses))
+
+    def _of_graph(self, manifest: _Graphs, folder: Path, figures: ModelFigures, uses: Uses) -> Servable:
+        """A model with a graph of its own. Blocks."""
+        limits = manifest.scheduling.policy(self._limits)
+
+        def context(manifest: OfGraph) -> ModelContext[OfGraph]:
+            return ModelContext(folder, manifest, self._session, limits, figures)
+
+        match manifest:
+            case OnnxManifest():
+                return _of_tensors(context(manifest), uses)
+            case TabularManifest():
+                return TabularModel(context(manifest))
+            case EmbeddingManifest():
+                return Embedder(context(manifest))
+            case ImageClassificationManifest():
+                return ImageClassifier(context(manifest), self._images)
+            case ObjectDetectionManifest():
+                return Detector(context(manifest), self._images)
+            case EntailmentManifest():
+                return PairZeroShot(context(manifest))
+            case TokenClassificationManifest():
+                return TokenClassifier(context(manifest))
+            case TextGraphManifest():
+                return TextClassifier(context(manifest))
 
 
-def _of_tensors(
-    folder: Path,
-    manifest: OnnxManifest,
-    session: SessionSettings,
-    limits: BatchLimits,
-    figures: ModelFigures,
-    uses: Uses,
-) -> OnnxModel | SequenceModel:
+def _of_tensors(context: ModelContext[OnnxManifest], uses: Uses) -> OnnxModel | SequenceModel:
     """A plain graph, or one that remembers."""
-    if manifest.sequence is None:
-        return OnnxModel(folder, manifest, session, limits, figures)
-    return SequenceModel(folder, manifest, manifest.sequence, session, limits, figures, uses)
-
-
-def _of_pixels(
-    folder: Path,
-    manifest: PixelManifest,
-    session: SessionSettings,
-    limits: BatchLimits,
-    figures: ModelFigures,
-    images: ImagePool,
-) -> ImageClassifier | Detector:
-    """A graph that looks at images."""
-    if isinstance(manifest, ObjectDetectionManifest):
-        return Detector(folder, manifest, session, limits, figures, images)
-    assert isinstance(manifest, ImageClassificationManifest)  # noqa: S101 -- there is no third
-    return ImageClassifier(folder, manifest, session, limits, figures, images)
-
-
-def _of_tokens(
-    folder: Path, manifest: TokenGraphManifest, session: SessionSettings, limits: BatchLimits, figures: ModelFigures
-) -> TextClassifier | PairZeroShot | TokenClassifier:
-    """A graph that reads tokens."""
-    if isinstance(manifest, EntailmentManifest):
-        return PairZeroShot(folder, manifest, session, limits, figures)
-    if isinstance(manifest, TokenClassificationManifest):
-        return TokenClassifier(folder, manifest, session, limits, figures)
-    assert isinstance(manifest, TextGraphManifest)  # noqa: S101 -- there is no fourth
-    return TextClassifier(folder, manifest, session, limits, figures)
+    section = context.manifest.sequence
+    return OnnxModel(context) if section is None else SequenceModel(context, section, uses)
 
 
 async def _standing(

@@ -5,7 +5,8 @@ Where their files come from is `engine.repository.repository`; who may ask is de
 
 from __future__ import annotations
 
-from engine.servables.base import Batching, BatchLimits, Classified, Inference, Servable
+from engine.servables.base import Batching, Classified, Inference, Servable
+from engine.servables.context import ModelContext
 from engine.servables.detector import Detected, Detector, Sought
 from engine.servables.embedder import Embedder
 from engine.servables.ensemble import Ensemble
@@ -21,7 +22,6 @@ from engine.servables.token_classifier import Extracted, TokenClassifier
 from engine.servables.zero_shot import EncoderZeroShot, ZeroShot
 
 __all__ = [
-    "BatchLimits",
     "Batching",
     "Classified",
     "Classifier",
@@ -33,6 +33,7 @@ __all__ = [
     "Extracted",
     "ImageClassifier",
     "Inference",
+    "ModelContext",
     "OnnxModel",
     "PairZeroShot",
     "SequenceModel",

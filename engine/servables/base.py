@@ -16,7 +16,6 @@ from engine.tensor import Tensor, TensorSpec, check_tensor
 
 __all__ = [
     "MAX_DEPTH",
-    "BatchLimits",
     "Batching",
     "Classified",
     "Inference",
@@ -31,10 +30,6 @@ MAX_DEPTH = 4
 
 Tensors: TypeAlias = Mapping[str, Tensor]
 Items: TypeAlias = Literal["texts", "images", "rows"]
-
-
-BatchLimits: TypeAlias = BatchPolicy
-"""How much a model takes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 from engine.errors import ManifestError, NoLabelsError, TensorError
 from engine.manifest import ObjectDetectionManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.box_reading import BoxReading, Candidates, read_boxes
 from engine.servables.boxes import Boxes, in_image, suppress
+from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.servables.image_input import ImageInput, work_out
@@ -92,11 +90,7 @@ class Detector:
     An image in which less than k things are found has zeros behind them, and labels of -1.
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
         images: decodes.
 
     Raises:
@@ -116,17 +110,13 @@ class Detector:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: ObjectDetectionManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[ObjectDetectionManifest],
         images: ImagePool,
     ) -> None:
-        self._manifest = manifest
-        path, inferred = graph_file(folder, manifest.file)
+        self._manifest = manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
         self._images = images
-        self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
+        self._graph = Graph(path, context)
         try:
             dressed = Wanted(width=0, height=0, mode="RGB", fit=manifest.fit, fill=manifest.fill)
             self._input, lines = work_out(manifest, self._graph.inputs, dressed)
@@ -139,7 +129,7 @@ class Detector:
         wanted = self._input.wanted
         group = max(1, _GROUP_BYTES // (wanted.width * wanted.height * self._input.channels))
         alone = self._reading.each or bool(self._reading.classes)  # as many boxes as it finds: no two runs join
-        self._group = 1 if alone else min(group, limits.max_rows)
+        self._group = 1 if alone else min(group, context.limits.max_rows)
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """What is in each image, filled up to the same number."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 from engine.errors import NoLabelsError, TensorError
 from engine.manifest import EmbeddingManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.context import ModelContext
 from engine.servables.token_graph import TokenGraph
 from engine.servables.tokens import MAX_TEXTS, TEXT, TEXT_COSTS, TokenRows, Tokens, open_tokenizer, padded, texts_of
 from engine.tensor import Tensor, TensorSpec
@@ -36,18 +34,14 @@ class Embedder:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: EmbeddingManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[EmbeddingManifest],
     ) -> None:
-        self._manifest = manifest
-        self._policy = limits
-        path, self.inferred = graph_file(folder, manifest.file)
-        self._graph = TokenGraph(path, manifest.name, settings, limits, observer, self._pooled)
+        self._manifest = manifest = context.manifest
+        self._policy = context.limits
+        path, self.inferred = graph_file(context.folder, manifest.file)
+        self._graph = TokenGraph(path, context, self._pooled)
         try:
-            self._tokenizer = open_tokenizer(folder / manifest.tokenizer, manifest.max_tokens)
+            self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise

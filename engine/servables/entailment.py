@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from engine.errors import LabelsError, ManifestError
 from engine.manifest import Candidate, EntailmentManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import Terms
-from engine.servables.base import BatchLimits
+from engine.servables.context import ModelContext
 from engine.servables.labels import written_names
 from engine.servables.scores import probabilities
 from engine.servables.token_graph import TokenGraph
@@ -37,11 +35,7 @@ class PairZeroShot(ZeroShot):
     """Asks for each text and label whether the label's statement follows from the text.
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
 
     Raises:
         ManifestError: it is not to be seen which column means entailment; the message has the line to add.
@@ -52,20 +46,17 @@ class PairZeroShot(ZeroShot):
 
     def __init__(
         self,
-        folder: Path,
-        manifest: EntailmentManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[EntailmentManifest],
     ) -> None:
+        manifest = context.manifest
         super().__init__(manifest.candidates, multi_label=manifest.multi_label)
         self._hypothesis = manifest.hypothesis
-        path, inferred = graph_file(folder, manifest.file)
-        self._tokenizer = open_tokenizer(folder / manifest.tokenizer, manifest.max_tokens)
-        self._graph = TokenGraph(path, manifest.name, settings, limits, observer, _read, manifest.output)
+        path, inferred = graph_file(context.folder, manifest.file)
+        self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
+        self._graph = TokenGraph(path, context, _read, manifest.output)
         try:
             tried = self._graph.try_once(self._pairs([("a few words", "others")]))
-            self._entailment, self._contradiction, lines = _columns(folder, manifest, self._graph, tried)
+            self._entailment, self._contradiction, lines = _columns(context.folder, manifest, self._graph, tried)
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise

@@ -29,8 +29,9 @@ from engine.generation.sequence import SequenceState
 from engine.manifest import GenerationManifest
 from engine.repository.folders import graph_file
 from engine.runtime.sessions import SessionSettings, open_session, release_memory
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.tensor import TensorSpec
 
 __all__ = ["TextGenerator"]
@@ -63,7 +64,7 @@ class TextGenerator:
         folder: Path,
         manifest: GenerationManifest,
         settings: SessionSettings,
-        limits: BatchLimits,
+        limits: BatchPolicy,
         figures: GenerationFigures,
         renderer: Renderer,
     ) -> None:

@@ -11,14 +11,16 @@ from typing import Literal
 import numpy as np
 
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError, TensorError
+from engine.manifest import GraphManifest
 from engine.manifest.padding import PaddingSection
-from engine.runtime.sessions import Session, SessionSettings
+from engine.runtime.sessions import Session
 from engine.scheduler.instances import Instances
-from engine.scheduler.observer import BatchObserver, Computed
+from engine.scheduler.observer import Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Tensors
+from engine.servables.base import Tensors
+from engine.servables.context import ModelContext
 from engine.servables.padding import Padding
 from engine.servables.trial import TRIAL_S, padding_is_apart, rows_are_apart
 from engine.tensor import Tensor, TensorSpec
@@ -34,11 +36,8 @@ class Graph:
 
     Args:
         path: the ONNX file.
-        name: of the model.
+        context: how it is to serve.
         batching: `on`, `off`, or `auto` to try at load.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
         padding: how rows of different length share a run; without it they do not.
 
     Attributes:
@@ -53,16 +52,16 @@ class Graph:
     def __init__(
         self,
         path: Path,
-        name: str,
-        batching: Literal["auto", "on", "off"],
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[GraphManifest],
+        batching: Literal["auto", "on", "off"] = "auto",
         padding: PaddingSection | None = None,
     ) -> None:
         self._file = path.name
         self._padding: Padding | None = None
-        self._instances: Instances[Tensors, dict[str, Tensor]] = Instances(path, settings, self._run, limits.instances)
+        limits = context.limits
+        self._instances: Instances[Tensors, dict[str, Tensor]] = Instances(
+            path, context.settings, self._run, limits.instances
+        )
         self._session = self._instances.first
         try:
             _check_lengths(path.name, self._session.inputs)
@@ -73,7 +72,7 @@ class Graph:
             raise
         self._max_rows = limits.max_rows
         self._policy = limits if self._padding is None else self._padding.policy(limits)
-        self._batcher = self._instances.batcher(name, self._policy, observer)
+        self._batcher = self._instances.batcher(context.manifest.name, self._policy, context.observer)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

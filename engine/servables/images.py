@@ -6,7 +6,6 @@ How a graph wants its pixels is worked out in `engine.servables.image_input`; de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 from engine.errors import ManifestError, TensorError
 from engine.manifest import ImageClassificationManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
 from engine.servables.image_input import ImageInput, work_out
@@ -34,11 +32,7 @@ class ImageClassifier:
     """`image` BYTES [n], files, to `label` INT64 [n], counted from 0, and `probabilities` FP32 [n, classes].
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
         images: decodes.
 
     Raises:
@@ -52,16 +46,13 @@ class ImageClassifier:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: ImageClassificationManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[ImageClassificationManifest],
         images: ImagePool,
     ) -> None:
-        path, inferred = graph_file(folder, manifest.file)
+        manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
         self._images = images
-        self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
+        self._graph = Graph(path, context)
         try:
             self._input, lines = work_out(manifest, self._graph.inputs, dressed(manifest))
             self._output, self._scores, self._names, more = _work_out_scores(manifest, self._graph, self._input)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ import numpy as np
 from engine.errors import ElementError, NoLabelsError
 from engine.manifest import OnnxManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
+from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
@@ -28,25 +26,18 @@ class OnnxModel:
     """A plain ONNX graph.
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
     """
 
     platform = "onnxruntime"
 
     def __init__(
         self,
-        folder: Path,
-        manifest: OnnxManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[OnnxManifest],
     ) -> None:
-        path, inferred = graph_file(folder, manifest.file)
-        self._graph = Graph(path, manifest.name, manifest.batching, settings, limits, observer, manifest.padding)
+        manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
+        self._graph = Graph(path, context, manifest.batching, manifest.padding)
         try:
             self._reading = read_classes(manifest, self._graph.outputs, self._graph.classes)
         except BaseException:  # whatever ends it, the graph holds memory and threads

@@ -7,19 +7,17 @@ sequence go one after the other. Triton calls this implicit state.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from engine.errors import NoLabelsError, SequenceRequiredError, SequenceStateError, TensorError
 from engine.manifest import OnnxManifest
 from engine.manifest.sequences import SequenceSection, State
-from engine.runtime.sessions import SessionSettings
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, SequenceTerms, Terms
 from engine.sequences.running import Held, RunningSequences
 from engine.sequences.wiring import wired
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.context import ModelContext
 from engine.servables.onnx_model import OnnxModel
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
@@ -30,12 +28,8 @@ class SequenceModel:
     """A graph with states.
 
     Args:
-        folder: of the version.
-        manifest: what its owner says of it.
+        context: its files and how they are to serve.
         section: what they say of its states.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
         held: keeps the version in memory while sequences are under way.
 
     Raises:
@@ -47,15 +41,11 @@ class SequenceModel:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: OnnxManifest,
+        context: ModelContext[OnnxManifest],
         section: SequenceSection,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
         held: Held,
     ) -> None:
-        self._graph = graph = OnnxModel(folder, manifest, settings, limits, observer)
+        self._graph = graph = OnnxModel(context)
         try:
             self._wiring = wired(section, graph.inputs, graph.outputs)
         except BaseException:  # whatever ends it, the graph holds memory and threads
@@ -63,7 +53,7 @@ class SequenceModel:
             raise
         self.inferred = tuple(line for line in graph.inferred if line.partition(":")[0] in ("file", "batching"))
         self.running = RunningSequences(
-            manifest.name,
+            context.manifest.name,
             max_idle_s=section.max_idle_s,
             max_sequences=section.max_sequences,
             max_bytes=section.max_state_bytes,

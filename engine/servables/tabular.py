@@ -14,13 +14,12 @@ from engine.explain.explainer import Explainer, Explanation, Matched, match
 from engine.explain.reading import read_form
 from engine.manifest import TabularManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
 from engine.servables.columns import Columns, Record, place
+from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
 from engine.tensor import Tensor, TensorSpec
 
@@ -36,11 +35,7 @@ class TabularModel:
     """A graph whose inputs are columns of a table, each for itself or several together.
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
 
     Raises:
         ManifestError: what it leaves out cannot be seen in the graph; the message has the line to add.
@@ -52,14 +47,11 @@ class TabularModel:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: TabularManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[TabularManifest],
     ) -> None:
-        path, inferred = graph_file(folder, manifest.file)
-        self._graph = Graph(path, manifest.name, "auto", settings, limits, observer)
+        manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
+        self._graph = Graph(path, context)
         try:
             self.columns, lines = place(self._graph.inputs, manifest.described)
             self._reading = _reading(manifest, self._graph)

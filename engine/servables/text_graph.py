@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from tokenizers import Tokenizer
 from engine.errors import ManifestError
 from engine.manifest import TextGraphManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.context import ModelContext
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.token_graph import TokenGraph
@@ -33,11 +31,7 @@ class TextClassifier:
     """`text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n].
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
 
     Raises:
         ManifestError: what it leaves out cannot be seen in the files; the message has the line to add.
@@ -51,22 +45,19 @@ class TextClassifier:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: TextGraphManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[TextGraphManifest],
     ) -> None:
-        path, inferred = graph_file(folder, manifest.file)
+        manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
         self._multi_label = manifest.multi_label
         self._scores: Scores = "probabilities"  # until it is worked out
-        self._tokenizer = open_tokenizer(folder / manifest.tokenizer, manifest.max_tokens)
-        self._graph = TokenGraph(path, manifest.name, settings, limits, observer, self._read, manifest.output)
+        self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
+        self._graph = TokenGraph(path, context, self._read, manifest.output)
         try:
             output = self._graph.output.name
             tried = _tried(self._graph, self._tokenizer)
             self._scores = manifest.scores or kind_of_scores(tried, output, multi_label=manifest.multi_label)
-            self._names, lines = names_of(folder, manifest.labels, self._graph.classes, tried.shape[1], output)
+            self._names, lines = names_of(context.folder, manifest.labels, self._graph.classes, tried.shape[1], output)
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()
             raise

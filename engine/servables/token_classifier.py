@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from tokenizers import Tokenizer
 from engine.errors import ManifestError, NoLabelsError, TextsTooLongError
 from engine.manifest import TokenClassificationManifest
 from engine.repository.folders import graph_file
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.scheduler.observer import BatchObserver
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits, Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.context import ModelContext
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.spans import Entity, TokenSpans, entities_of
@@ -63,11 +61,7 @@ class TokenClassifier:
     """`text` BYTES [n] to `entities` BYTES [n]: for each a JSON list of `{label, score, start, end, text}`.
 
     Args:
-        folder: of the version.
-        manifest: what the owner says of it.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: its files and how they are to serve.
 
     Raises:
         ManifestError: what it leaves out cannot be seen in the files; the message has the line to add.
@@ -81,24 +75,20 @@ class TokenClassifier:
 
     def __init__(
         self,
-        folder: Path,
-        manifest: TokenClassificationManifest,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
+        context: ModelContext[TokenClassificationManifest],
     ) -> None:
-        self._manifest = manifest
-        path, inferred = graph_file(folder, manifest.file)
+        self._manifest = manifest = context.manifest
+        path, inferred = graph_file(context.folder, manifest.file)
         self._scores: Scores = "probabilities"  # until it is worked out
-        self._tokenizer = open_tokenizer(folder / manifest.tokenizer, None)
+        self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, None)
         self._special = SpecialTokens.of(self._tokenizer)
         self._size = manifest.max_tokens - self._special.count
-        self._graph = TokenGraph(path, manifest.name, settings, limits, observer, self._read, manifest.output)
+        self._graph = TokenGraph(path, context, self._read, manifest.output)
         try:
             output = self._graph.output.name
             tried = _tried(self._graph, self._tokenizer)
             self._scores = manifest.scores or kind_of_scores(tried, output)
-            self._names, lines = names_of(folder, manifest.labels, self._graph.classes, tried.shape[2], output)
+            self._names, lines = names_of(context.folder, manifest.labels, self._graph.classes, tried.shape[2], output)
             _check_fits(manifest, self._names, self._size)
         except BaseException:  # whatever ends it, the graph holds memory and threads
             self._graph.close()

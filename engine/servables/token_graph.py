@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InferenceTimeoutError, ModelFileError
-from engine.runtime.sessions import Session, SessionSettings
+from engine.manifest import GraphManifest
+from engine.runtime.sessions import Session
 from engine.scheduler.instances import Instances
-from engine.scheduler.observer import BatchObserver, Computed
+from engine.scheduler.observer import Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.base import BatchLimits
+from engine.servables.context import ModelContext
 from engine.servables.tokens import TokenRows, Tokens, padded
 from engine.tensor import Tensor, TensorSpec
 
@@ -34,10 +35,7 @@ class TokenGraph:
 
     Args:
         path: the ONNX file.
-        name: of the model.
-        settings: how its session is opened.
-        limits: how much it takes on.
-        observer: hears how batches went.
+        context: how it is to serve.
         read: what the answer is; called on the thread that runs the graph.
         output: which output is read; without it the first one.
 
@@ -46,20 +44,11 @@ class TokenGraph:
         EngineError: the file is no graph that can be run.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        settings: SessionSettings,
-        limits: BatchLimits,
-        observer: BatchObserver,
-        read: ReadOutput,
-        output: str = "",
-    ) -> None:
+    def __init__(self, path: Path, context: ModelContext[GraphManifest], read: ReadOutput, output: str = "") -> None:
         self._file = path.name
         self._read = read
         self._instances: Instances[TokenRows, NDArray[np.float32]] = Instances(
-            path, settings, self._run, limits.instances
+            path, context.settings, self._run, context.limits.instances
         )
         self._session = self._instances.first
         try:
@@ -68,8 +57,8 @@ class TokenGraph:
             self._instances.close()
             raise
         self._typed = "token_type_ids" in {spec.name for spec in self._session.inputs}
-        self._max_rows = limits.max_rows
-        self._batcher = self._instances.batcher(name, limits, observer)
+        self._max_rows = context.limits.max_rows
+        self._batcher = self._instances.batcher(context.manifest.name, context.limits, context.observer)
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:

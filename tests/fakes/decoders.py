@@ -13,7 +13,8 @@ from engine.export.decoder import DecoderConfig, export_decoder
 from engine.generation.figures import GenerationMetrics
 from engine.manifest import GenerationManifest, parse_manifest
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, TextGenerator
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import TextGenerator
 from mesh.sandbox import SandboxPool
 from tools.models.writer_network import fresh_weights
 
@@ -63,5 +64,5 @@ def open_generator(folder: Path, *, renderer: Any = None, waiting: int = 64, mor
     assert isinstance(manifest, GenerationManifest)
     figures = GenerationMetrics(CollectorRegistry()).of("tenants/t/models/m", 1)
     return TextGenerator(
-        folder, manifest, SessionSettings(), BatchLimits(8, waiting), figures, renderer or SandboxPool()
+        folder, manifest, SessionSettings(), BatchPolicy(8, waiting), figures, renderer or SandboxPool()
     )

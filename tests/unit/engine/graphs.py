@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.manifest import parse_manifest
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, OnnxModel
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import ModelContext, OnnxModel
 
 
 class Silent:
@@ -105,4 +107,17 @@ def opened(where: Path, manifest: str, settings: SessionSettings | None = None, 
     """A model of the kind `onnx` in memory; the manifest's name must be `m`."""
     made = folder(where, manifest, **files)
     parsed = parse_manifest(manifest.encode(), model="m")
-    return OnnxModel(made, parsed, settings or SessionSettings(), BatchLimits(8, 64), Silent())
+    return OnnxModel(context_of(made, parsed, settings=settings))
+
+
+def context_of(
+    where: Path,
+    manifest: Any,
+    limits: BatchPolicy | None = None,
+    observer: Any = None,
+    settings: SessionSettings | None = None,
+) -> ModelContext[Any]:
+    """What a servable is made of; what is not given does not matter to the test."""
+    return ModelContext(
+        where, manifest, settings or SessionSettings(), limits or BatchPolicy(8, 64), observer or Silent()
+    )

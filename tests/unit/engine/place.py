@@ -18,7 +18,7 @@ from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Sharing
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits
+from engine.scheduler.policy import BatchPolicy
 from mesh.db import open_database
 from mesh.entry_store import EntryStore
 from mesh.migrate import migrate
@@ -46,7 +46,7 @@ class Place:
         opener = Opener(
             EngineMetrics(self.registry),
             SessionSettings(),
-            BatchLimits(8, 64),
+            BatchPolicy(8, 64),
             ImagePool(),
             GenerationMetrics(self.registry),
             SandboxPool(),

@@ -17,13 +17,12 @@ from engine.manifest import parse_manifest
 from engine.metrics import EngineMetrics
 from engine.oip.shared_memory import Regions
 from engine.repository.repository import Loaded
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.aside import aside
-from engine.servables import BatchLimits, Embedder, Inference
+from engine.servables import Embedder, Inference
 from engine.servicers.inference import InferenceServicer
 from engine.tensor import TensorSpec
 from mesh.identity import Caller, set_caller
-from tests.unit.engine.graphs import Silent
+from tests.unit.engine.graphs import context_of
 
 MODEL = Path(__file__).parents[3] / ".models" / "all-minilm-l6-v2" / "1"
 MANY = 300_000
@@ -147,7 +146,7 @@ class Tokenizer:
 
 async def test_how_much_text_there_is_decides_where_tokens_are_made():
     manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made = Embedder(context_of(MODEL, manifest))
     made._tokenizer = recorded = Tokenizer(made._tokenizer)
     here = threading.get_ident()
     for texts in (["a few words"] * 10, ["many words " * 1000], ["a"] * 200):

@@ -19,8 +19,8 @@ from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Sharing
 from engine.runtime.sessions import SessionSettings
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
-from engine.servables import BatchLimits
 from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import model
 from tests.unit.engine.place import MODEL, Place
@@ -44,7 +44,7 @@ class CachingPlace(Place):
         opener = Opener(
             EngineMetrics(registry),
             SessionSettings(),
-            BatchLimits(8, 64),
+            BatchPolicy(8, 64),
             ImagePool(),
             GenerationMetrics(registry),
             SandboxPool(),

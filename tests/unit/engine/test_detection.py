@@ -12,12 +12,11 @@ from PIL import Image
 from engine.errors import ElementError, ManifestError, NoLabelsError, TensorError
 from engine.manifest import parse_manifest
 from engine.runtime.onnx import onnxruntime
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, Detector, Sought
+from engine.servables import Detector, Sought
 from engine.servables.boxes import in_image, suppress
 from mesh.sandbox import ImagePool, Wanted
 from tests.fakes.drawings import file_of
-from tests.unit.engine.graphs import Silent, folder, model
+from tests.unit.engine.graphs import context_of, folder, model
 from tests.unit.engine.image_graphs import apart, chosen, one_table, squares
 
 MANIFEST = "name: m\nkind: object-detection\nscale: [0, 1]\nmin_score: 0.7\nfill: 0\n"
@@ -38,7 +37,7 @@ FORMS = {
 def opened(where, graph: bytes, manifest: str, images: ImagePool) -> Detector:
     made = folder(where, MANIFEST + manifest, model=graph)
     parsed = parse_manifest((MANIFEST + manifest).encode(), model="m")
-    return Detector(made, parsed, SessionSettings(), BatchLimits(8, 64), Silent(), images)
+    return Detector(context_of(made, parsed), images)
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from engine.errors import ManifestError, NoLabelsError, TensorError, TextsTooLongError
 from engine.manifest import parse_manifest
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, TokenClassifier
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import TokenClassifier
 from engine.servables.spans import TokenSpans, entities_of
 from engine.servables.token_windows import SpecialTokens, merged, windows_of
-from tests.unit.engine.graphs import Silent
+from tests.unit.engine.graphs import context_of
 from tests.unit.engine.text_graphs import lookup, tagging, text_folder, tokenizer
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -39,7 +39,7 @@ def opened(where: Path, manifest: str = MANIFEST) -> TokenClassifier:
     graph = tagging(lookup(made.get_vocab(), ROWS, [4, 0, 0, 0, 0]))
     text_folder(where, manifest, made, graph)
     parsed = parse_manifest(manifest.encode(), model="m")
-    return TokenClassifier(where, parsed, SessionSettings(), BatchLimits(4, 64), Silent())
+    return TokenClassifier(context_of(where, parsed, BatchPolicy(4, 64)))
 
 
 def said(text: str, entities) -> list[tuple[str, str]]:

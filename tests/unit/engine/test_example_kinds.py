@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 from engine.manifest import parse_manifest
-from engine.runtime.sessions import SessionSettings
 from engine.servables import Classifier, Embedder
-from engine.servables.base import BatchLimits
-from tests.unit.engine.graphs import Silent
+from tests.unit.engine.graphs import context_of
 
 CLONE = Path(__file__).parents[3]
 MINILM = CLONE / ".models" / "all-minilm-l6-v2" / "1"
@@ -18,7 +16,7 @@ EXAMPLE = CLONE / "examples" / "document-intake"
 
 async def test_every_document_of_the_example_is_of_the_kind_that_it_says():
     manifest = parse_manifest((MINILM / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    embedder = Embedder(MINILM, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    embedder = Embedder(context_of(MINILM, manifest))
     try:
         kinds = parse_manifest((EXAMPLE / "document-kinds" / "model.yaml").read_bytes(), model="document-kinds")
         classifier = await Classifier.build(kinds, lambda: embedder)

@@ -13,9 +13,9 @@ import pytest
 from engine.errors import InferenceTimeoutError, ManifestError, ModelFileError, ModelNotReadyError, TensorError
 from engine.manifest import parse_manifest
 from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, ImageClassifier
+from engine.servables import ImageClassifier
 from mesh.sandbox import ImagePool
-from tests.unit.engine.graphs import Silent, doubling, endless, folder, mean_of_channels, opened
+from tests.unit.engine.graphs import context_of, doubling, endless, folder, mean_of_channels, opened
 
 MANIFEST = "name: m\nkind: onnx\n"
 IMAGES = "name: m\nkind: image-classification\nscale: [0, 1]\n"
@@ -25,7 +25,7 @@ ROW = {"x": np.ones((1, 2), np.float32)}
 def opened_images(where: Path, manifest: str, content: bytes) -> ImageClassifier:
     parsed = parse_manifest(manifest.encode(), model="m")
     made = folder(where, manifest, model=content)
-    return ImageClassifier(made, parsed, SessionSettings(), BatchLimits(8, 64), Silent(), ImagePool())
+    return ImageClassifier(context_of(made, parsed), ImagePool())
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from PIL import Image
 
 from engine.errors import ElementError, ManifestError, TensorError
 from engine.manifest import parse_manifest
-from engine.runtime.sessions import SessionSettings
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
-from engine.servables import BatchLimits, Embedder, ImageClassifier
+from engine.servables import Embedder, ImageClassifier
 from mesh.sandbox import Decoded, ImagePool, SandboxBusyError
 from tests.fakes.drawings import file_of, written
-from tests.unit.engine.graphs import Silent, folder, mean_of_channels, model
+from tests.unit.engine.graphs import context_of, folder, mean_of_channels, model
 from tools.models.digits import MIN_ACCURACY, draw, split
 
 MODELS = Path(__file__).parents[3] / ".models"
@@ -29,7 +29,7 @@ MANIFEST = "name: m\nkind: image-classification\n"
 def opened(where: Path, images: ImagePool, name: str = "m") -> ImageClassifier:
     """A classifier in memory."""
     manifest = parse_manifest((where / "model.yaml").read_bytes(), model=name)
-    return ImageClassifier(where, manifest, SessionSettings(), BatchLimits(16, 512), Silent(), images)
+    return ImageClassifier(context_of(where, manifest, BatchPolicy(16, 512)), images)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ async def test_after_an_image_that_was_not_decoded_no_further_ones_are_begun():
 
 async def test_decoding_for_many_leaves_embedding_fast(digits):
     manifest = parse_manifest((MODELS / "all-minilm-l6-v2/1/model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    embedder = Embedder(MODELS / "all-minilm-l6-v2" / "1", manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    embedder = Embedder(context_of(MODELS / "all-minilm-l6-v2" / "1", manifest))
     large = file_of(Image.effect_noise((2000, 1500), 90), "JPEG", quality=90)
 
     async def embed_often(count: int) -> float:

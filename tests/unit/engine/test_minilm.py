@@ -12,9 +12,8 @@ from tokenizers.processors import TemplateProcessing
 
 from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, Classifier, Embedder
-from tests.unit.engine.graphs import Silent
+from engine.servables import Classifier, Embedder
+from tests.unit.engine.graphs import context_of
 
 CLONE = Path(__file__).parents[3]
 MODEL = CLONE / ".models" / "all-minilm-l6-v2" / "1"
@@ -25,7 +24,7 @@ EXAMPLE = CLONE / "examples" / "support-triage"
 @pytest.fixture(scope="module")
 def embedder():
     manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made = Embedder(context_of(MODEL, manifest))
     yield made
     made.close()
 
@@ -88,7 +87,7 @@ async def test_a_mask_holds_ones_and_zeros_and_its_ones_are_what_is_counted(embe
 
 async def test_a_text_of_which_nothing_is_left_has_a_vector_too():
     manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    made = Embedder(MODEL, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made = Embedder(context_of(MODEL, manifest))
     made._tokenizer.post_processor = TemplateProcessing("$A", "$A $B", [])  # no special tokens around it
     answer = await made.infer(texts([""]))
     made.close()

@@ -12,12 +12,11 @@ from onnx import TensorProto, helper
 
 from engine.errors import InputRefusedError, ModelNotReadyError, TensorError
 from engine.manifest import parse_manifest
-from engine.runtime.sessions import SessionSettings
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import BatchLimits, Classifier, Embedder
-from tests.unit.engine.graphs import model, opened
+from engine.servables import Classifier, Embedder
+from tests.unit.engine.graphs import context_of, model, opened
 
 MODEL = Path(__file__).parents[3] / ".models" / "all-minilm-l6-v2" / "1"
 HEAD = b"""
@@ -59,7 +58,7 @@ def embedder(counted):
 
 def opened_encoder(counted: Counted) -> Embedder:
     manifest = parse_manifest((MODEL / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    return Embedder(MODEL, manifest, SessionSettings(), BatchLimits(2, 64), counted)
+    return Embedder(context_of(MODEL, manifest, BatchPolicy(2, 64), counted))
 
 
 def texts(number: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from engine.errors import BackboneInUseError, ModelNotReadyError, VersionServingError
 from engine.repository.folders import move_into_place
 from engine.repository.models import Model, ModelVersion
-from engine.servables import Embedder, OnnxModel
+from engine.servables import Embedder, ModelContext, OnnxModel
 from mesh.catalogue import NotFoundError
 from mesh.db import TextInvalidError
 from mesh.entries import entry_etag
@@ -227,10 +226,10 @@ async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_
     (kept / "part/1/model.yaml").unlink()
     shutil.rmtree(kept / "gone")
 
-    def open_model(where: Path, *others):
-        if "big" in where.parts:
+    def open_model(context: ModelContext):
+        if "big" in context.folder.parts:
             raise MemoryError
-        return OnnxModel(where, *others)
+        return OnnxModel(context)
 
     async def states() -> dict[str, tuple[str, str]]:
         entries = await place.catalogue.every(ModelVersion)

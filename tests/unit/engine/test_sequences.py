@@ -26,12 +26,12 @@ from engine.errors import (
 )
 from engine.manifest import parse_manifest
 from engine.repository.uses import Uses
-from engine.runtime.sessions import SessionSettings
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import SequenceTerms, Terms
 from engine.sequences.running import RunningSequences
-from engine.servables import BatchLimits, SequenceModel
+from engine.servables import SequenceModel
 from mesh.errors import Code
-from tests.unit.engine.graphs import Silent, folder, model
+from tests.unit.engine.graphs import Silent, context_of, folder, model
 
 FLOAT, INT64, BYTES = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 MANIFEST = """
@@ -100,7 +100,7 @@ def opened(tmp_path: Path):
         parsed = parse_manifest((manifest + lines).encode(), model="m")
         place = folder(tmp_path / str(len(made)), manifest, model=content or adding())
         runs, uses = Runs(), Uses()
-        it = SequenceModel(place, parsed, parsed.sequence, SessionSettings(), BatchLimits(64, 1024), runs, uses)
+        it = SequenceModel(context_of(place, parsed, BatchPolicy(64, 1024), runs), parsed.sequence, uses)
         it.runs, it.uses = runs, uses
         made.append(it)
         return it

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from engine.errors import ElementError, ManifestError, NoLabelsError
 from engine.manifest import Column, parse_manifest
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, TabularModel
+from engine.servables import TabularModel
 from engine.servables.columns import place
 from engine.tensor import TensorSpec
-from tests.unit.engine.graphs import Silent, folder
+from tests.unit.engine.graphs import context_of, folder
 from tests.unit.engine.tables import exported, houses, mixed_pipeline, price_pipeline
 
 MANIFEST = "name: m\nkind: tabular\n"
@@ -25,7 +24,7 @@ MANIFEST = "name: m\nkind: tabular\n"
 def opened(where: Path, manifest: str, graph: bytes) -> TabularModel:
     made = folder(where, MANIFEST + manifest, model=graph)
     parsed = parse_manifest((MANIFEST + manifest).encode(), model="m")
-    return TabularModel(made, parsed, SessionSettings(), BatchLimits(8, 64), Silent())
+    return TabularModel(context_of(made, parsed))
 
 
 @pytest.fixture(scope="module")

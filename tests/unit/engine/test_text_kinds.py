@@ -10,13 +10,13 @@ import pytest
 
 from engine.errors import LabelsError, ManifestError, ModelFileError
 from engine.manifest import Candidate, parse_manifest
-from engine.runtime.sessions import SessionSettings
-from engine.servables import BatchLimits, Embedder, EncoderZeroShot, PairZeroShot, TextClassifier
+from engine.scheduler.policy import BatchPolicy
+from engine.servables import Embedder, EncoderZeroShot, PairZeroShot, TextClassifier
 from engine.servables.calibration import MINILM, calibrate
-from tests.unit.engine.graphs import Silent
+from tests.unit.engine.graphs import context_of
 from tests.unit.engine.text_graphs import entailing, lookup, summing, text_folder, tokenizer
 
-LIMITS = BatchLimits(4, 64)
+LIMITS = BatchPolicy(4, 64)
 MOODS = {"good": [3, 0], "fine": [1, 0], "bad": [0, 3], "awful": [0, 5]}
 GRAPH = "name: m\nkind: text-classification\n"
 
@@ -24,7 +24,7 @@ GRAPH = "name: m\nkind: text-classification\n"
 def classifier(where: Path, manifest: str, last: str = "") -> TextClassifier:
     made = tokenizer([*MOODS, "not", "words"])
     text_folder(where, manifest, made, summing(lookup(made.get_vocab(), MOODS, [0, 0]), last))
-    return TextClassifier(where, parse_manifest(manifest.encode(), model="m"), SessionSettings(), LIMITS, Silent())
+    return TextClassifier(context_of(where, parse_manifest(manifest.encode(), model="m"), LIMITS))
 
 
 async def test_a_trained_graph_labels_texts_of_every_length_together_as_alone(tmp_path):
@@ -80,7 +80,7 @@ PAIRS = "name: m\nkind: zero-shot-classification\nhypothesis: this is about {}\n
 def pairs(where: Path, manifest: str) -> PairZeroShot:
     made = tokenizer([*SUBJECTS, *dict.fromkeys(SUBJECTS.values()), "the", "and", "this", "is", "about"])
     text_folder(where, manifest, made, entailing(made.get_vocab(), SUBJECTS))
-    return PairZeroShot(where, parse_manifest(manifest.encode(), model="m"), SessionSettings(), LIMITS, Silent())
+    return PairZeroShot(context_of(where, parse_manifest(manifest.encode(), model="m"), LIMITS))
 
 
 async def test_entailment_finds_the_label_whose_statement_follows(tmp_path):
@@ -165,7 +165,7 @@ SENTENCES = {
 @pytest.fixture(scope="module")
 def encoder():
     manifest = parse_manifest((MINILM_FOLDER / "model.yaml").read_bytes(), model="all-minilm-l6-v2")
-    made = Embedder(MINILM_FOLDER, manifest, SessionSettings(), BatchLimits(8, 64), Silent())
+    made = Embedder(context_of(MINILM_FOLDER, manifest))
     yield made
     made.close()
 
