@@ -9,7 +9,6 @@ import ctypes
 import gc
 import math
 import os
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -21,65 +20,24 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from engine.adapters.artifact import ArtifactClasses, check_artifact
-from engine.errors import (
-    DeviceUnavailableError,
-    InferenceFailedError,
-    InputRefusedError,
-    ModelFileError,
-    ModelLoadError,
-    OpsetError,
-    TensorError,
-)
+from engine.errors import DeviceUnavailableError, ModelFileError
 from engine.runtime.bfloat16 import run_with_bfloat16
 from engine.runtime.binding import CudaHost, PinnedBuffers, run_bound
 from engine.runtime.budget import CoreBudget, Share
 from engine.runtime.devices import Provider, choose, read_device
+from engine.runtime.failures import RUNTIME_ERRORS, load_failure, plain, run_failure
 from engine.runtime.kept import Kept, run_keeping
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
+from engine.runtime.values import MAPS, spec_of, to_bytes, to_text
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["Session", "SessionSettings", "Turn", "check_device", "cores", "open_session", "release_memory"]
 
-_DATATYPES: Mapping[str, str] = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(bfloat16)": "BF16",
-    "tensor(string)": "BYTES",
-}
-
-_MAPS = frozenset({"seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))"})
-
 Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
-_ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
-_LOAD_ERRORS = (
-    _ERRORS.EPFail,
-    _ERRORS.Fail,
-    _ERRORS.InvalidArgument,
-    _ERRORS.InvalidGraph,
-    _ERRORS.InvalidProtobuf,
-    _ERRORS.NoModel,
-    _ERRORS.NoSuchFile,
-    _ERRORS.NotImplemented,
-    _ERRORS.RuntimeException,
-    RuntimeError,
-)
-_INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
-"""How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
 _END_S = 5.0
 """How long a session that is closed waits for the runs that it has told to end."""
-_OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +97,11 @@ class Session:
         self.classes = classes.lists
         self.is_bounded = classes.bounded
         self._zipped = classes.zipped
-        self.inputs = tuple(_spec(argument, file) for argument in session.get_inputs())
+        self.inputs = tuple(spec_of(argument, file) for argument in session.get_inputs())
         self.outputs = tuple(
             TensorSpec(argument.name, "FP32", (-1, len(classes.zipped[argument.name])))
-            if argument.type in _MAPS and argument.name in classes.zipped
-            else _spec(argument, file)
+            if argument.type in MAPS and argument.name in classes.zipped
+            else spec_of(argument, file)
             for argument in session.get_outputs()
         )
         self._text_inputs = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
@@ -179,7 +137,7 @@ class Session:
         session = self._session  # it may be closed meanwhile
         if self._text_inputs:
             feeds = {
-                name: _to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
+                name: to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
         values = self._bounded(lambda options: self._compute(session, names, feeds, options), limit_s)
@@ -206,13 +164,8 @@ class Session:
         try:
             with self.turn():
                 return self._watch.run(compute, min(limit_s, self._max_run_s))
-        except _ERRORS.InvalidArgument as error:
-            raise InputRefusedError(f"the model cannot compute with this input: {_plain(error)}") from None
-        except _LOAD_ERRORS as error:
-            text = _plain(error)
-            if any(word in text.lower() for word in _INPUT_WORDS):
-                raise InputRefusedError(f"the model cannot compute with this input: {text}") from None
-            raise InferenceFailedError(f"the runtime failed: {text}") from None
+        except RUNTIME_ERRORS as error:
+            raise run_failure(error) from None
 
     def _compute(
         self,
@@ -232,7 +185,7 @@ class Session:
         if isinstance(value, list):
             keys = self._zipped[name]
             return np.array([[row[key] for key in keys] for row in value], np.float32).reshape(len(value), len(keys))
-        return _to_bytes(value) if name in self._text_outputs else value
+        return to_bytes(value) if name in self._text_outputs else value
 
     def close(self) -> None:
         """Give the model's memory back; runs under way in other threads are ended. Blocks for some seconds at most."""
@@ -260,8 +213,8 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
         raise ModelFileError(
             f"{path.name}: is not a valid graph: it holds a name that is not UTF-8", file=path.name
         ) from None
-    except _LOAD_ERRORS as error:
-        raise _load_error(path.name, error) from None
+    except RUNTIME_ERRORS as error:
+        raise load_failure(path.name, error) from None
     _check_used(session, settings.device)
     return Session(session, path.name, classes, settings)
 
@@ -280,9 +233,9 @@ def check_device(settings: SessionSettings) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     try:
         session = _open(model.SerializeToString(), settings, providers)
-    except _LOAD_ERRORS as error:
+    except RUNTIME_ERRORS as error:
         raise DeviceUnavailableError(
-            f"engine.device: {settings.device}, but the runtime cannot use it: {_plain(error)}; `tiation doctor` "
+            f"engine.device: {settings.device}, but the runtime cannot use it: {plain(error)}; `tiation doctor` "
             "says what to do, or set engine.device: cpu",
             device=settings.device,
         ) from None
@@ -342,58 +295,3 @@ def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
-
-
-def _load_error(file: str, error: Exception) -> ModelFileError | OpsetError | ModelLoadError:
-    text = _plain(error)
-    if any(word in text for word in _OPSET_WORDS):
-        return OpsetError(
-            f"{file}: needs operators that this runtime does not have ({text}); export it for opset 23 or lower",
-            file=file,
-        )
-    if "Failed to construct locale" in text:
-        return ModelLoadError(
-            f"{file}: the text steps in it want a locale that this machine has not ({text[-160:]}); install it, or "
-            "export them for the locale `C` (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}})",
-            file=file,
-        )
-    if isinstance(error, (_ERRORS.InvalidProtobuf, _ERRORS.InvalidGraph)):
-        return ModelFileError(f"{file}: is not a valid graph: {text}", file=file)
-    return ModelLoadError(f"{file}: the runtime refused it: {text}", file=file)
-
-
-def _plain(error: Exception) -> str:
-    """The runtime's words without its error numbers, source files and folders."""
-    text = str(error).replace("\n", " ")
-    text = text.rsplit("Status Message:", 1)[-1]
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", text)
-    text = re.sub(r"(/[\w.+-]+)+/([\w.+-]+)", r"\2", text)
-    return text.strip()[:400]
-
-
-def _spec(argument: Any, file: str) -> TensorSpec:  # noqa: ANN401 -- the runtime's own type has no stub
-    datatype = _DATATYPES.get(argument.type)
-    if datatype is None:
-        raise ModelFileError(
-            f"{file}: {argument.name!r} is of type {argument.type}, which the protocol cannot carry; "
-            "export plain tensors (with scikit-learn: zipmap=False)",
-            file=file,
-        )
-    shape = tuple(axis if isinstance(axis, int) else -1 for axis in argument.shape or ())
-    return TensorSpec(argument.name, datatype, shape)
-
-
-def _to_text(name: str, array: Tensor) -> Tensor:
-    text = np.empty(array.size, object)
-    for index, value in enumerate(array.ravel()):
-        try:
-            text[index] = value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise TensorError(name, f"element {index} is not UTF-8") from None
-    return text.reshape(array.shape)
-
-
-def _to_bytes(array: Tensor) -> Tensor:
-    data = np.empty(array.size, object)
-    data[:] = [str(value).encode() for value in array.ravel()]
-    return data.reshape(array.shape)
