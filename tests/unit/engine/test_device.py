@@ -148,10 +148,12 @@ def test_a_bound_run_gives_what_a_plain_one_gives(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(doubling(["n", 2]))
     session = onnxruntime.InferenceSession(str(path), providers=[CPU])
+    alone = open_session(path, SessionSettings())
     buffers = PinnedBuffers(Host())
     for rows in (1, 20_000, 3, 20_000):
         x = np.random.default_rng(rows).normal(size=(2 * rows, 2)).astype(np.float32)[::2]
         [y] = run_bound(session, ["y"], {"x": x}, onnxruntime.RunOptions(), buffers)
         np.testing.assert_array_equal(y, x * 2)
-        [plain] = open_session(path, SessionSettings()).run({"x": x}).values()
+        [plain] = alone.run({"x": x}).values()
         np.testing.assert_array_equal(y, plain)
+    alone.close()
