@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import Message
 from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect
@@ -22,68 +25,115 @@ _SHOWN = 6
 """Numbers of a vector in a table."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Who asks which model, and how the answer is to be shown.
+
+    Attributes:
+        model: the fields of a request that say which model, and which version of it.
+        owner: the tenant to act in.
+        as_json: whether the whole answer is printed, as JSON.
+    """
+
+    home: Home
+    owner: str
+    model: Mapping[str, Any]
+    as_json: bool
+
+    def ask(
+        self,
+        send: Callable[[prediction_pb2_grpc.PredictionServiceStub], Callable[..., Any]],
+        request: Message,
+        headings: Sequence[str],
+        rows: Callable[[Any], Iterable[Sequence[object]]],
+    ) -> None:
+        """Send a request and print the answer.
+
+        Args:
+            send: the method of the service.
+            request: what it takes.
+            headings: of the table.
+            rows: the table's rows, of an answer.
+        """
+        with connect(self.home, prediction_pb2_grpc.PredictionServiceStub, self.owner) as stub:
+            answer = send(stub)(request, timeout=TIMEOUT_S)
+        if self.as_json:
+            print_json(as_json(answer))
+        else:
+            print_table(headings, rows(answer))
+
+
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Take MODEL and the options that every command here has; pass them on as `asker`."""
+
+    @wraps(command)
+    def ask(model: str, version: str, home: Home, tenant: str, output: str, **own: Any) -> None:  # noqa: ANN401
+        owner, _, name = KIND.split(tenant, model)
+        which = {"version": int(version)} if version.isdecimal() else {"alias": version}
+        command(_Asker(home, owner, {"name": name, **which}, output == "json"), **own)
+
+    taken: Callable[..., None] = ask
+    which = click.option(
+        "--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]"
+    )
+    for option in (output_option, home_option, tenant_option, which, click.argument("model")):
+        taken = option(taken)
+    return taken
+
+
+_rows = click.option(
+    "--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times."
+)
+_records = click.option(
+    "--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times."
+)
+
+
 @click.command()
-@click.argument("model")
 @click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
-@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def embed(model: str, texts: Sequence[str], version: str, home: Home, tenant: str, output: str) -> None:
+@_asking
+def embed(asker: _Asker, texts: Sequence[str]) -> None:
     """Ask MODEL for the vectors of texts; a table shows their first numbers, --output json all of them.
 
     \b
     Example:
       tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
     """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.EmbedRequest(name=name, **_version(version), texts=texts)
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Embed(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    print_table(
+    asker.ask(
+        lambda stub: stub.Embed,
+        prediction_pb2.EmbedRequest(**asker.model, texts=texts),
         ("text", "width", "vector"),
-        [
+        lambda answer: (
             (text, len(vector.values), " ".join(f"{value:.4f}" for value in vector.values[:_SHOWN]) + " …")
             for text, vector in zip(texts, answer.embeddings, strict=True)
-        ],
+        ),
     )
 
 
 @click.command()
-@click.argument("model")
 @click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
 @click.option(
     "--image", "images", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A PNG, JPEG or WebP file; may be given several times.",
 )  # fmt: skip
-@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
-@click.option("--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times.")
+@_rows
+@_records
 @click.option(
     "--label", "labels", multiple=True, help="A label to choose from, for a zero-shot model: NAME or NAME=WORDS."
 )
 @click.option("--multi-label", is_flag=True, help="Each label is true or false by itself, for a zero-shot model.")
 @click.option("--top-k", default=0, help="How many labels to show for each, best first.")
-@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
+@_asking
 def classify(
-    model: str,
+    asker: _Asker,
     texts: Sequence[str],
     images: Sequence[Path],
     rows: Sequence[str],
     records: Sequence[str],
     labels: Sequence[str],
     top_k: int,
-    version: str,
-    home: Home,
-    tenant: str,
     *,
     multi_label: bool,
-    output: str,
 ) -> None:
     """Ask MODEL for the labels of texts, images or rows.
 
@@ -91,9 +141,8 @@ def classify(
     Example:
       tiation models classify tenants/system/models/digits --image seven.png --top-k 3
     """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.ClassifyRequest(
-        name=name,
+        **asker.model,
         texts=texts,
         images=[image.read_bytes() for image in images],
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
@@ -101,17 +150,13 @@ def classify(
         top_k=top_k,
         labels=[_candidate(label) for label in labels],
         multi_label=multi_label or None,
-        **_version(version),
     )
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Classify(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
     titles = [*texts, *(image.name for image in images), *rows, *records]
-    print_table(
+    asker.ask(
+        lambda stub: stub.Classify,
+        request,
         ("item", "label", "score", "others"),
-        [
+        lambda answer: (
             (
                 title,
                 found.label,
@@ -119,13 +164,8 @@ def classify(
                 " ".join(f"{each.label} {each.score:.3f}" for each in found.scores),
             )
             for title, found in zip(titles, answer.classifications, strict=True)
-        ],
+        ),
     )
-
-
-def _version(said: str) -> dict[str, Any]:
-    """The field of a request that says which version: a number's or an alias'."""
-    return {"version": int(said)} if said.isdecimal() else {"alias": said}
 
 
 def _numbers(text: str) -> list[float]:
@@ -141,87 +181,58 @@ def _candidate(text: str) -> prediction_pb2.CandidateLabel:
 
 
 @click.command("extract-entities")
-@click.argument("model")
 @click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
 @click.option("--min-score", default=0.0, help="What the model is less sure of is left out.")
-@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def extract_entities(
-    model: str, texts: Sequence[str], min_score: float, version: str, home: Home, tenant: str, output: str
-) -> None:
+@_asking
+def extract_entities(asker: _Asker, texts: Sequence[str], min_score: float) -> None:
     """Ask MODEL for what has a name in texts; start and end count characters.
 
     \b
     Example:
       tiation models extract-entities people-and-places --text "Anna Smith moved to New York."
     """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
-    request = prediction_pb2.ExtractEntitiesRequest(name=name, **_version(version), texts=texts, min_score=min_score)
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.ExtractEntities(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    print_table(
+    asker.ask(
+        lambda stub: stub.ExtractEntities,
+        prediction_pb2.ExtractEntitiesRequest(**asker.model, texts=texts, min_score=min_score),
         ("text", "label", "entity", "start", "end", "score"),
-        [
+        lambda answer: (
             (at, each.label, each.text, each.start, each.end, f"{each.score:.3f}")
             for at, found in enumerate(answer.extractions, 1)
             for each in found.entities
-        ],
+        ),
     )
 
 
 @click.command()
-@click.argument("model")
 @click.option(
     "--image", "images", multiple=True, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A PNG, JPEG or WebP file; may be given several times.",
 )  # fmt: skip
 @click.option("--min-score", type=float, help="What the model is less sure of is left out.  [default: its manifest's]")
 @click.option("--max-detections", default=0, help="The most in an image.  [default: its manifest's]")
-@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def detect(
-    model: str,
-    images: Sequence[Path],
-    min_score: float | None,
-    max_detections: int,
-    version: str,
-    home: Home,
-    tenant: str,
-    output: str,
-) -> None:
+@_asking
+def detect(asker: _Asker, images: Sequence[Path], min_score: float | None, max_detections: int) -> None:
     """Ask MODEL what is in images, and where, in pixels.
 
     \b
     Example:
       tiation models detect street-signs --image crossing.jpg --min-score 0.5
     """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.DetectRequest(
-        name=name,
-        **_version(version),
+        **asker.model,
         images=[image.read_bytes() for image in images],
         min_score=min_score,
         max_detections=max_detections,
     )
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Detect(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    print_table(
+    asker.ask(
+        lambda stub: stub.Detect,
+        request,
         ("image", "label", "score", "left", "top", "right", "bottom"),
-        [
+        lambda answer: (
             (image.name, each.label, f"{each.score:.3f}", *(f"{side:.0f}" for side in _sides(each.box)))
             for image, found in zip(images, answer.results, strict=True)
             for each in found.detections
-        ],
+        ),
     )
 
 
@@ -230,50 +241,31 @@ def _sides(box: prediction_pb2.Box) -> tuple[float, float, float, float]:
 
 
 @click.command()
-@click.argument("model")
-@click.option("--row", "rows", multiple=True, help="Numbers with commas between them; may be given several times.")
-@click.option("--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times.")
+@_rows
+@_records
 @click.option("--explain", is_flag=True, help="Say too what each value did, against the model's background rows.")
-@click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
-@tenant_option
-@home_option
-@output_option
-def regress(
-    model: str,
-    rows: Sequence[str],
-    records: Sequence[str],
-    version: str,
-    home: Home,
-    tenant: str,
-    *,
-    explain: bool,
-    output: str,
-) -> None:
+@_asking
+def regress(asker: _Asker, rows: Sequence[str], records: Sequence[str], *, explain: bool) -> None:
     """Ask MODEL what rows come to.
 
     \b
     Example:
       tiation models regress house-prices --record '{"area": 84, "town": "Bern"}'
     """  # noqa: D301 -- \b is click's
-    owner, _, name = KIND.split(tenant, model)
     request = prediction_pb2.RegressRequest(
-        name=name,
-        **_version(version),
+        **asker.model,
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
         records=[_record(record) for record in records],
         explain=explain,
     )
-    with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
-        answer = stub.Regress(request, timeout=TIMEOUT_S)
-    if output == "json":
-        print_json(as_json(answer))
-        return
-    print_table(
+    asker.ask(
+        lambda stub: stub.Regress,
+        request,
         ("row", "comes to", "because of"),
-        [
+        lambda answer: (
             (title, " ".join(f"{value:g}" for value in found.values), _reasons(found.explanations))
             for title, found in zip([*rows, *records], answer.regressions, strict=True)
-        ],
+        ),
     )
 
 
