@@ -17,7 +17,7 @@ from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.context import ModelContext
 from engine.servables.token_graph import TokenGraph
-from engine.servables.tokens import MAX_TEXTS, TEXT, TEXT_COSTS, TokenRows, Tokens, open_tokenizer, padded, texts_of
+from engine.servables.tokens import MAX_TEXTS, TEXT, TokenRows, Tokens, in_pieces, open_tokenizer, padded, texts_of
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["Embedder"]
@@ -67,7 +67,8 @@ class Embedder:
         """Vectors of texts, float32 (n, d), and how many tokens were read."""
         if not texts:
             return self._none(), 0
-        tokens = await aside(sum(TEXT_COSTS + len(text) for text in texts), self._tokens, texts)
+        sequences = await in_pieces(texts, len, self._tokens)
+        tokens = await aside(sum(len(each.ids) for each in sequences) // 4, padded, sequences)
         return await self._graph.run_rows(tokens, terms), tokens.count
 
     @property
@@ -104,8 +105,8 @@ class Embedder:
         """The vectors of no texts, float32 (0, d)."""
         return np.zeros((0, self.outputs[0].shape[1]), np.float32)
 
-    def _tokens(self, texts: Sequence[str]) -> TokenRows:
-        return padded([Tokens(each.ids) for each in self._tokenizer.encode_batch(list(texts))])
+    def _tokens(self, texts: list[str]) -> list[Tokens]:
+        return [Tokens(each.ids) for each in self._tokenizer.encode_batch(texts)]
 
     def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """One vector a row, float32 (n, d), from float32 (n, s, d)."""

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from engine.errors import LabelsError, ManifestError
 from engine.manifest import Candidate, EntailmentManifest
 from engine.repository.folders import graph_file
-from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables.context import ModelContext
 from engine.servables.labels import written_names
 from engine.servables.scores import probabilities
 from engine.servables.token_graph import TokenGraph
-from engine.servables.tokens import TEXT_COSTS, Tokens, open_tokenizer
+from engine.servables.tokens import Tokens, in_pieces, open_tokenizer
 from engine.servables.zero_shot import ZeroShot, wording
 from engine.tensor import Tensor
 
@@ -83,8 +82,7 @@ class PairZeroShot(ZeroShot):
             return np.zeros((0, len(candidates)), np.float32), 0
         statements = [wording(each, self._hypothesis) for each in candidates]
         pairs = [(text, statement) for text in texts for statement in statements]
-        size = sum(TEXT_COSTS + len(text) + len(statement) for text, statement in pairs)
-        sequences = await aside(size, self._pairs, pairs)
+        sequences = await in_pieces(pairs, lambda pair: len(pair[0]) + len(pair[1]), self._pairs)
         logits = np.stack(await self._graph.run_each(sequences, terms)).reshape(len(texts), len(candidates), -1)
         if multi_label:
             table = probabilities(logits[:, :, [self._contradiction, self._entailment]], "logits")[:, :, 1]
@@ -92,8 +90,8 @@ class PairZeroShot(ZeroShot):
             table = probabilities(logits[:, :, self._entailment], "logits")
         return np.ascontiguousarray(table), sum(len(each.ids) for each in sequences)
 
-    def _pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
-        return [Tokens(each.ids, each.type_ids) for each in self._tokenizer.encode_batch(list(pairs))]
+    def _pairs(self, pairs: list[tuple[str, str]]) -> list[Tokens]:
+        return [Tokens(each.ids, each.type_ids) for each in self._tokenizer.encode_batch(pairs)]
 
 
 def _read(table: Tensor, _: NDArray[np.int64]) -> NDArray[np.float32]:

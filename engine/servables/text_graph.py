@@ -12,14 +12,13 @@ from tokenizers import Tokenizer
 from engine.errors import ManifestError
 from engine.manifest import TextGraphManifest
 from engine.repository.folders import graph_file
-from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.context import ModelContext
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.token_graph import TokenGraph
-from engine.servables.tokens import TEXT, TEXT_COSTS, Tokens, open_tokenizer, texts_of
+from engine.servables.tokens import TEXT, Tokens, in_pieces, open_tokenizer, texts_of
 from engine.tensor import Tensor, TensorSpec, texts_tensor
 
 __all__ = ["TextClassifier"]
@@ -72,10 +71,7 @@ class TextClassifier:
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts."""
-        encoded = await aside(
-            sum(TEXT_COSTS + len(text) for text in values), self._tokenizer.encode_batch, list(values)
-        )
-        sequences = [Tokens(each.ids) for each in encoded]
+        sequences = await in_pieces(values, len, self._tokens)
         rows = await self._graph.run_each(sequences, terms)
         table = np.stack(rows) if rows else np.zeros((0, len(self._names)), np.float32)
         best = table.argmax(axis=1)
@@ -91,6 +87,9 @@ class TextClassifier:
     def close(self) -> None:
         """Give its memory back."""
         self._graph.close()
+
+    def _tokens(self, texts: list[str]) -> list[Tokens]:
+        return [Tokens(each.ids) for each in self._tokenizer.encode_batch(texts)]
 
     def _read(self, table: Tensor, _: NDArray[np.int64]) -> NDArray[np.float32]:
         return probabilities(table, self._scores, multi_label=self._multi_label)

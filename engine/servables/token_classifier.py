@@ -23,7 +23,7 @@ from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.spans import Entity, TokenSpans, entities_of
 from engine.servables.token_graph import TokenGraph
 from engine.servables.token_windows import SpecialTokens, Window, merged, windows_of
-from engine.servables.tokens import TEXT, TEXT_COSTS, open_tokenizer, texts_of
+from engine.servables.tokens import TEXT, in_pieces, open_tokenizer, texts_of
 from engine.tensor import Tensor, TensorSpec, texts_tensor
 
 __all__ = ["Extracted", "TokenClassifier"]
@@ -119,13 +119,12 @@ class TokenClassifier:
         Raises:
             TextsTooLongError: they come to too many tokens.
         """
-        size = sum(TEXT_COSTS + len(text) for text in texts)
-        cuts = await aside(size, self._cut, texts)
+        cuts = await in_pieces(texts, len, self._cut)
         self._check(cuts)
         sequences = [window.tokens(cut.ids, self._special) for cut in cuts for window in cut.windows]
         answers = await self._graph.run_each(sequences, terms)
         floor = max(min_score, self._manifest.min_score)
-        entities = await aside(size, self._entities, cuts, answers, floor)
+        entities = await aside(sum(map(len, texts)), self._entities, cuts, answers, floor)
         return Extracted(entities, sum(len(each.ids) for each in sequences))
 
     @property
@@ -137,8 +136,8 @@ class TokenClassifier:
         """Give its memory back."""
         self._graph.close()
 
-    def _cut(self, texts: Sequence[str]) -> list[_Cut]:
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    def _cut(self, texts: list[str]) -> list[_Cut]:
+        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [
             _Cut(
                 text,

@@ -5,23 +5,30 @@ What a graph makes of them is `engine.servables.token_graph`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from engine.errors import ElementError, ModelFileError, TensorError
+from engine.scheduler.aside import aside
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["MAX_TEXTS", "TEXT", "TEXT_COSTS", "TokenRows", "Tokens", "open_tokenizer", "padded", "texts_of"]
+__all__ = ["MAX_TEXTS", "TEXT", "TokenRows", "Tokens", "in_pieces", "open_tokenizer", "padded", "texts_of"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 TEXT = TensorSpec("text", "BYTES", (-1,))
 _MAX_TEXT_BYTES = 64 * 1024
-TEXT_COSTS = 32
+_TEXT_COSTS = 32
 """To make tokens of a text takes as long as of so many characters, and of its own."""
+_PIECE = 128 * 1024
+"""So much of a request is made into tokens at once, about a twentieth of a second: then others have their turn."""
 MAX_TEXTS = 1024
 """Texts, or rows of tokens, of one request; the contract of `PredictionService` has the same number."""
 
@@ -71,6 +78,37 @@ def padded(sequences: Sequence[Tokens]) -> TokenRows:
         if types is not None:
             types[row, : len(each.types)] = each.types
     return TokenRows(ids, mask, types)
+
+
+async def in_pieces(
+    items: Sequence[Item], size: Callable[[Item], int], work: Callable[[list[Item]], list[Result]]
+) -> list[Result]:
+    """What `work` makes of the items, in order; of much text a part at a time, so that nobody waits for all of it.
+
+    Args:
+        items: texts, or pairs of them.
+        size: how many characters one has.
+        work: makes tokens of some; it may run in a thread.
+    """
+    made: list[Result] = []
+    for piece, costs in _pieces(items, size):
+        made += await aside(costs, work, piece)
+    return made
+
+
+def _pieces(items: Sequence[Item], size: Callable[[Item], int]) -> Iterator[tuple[list[Item], int]]:
+    """Parts that are small or a single item, each with what it costs."""
+    piece: list[Item] = []
+    costs = 0
+    for item in items:
+        more = _TEXT_COSTS + size(item)
+        if piece and costs + more > _PIECE:
+            yield piece, costs
+            piece, costs = [], 0
+        piece.append(item)
+        costs += more
+    if piece:
+        yield piece, costs
 
 
 def texts_of(values: Tensor) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.message import Message
 from protovalidate import Validator
 
@@ -41,9 +43,18 @@ class ValidationStage:
         ]
         for violation in self._validator.collect_violations(request) if call.method.ruled else ():
             field = violation.proto.field
-            path = ".".join(element.field_name for element in field.elements) if field else ""
+            path = ".".join(map(_said, field.elements)) if field else ""
             violations.append(FieldViolation(path, violation.proto.message))
         if violations:
             listed = "; ".join(f"{v.field}: {v.description}" for v in violations[:3])
             more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""
             raise RequestInvalidError(listed + more, violations=tuple(violations[:_MAX_VIOLATIONS]))
+
+
+def _said(element: Any) -> str:  # noqa: ANN401 -- a message of protovalidate's own
+    """A field's name, and which of its values is meant: `texts[3]`, `labels["a"]`."""
+    name, where = str(element.field_name), element.subscript
+    if where is None:
+        return name
+    value = f'"{where.value[:64]}"' if isinstance(where.value, str) else f"{where.value}".lower()
+    return f"{name}[{value}]"

@@ -113,9 +113,9 @@ def test_a_text_of_a_million_tokens_is_refused_or_cut_and_nobody_waits_for_it(ho
     text = "word " * 1_000_000
     with nobody_is_hurt(home_of_all), home_of_all.channel() as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            embed(channel, text)
+            embed(channel, "a", "b", text)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "texts: must be at most 65536 bytes" in caught.value.details()
+        assert "texts[2]: must be at most 65536 bytes" in caught.value.details()
         request = pb.ModelInferRequest(model_name="all-minilm-l6-v2")
         request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(text.encode())
         threads = [threading.Thread(target=_ask, args=(channel, request)) for _ in range(8)]
