@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from engine.oip.data import json_of_raw
-from engine.oip.requests import Asked
-from engine.parameters import Parameter
+from engine.oip.requests import Asked, RestTensor
 
-__all__ = ["Made", "RestAnswer", "write_answer"]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """An output: `raw` are its elements as the protocol's raw contents; None where they lie in shared memory."""
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-    raw: bytes | None
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+__all__ = ["RestAnswer", "write_answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +22,7 @@ class RestAnswer:
     json_bytes: int | None
 
 
-def write_answer(head: Mapping[str, Any], outputs: Sequence[Made], asked: Asked) -> RestAnswer:
+def write_answer(head: Mapping[str, Any], outputs: Sequence[RestTensor], asked: Asked) -> RestAnswer:
     """The body of an answer.
 
     Args:

@@ -16,7 +16,7 @@ from engine.oip.bodies import Body
 from engine.oip.data import raw_of_json
 from engine.parameters import Parameter
 
-__all__ = ["Asked", "Given", "RestRequest", "Wanted", "read_request"]
+__all__ = ["Asked", "RestRequest", "RestTensor", "Wanted", "read_request"]
 
 _MAX_TENSORS = 4096
 _MAX_PARAMETERS = 256
@@ -51,8 +51,8 @@ class _Request(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An input.
+class RestTensor:
+    """An input or output.
 
     Attributes:
         raw: its elements as the protocol's raw contents; None where they lie in shared memory.
@@ -93,7 +93,7 @@ class RestRequest:
 
     id: str
     parameters: Mapping[str, Parameter]
-    inputs: Sequence[Given]
+    inputs: Sequence[RestTensor]
     asked: Asked
 
 
@@ -128,7 +128,7 @@ def _no_json(error: Exception) -> BodyError:
     return BodyError(f"the body is no JSON: {str(error)[:200]}")
 
 
-def _inputs(tensors: Sequence[_Tensor], data: memoryview) -> Iterator[Given]:
+def _inputs(tensors: Sequence[_Tensor], data: memoryview) -> Iterator[RestTensor]:
     """The inputs, each with its own part of the bytes behind the JSON; all of these must be somebody's."""
     at = 0
     for number, tensor in enumerate(tensors):
@@ -146,7 +146,7 @@ def _inputs(tensors: Sequence[_Tensor], data: memoryview) -> Iterator[Given]:
             raw = raw_of_json(tensor.name, tensor.datatype, tensor.shape, memoryview(tensor.data))
         if bytes(tensor.data) and (size is not None or raw is None):
             raise TensorError(tensor.name, f"has both `data` and `{_SHARED if raw is None else _SIZE}`; send one")
-        yield Given(tensor.name, tensor.datatype, tensor.shape, raw, parameters)
+        yield RestTensor(tensor.name, tensor.datatype, tensor.shape, raw, parameters)
     if at != len(data):
         raise BodyError(f"{len(data) - at} bytes follow the JSON that are no input's; see `{_SIZE}`")
 

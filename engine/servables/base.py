@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.errors import TensorError
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.tensor import Tensor, TensorSpec, check_tensor
+from engine.tensor import Tensor, TensorSpec, check_tensor, texts_tensor
 
 __all__ = [
     "MAX_DEPTH",
@@ -64,6 +64,10 @@ class Classified:
     names: Sequence[str]
     all_scores: NDArray[np.float32]
     tokens: int = 0
+
+    def answer(self) -> Inference:
+        """What `infer` says of it: `label` BYTES (n,) and `score` FP32 (n,)."""
+        return Inference({"label": texts_tensor(self.labels), "score": self.scores}, len(self.labels), self.tokens)
 
 
 class Servable(Protocol):

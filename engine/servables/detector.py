@@ -21,6 +21,7 @@ from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.box_reading import BoxReading, Candidates, read_boxes
 from engine.servables.boxes import Boxes, in_image, suppress
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
@@ -117,14 +118,11 @@ class Detector:
         path, inferred = graph_file(context.folder, manifest.file)
         self._images = images
         self._graph = Graph(path, context)
-        try:
+        with closed_on_failure(self._graph):
             dressed = Wanted(width=0, height=0, mode="RGB", fit=manifest.fit, fill=manifest.fill)
             self._input, lines = work_out(manifest, self._graph.inputs, dressed)
             self._reading = read_boxes(manifest, _tried(self._graph, self._input))
             self._names = _names(manifest, self._graph, self._reading)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         self.inferred = (*inferred, *lines, *self._reading.inferred)
         wanted = self._input.wanted
         group = max(1, _GROUP_BYTES // (wanted.width * wanted.height * self._input.channels))

@@ -15,6 +15,7 @@ from engine.scheduler.aside import aside
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.token_graph import TokenGraph
 from engine.servables.tokens import MAX_TEXTS, TEXT, TokenRows, Tokens, in_pieces, open_tokenizer, padded, texts_of
@@ -40,11 +41,8 @@ class Embedder:
         self._policy = context.limits
         path, self.inferred = graph_file(context.folder, manifest.file)
         self._graph = TokenGraph(path, context, self._pooled)
-        try:
+        with closed_on_failure(self._graph):
             self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         self.outputs = (TensorSpec("embedding", "FP32", (-1, self._graph.output.shape[-1])),)
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:

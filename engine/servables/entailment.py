@@ -16,6 +16,7 @@ from engine.errors import LabelsError, ManifestError
 from engine.manifest import Candidate, EntailmentManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.terms import Terms
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.labels import written_names
 from engine.servables.scores import probabilities
@@ -53,12 +54,9 @@ class PairZeroShot(ZeroShot):
         path, inferred = graph_file(context.folder, manifest.file)
         self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
         self._graph = TokenGraph(path, context, _read, manifest.output)
-        try:
+        with closed_on_failure(self._graph):
             tried = self._graph.try_once(self._pairs([("a few words", "others")]))
             self._entailment, self._contradiction, lines = _columns(context.folder, manifest, self._graph, tried)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         self.inferred = (*inferred, *lines)
 
     @property

@@ -32,6 +32,7 @@ from engine.runtime.sessions import SessionSettings, open_session, release_memor
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.tensor import TensorSpec
 
 __all__ = ["TextGenerator"]
@@ -71,7 +72,7 @@ class TextGenerator:
         path, said_file = graph_file(folder, manifest.file)
         self._assets = read_assets(folder, manifest)
         self._session = open_session(path, settings)
-        try:
+        with closed_on_failure(self._session):
             form = read_form(
                 path.name,
                 self._session.inputs,
@@ -81,9 +82,6 @@ class TextGenerator:
             )
             decoder = Decoder(self._session, form, keep=settings.device != "cpu")
             together = manifest.max_running != 1 and pads_alike(decoder, path.name)
-        except BaseException:  # whatever ends it, the session holds memory
-            self._session.close()
-            raise
         said_rows = () if together or manifest.max_running == 1 else ("max_running: 1",)
         self.inferred = (*said_file, *self._assets.inferred, *said_rows)
         self._manifest = manifest

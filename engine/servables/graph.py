@@ -20,6 +20,7 @@ from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.padding import Padding
 from engine.servables.trial import TRIAL_S, padding_is_apart, rows_are_apart
@@ -63,13 +64,10 @@ class Graph:
             path, context.settings, self._run, limits.instances
         )
         self._session = self._instances.first
-        try:
+        with closed_on_failure(self._instances):
             _check_lengths(path.name, self._session.inputs)
             self.batches = batching == "on" or (batching == "auto" and rows_are_apart(self._session))
             self.unpadded = self._prepare(padding) if padding is not None else ""
-        except BaseException:  # whatever ends it, the sessions hold memory
-            self._instances.close()
-            raise
         self._max_rows = limits.max_rows
         self._policy = limits if self._padding is None else self._padding.policy(limits)
         self._batcher = self._instances.batcher(context.manifest.name, self._policy, context.observer)

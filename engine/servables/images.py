@@ -17,6 +17,7 @@ from engine.repository.folders import graph_file
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
@@ -53,12 +54,9 @@ class ImageClassifier:
         path, inferred = graph_file(context.folder, manifest.file)
         self._images = images
         self._graph = Graph(path, context)
-        try:
+        with closed_on_failure(self._graph):
             self._input, lines = work_out(manifest, self._graph.inputs, dressed(manifest))
             self._output, self._scores, self._names, more = _work_out_scores(manifest, self._graph, self._input)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         self.inferred = (*inferred, *lines, *more)
         self.outputs = (
             TensorSpec("label", "INT64", (-1,)),

@@ -15,6 +15,7 @@ from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
 from engine.tensor import DATATYPES, Tensor, TensorSpec
@@ -38,11 +39,8 @@ class OnnxModel:
         manifest = context.manifest
         path, inferred = graph_file(context.folder, manifest.file)
         self._graph = Graph(path, context, manifest.batching, manifest.padding)
-        try:
+        with closed_on_failure(self._graph):
             self._reading = read_classes(manifest, self._graph.outputs, self._graph.classes)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         self.classifies = _items_of(self._graph.inputs)
         if manifest.batching == "auto":
             inferred += (f"batching: {'on' if self._graph.batches else 'off'}",)

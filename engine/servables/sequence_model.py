@@ -17,6 +17,7 @@ from engine.scheduler.terms import PLAIN, SequenceTerms, Terms
 from engine.sequences.running import Held, RunningSequences
 from engine.sequences.wiring import wired
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.onnx_model import OnnxModel
 from engine.tensor import Tensor, TensorSpec, check_tensor
@@ -46,11 +47,8 @@ class SequenceModel:
         held: Held,
     ) -> None:
         self._graph = graph = OnnxModel(context)
-        try:
+        with closed_on_failure(graph):
             self._wiring = wired(section, graph.inputs, graph.outputs)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            graph.close()
-            raise
         self.inferred = tuple(line for line in graph.inferred if line.partition(":")[0] in ("file", "batching"))
         self.running = RunningSequences(
             context.manifest.name,

@@ -18,6 +18,7 @@ from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
+from engine.servables.closing import closed_on_failure
 from engine.servables.columns import Columns, Record, place
 from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
@@ -52,15 +53,12 @@ class TabularModel:
         manifest = context.manifest
         path, inferred = graph_file(context.folder, manifest.file)
         self._graph = Graph(path, context)
-        try:
+        with closed_on_failure(self._graph):
             self.columns, lines = place(self._graph.inputs, manifest.described)
             self._reading = _reading(manifest, self._graph)
             self._output = "" if isinstance(self._reading, ClassReading) else _output(manifest, self._graph.outputs)
             self._background = _checked(manifest, self.columns)
             self._matched = self._match(path) if self._background else None
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         more = self._reading.inferred if isinstance(self._reading, ClassReading) else (f"output: {self._output}",)
         task = () if manifest.task else (f"task: {'regression' if self._output else 'classification'}",)
         self.inferred = (*inferred, *lines, *task, *(more if not manifest.output else ()))

@@ -14,12 +14,13 @@ from engine.manifest import TextGraphManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.token_graph import TokenGraph
 from engine.servables.tokens import TEXT, Tokens, in_pieces, open_tokenizer, texts_of
-from engine.tensor import Tensor, TensorSpec, texts_tensor
+from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["TextClassifier"]
 
@@ -52,14 +53,11 @@ class TextClassifier:
         self._scores: Scores = "probabilities"  # until it is worked out
         self._tokenizer = open_tokenizer(context.folder / manifest.tokenizer, manifest.max_tokens)
         self._graph = TokenGraph(path, context, self._read, manifest.output)
-        try:
+        with closed_on_failure(self._graph):
             output = self._graph.output.name
             tried = _tried(self._graph, self._tokenizer)
             self._scores = manifest.scores or kind_of_scores(tried, output, multi_label=manifest.multi_label)
             self._names, lines = names_of(context.folder, manifest.labels, self._graph.classes, tried.shape[1], output)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         said = () if manifest.scores else (f"scores: {self._scores}",)
         self.inferred = (*inferred, *said, *lines)
 
@@ -67,7 +65,7 @@ class TextClassifier:
         """The best labels and their scores."""
         check_tensors(self.inputs, tensors)
         found = await self.classify(texts_of(tensors["text"]), terms)
-        return Inference({"label": texts_tensor(found.labels), "score": found.scores}, len(found.labels), found.tokens)
+        return found.answer()
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts."""

@@ -13,7 +13,7 @@ from engine.servables.base import Classified, Inference, Items, Servable, Tensor
 from engine.servables.embedder import Embedder
 from engine.servables.head import Head
 from engine.servables.tokens import TEXT, texts_of
-from engine.tensor import TensorSpec, texts_tensor
+from engine.tensor import TensorSpec
 
 __all__ = ["Classifier"]
 
@@ -49,7 +49,7 @@ class Classifier:
         """Labels and scores."""
         check_tensors(self.inputs, tensors)
         found = await self.classify(texts_of(tensors["text"]), terms)
-        return Inference({"label": texts_tensor(found.labels), "score": found.scores}, len(found.labels), found.tokens)
+        return found.answer()
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for texts."""

@@ -17,6 +17,7 @@ from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
@@ -84,15 +85,12 @@ class TokenClassifier:
         self._special = SpecialTokens.of(self._tokenizer)
         self._size = manifest.max_tokens - self._special.count
         self._graph = TokenGraph(path, context, self._read, manifest.output)
-        try:
+        with closed_on_failure(self._graph):
             output = self._graph.output.name
             tried = _tried(self._graph, self._tokenizer)
             self._scores = manifest.scores or kind_of_scores(tried, output)
             self._names, lines = names_of(context.folder, manifest.labels, self._graph.classes, tried.shape[2], output)
             _check_fits(manifest, self._names, self._size)
-        except BaseException:  # whatever ends it, the graph holds memory and threads
-            self._graph.close()
-            raise
         said = () if manifest.scores else (f"scores: {self._scores}",)
         self.inferred = (*inferred, *said, *lines)
 

@@ -17,6 +17,7 @@ from engine.scheduler.instances import Instances
 from engine.scheduler.observer import Computed
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.terms import PLAIN, Terms
+from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.tokens import TokenRows, Tokens, padded
 from engine.tensor import Tensor, TensorSpec
@@ -51,11 +52,8 @@ class TokenGraph:
             path, context.settings, self._run, context.limits.instances
         )
         self._session = self._instances.first
-        try:
+        with closed_on_failure(self._instances):
             self.output = self._checked(output)
-        except BaseException:  # whatever ends it, the sessions hold memory and threads
-            self._instances.close()
-            raise
         self._typed = "token_type_ids" in {spec.name for spec in self._session.inputs}
         self._max_rows = context.limits.max_rows
         self._batcher = self._instances.batcher(context.manifest.name, context.limits, context.observer)

@@ -22,7 +22,7 @@ from engine.servables.base import Classified, Inference, Items, Servable, Tensor
 from engine.servables.calibration import MINILM, Calibration, calibrate
 from engine.servables.embedder import Embedder
 from engine.servables.tokens import TEXT, texts_of
-from engine.tensor import TensorSpec, texts_tensor
+from engine.tensor import TensorSpec
 
 __all__ = ["EncoderZeroShot", "ZeroShot", "wording"]
 
@@ -51,7 +51,7 @@ class ZeroShot(ABC):
         """The best of the manifest's labels and its score."""
         check_tensors(self.inputs, tensors)
         found = await self.classify(texts_of(tensors["text"]), terms)
-        return Inference({"label": texts_tensor(found.labels), "score": found.scores}, len(found.labels), found.tokens)
+        return found.answer()
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """The manifest's labels for texts."""

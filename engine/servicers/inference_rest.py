@@ -10,9 +10,9 @@ from inference import grpc_service_pb2 as oip
 from tiation.engine.v1 import inference_rest_pb2 as pb
 
 from engine.errors import ModelNotReadyError
-from engine.oip.answers import Made, RestAnswer, write_answer
+from engine.oip.answers import RestAnswer, write_answer
 from engine.oip.bodies import LENGTH_HEADER, part
-from engine.oip.requests import Asked, RestRequest, read_request
+from engine.oip.requests import Asked, RestRequest, RestTensor, read_request
 from engine.parameters import Parameter
 from engine.scheduler.aside import aside
 from engine.servicers.inference_messages import heard
@@ -120,5 +120,5 @@ def _written(answer: oip.ModelInferResponse, asked: Asked) -> RestAnswer:
     for each, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
         parameters = heard(each.parameters)
         contents = None if "shared_memory_region" in parameters else raw
-        outputs.append(Made(each.name, each.datatype, list(each.shape), contents, parameters))
+        outputs.append(RestTensor(each.name, each.datatype, list(each.shape), contents, parameters))
     return write_answer(head, outputs, asked)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from engine.errors import BodyError, BodyTooLargeError, EngineError, TensorError
-from engine.oip.answers import Made, write_answer
+from engine.oip.answers import write_answer
 from engine.oip.bodies import MAX_BODY_BYTES, Body, part, unpack
 from engine.oip.data import json_of_raw, raw_of_json
-from engine.oip.requests import Asked, read_request
+from engine.oip.requests import Asked, RestTensor, read_request
 from engine.oip.wishes import IndexWish, RegionWish, read_wish
 from engine.tensor import DATATYPES, datatype_of, decode_raw, encode_raw
 
@@ -81,7 +81,7 @@ def test_bytes_behind_the_json_go_to_their_own_inputs(given_arrays, data):
 @given(tensors(), st.booleans())
 def test_an_answer_reads_back_as_what_it_was(array, as_bytes):
     raw = encode_raw(array)
-    made = Made("y", datatype_of(array), array.shape, raw, {"sequence": 1})
+    made = RestTensor("y", datatype_of(array), array.shape, raw, {"sequence": 1})
     answer = write_answer({"model_name": "m", "id": ""}, [made], Asked((), as_bytes))
     said = json.loads(answer.data[: answer.json_bytes])
     (output,) = said["outputs"]
@@ -222,7 +222,7 @@ def test_what_json_cannot_say_is_asked_for_as_bytes():
     nan = np.array([np.nan], np.float32).tobytes()
     for datatype, raw in (("FP32", nan), ("BYTES", b"\x01\0\0\0\xff")):
         with pytest.raises(TensorError, match="binary_data"):
-            write_answer({}, [Made("y", datatype, [1], raw)], Asked((), all_as_bytes=False))
+            write_answer({}, [RestTensor("y", datatype, [1], raw)], Asked((), all_as_bytes=False))
 
 
 def test_small_objects_may_be_left_out():
