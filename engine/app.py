@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,8 @@ from engine.repository.sharing import Follower, Sharing
 from engine.repository.signatures import Signatures
 from engine.runtime.apart import Apart
 from engine.runtime.budget import CoreBudget
+from engine.runtime.device_memory import DeviceMemory
+from engine.runtime.ledger import CPU, Ledger
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
 from engine.servicers.bandits import BanditServicer
@@ -65,6 +68,7 @@ async def build(mesh: Mesh) -> Service:
     """Wire the service."""
     settings = mesh.settings.engine
     spans = mesh.tracer.ended if mesh.settings.tracing.endpoint else None
+    reading = DeviceMemory(os.environ.get("CUDA_VISIBLE_DEVICES"))
     sessions = SessionSettings(
         settings.device,
         settings.intra_op_threads,
@@ -72,6 +76,7 @@ async def build(mesh: Mesh) -> Service:
         settings.twins,
         settings.gpu_memory_bytes,
         CoreBudget(cores()),
+        Ledger(partial(_limit_of, settings, reading)),
     )
     await asyncio.to_thread(check_device, sessions)
     catalogue = ModelCatalogue(mesh.database, EntryStore())
@@ -100,7 +105,7 @@ async def build(mesh: Mesh) -> Service:
             partial(Answers, store, store_figures),
         ),
         Sharing(mesh.database, mesh.process),
-        memory_bytes=settings.memory_budget_bytes,
+        reading=reading,
         storage=await asyncio.to_thread(_model_storage, settings, models),
         signatures=Signatures(keys) if settings.signatures == "require" else None,
         apart=Apart(settings.device),
@@ -157,6 +162,13 @@ async def build(mesh: Mesh) -> Service:
         background=background,
         stop=stop,
     )
+
+
+def _limit_of(settings: EngineSettings, reading: DeviceMemory, device: str) -> int:
+    """The most that all models together may take of a device's memory; 0 for any number."""
+    if device == CPU:
+        return settings.memory_budget_bytes
+    return settings.gpu_memory_budget_bytes or reading.total(device)
 
 
 def _model_storage(settings: EngineSettings, folder: Path) -> ModelStorage:

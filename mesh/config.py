@@ -109,6 +109,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     signatures: Literal["off", "require"] = "off"
     signature_keys: str = ""
     memory_budget_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    gpu_memory_budget_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
     max_batch: Annotated[int, Meta(ge=1, le=4096)] = 32
     max_queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     max_queue_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 * 1024 * 1024

@@ -119,6 +119,11 @@ class Scheduling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "every request would be refused; lower one or raise the other"
             )
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device of each session that is said, an empty one for the engine's own."""
+        return ("",) * self.instances if isinstance(self.instances, int) else self.instances or ()
+
     def policy(self, limits: BatchPolicy) -> BatchPolicy:
         """What comes of it within an engine's limits.
 
@@ -141,7 +146,7 @@ class Scheduling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             timeout_s=self.timeout_ms / 1e3,
             levels=self.priorities.made,
             default_level=self.priorities.default_level,
-            instances=("",) * self.instances if isinstance(self.instances, int) else self.instances or (),
+            instances=self.devices,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.errors import ManifestError, ModelFileError
 from engine.repository.models import File
 
-__all__ = ["files_in", "graph_file", "move_into_place", "sweep"]
+__all__ = ["bytes_in", "files_in", "graph_file", "move_into_place", "sweep"]
 
 
 def move_into_place(staged: Path, target: Path) -> None:
@@ -43,6 +43,11 @@ def sweep(folder: Path, prefix: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """What the files of a version come to."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def files_in(folder: Path) -> list[File]:

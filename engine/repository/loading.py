@@ -6,7 +6,7 @@ Who may change what is `engine.repository.repository`'s; what is here runs while
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +16,18 @@ import structlog
 
 from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
 from engine.repository.completion import to_the_end
+from engine.repository.folders import bytes_in
 from engine.repository.marks import Marks
 from engine.repository.memory import Memory
-from engine.repository.models import File, Hold, Model, ModelVersion
+from engine.repository.models import File, Hold, Model, ModelVersion, instances_of
 from engine.repository.opening import Loaded, Opener
 from engine.repository.policy import desired
 from engine.repository.records import Records, number_of
-from engine.repository.room import Growth, Room
+from engine.repository.room import Room, Size
 from engine.repository.signatures import Signatures
 from engine.repository.warm_up import warm_up
 from engine.runtime.apart import Apart
+from engine.runtime.ledger import Claim
 from mesh.catalogue import NotFoundError
 from mesh.entries import Entry
 from mesh.identity import SYSTEM_TENANT
@@ -112,27 +114,35 @@ class Loading:
             ModelTooBigError, NoRoomError: there is no room for it.
         """
         signed_by = await asyncio.to_thread(self._signatures.check, name, folder) if self._signatures else ""
-        await self._room.make(name, await asyncio.to_thread(self._room.need_of, name, folder))
-        growth = Growth(self._memory)
+        manifest = await asyncio.to_thread(self._opener.manifest, name, folder)
+        size = Size(await asyncio.to_thread(bytes_in, folder), instances_of(manifest))
+        claim = await self._room.make(name, self._room.needs(name, size))
+        try:
+            opened, grown = await self._open(name, folder, claim)
+        except BaseException:
+            claim.release()
+            raise
+        try:
+            await self._room.grow(name, size, claim, grown)
+            for base in self._memory.based(opened):  # of an alias all versions: each request may draw another one
+                if self._memory.is_aside(base):
+                    await self._bring_base(base, name, claim)
+        except BaseException:  # a cancelled load, too, leaves nothing in memory
+            await to_the_end(asyncio.to_thread(opened.close))
+            raise
+        return replace(opened, signed_by=signed_by)
+
+    async def _open(self, name: str, folder: Path, claim: Claim) -> tuple[Loaded, Mapping[str, int]]:
+        """A version's servable, and what memory grew by for it; what it stands on comes back first."""
         for _ in range(_MOST_BASES):
+            growth = self._room.growth(claim.needs)
             try:
                 opened = await self._opener.open(name, folder, self._memory.find)
-                break
             except AsideError as error:
-                await self._bring_base(str(error.metadata["resource"]))
-        else:
-            raise NoRoomError(f"what {name} stands on does not stay in memory beside it", resource=name)
-        for base in self._memory.based(opened):  # of an alias all versions: each request may draw another one
-            if self._memory.is_aside(base):
-                await self._bring_base(base)
-        size = max(await asyncio.to_thread(self._room.need_of, name, folder), growth.bytes())
-        try:
-            await self._room.make(name, size)
-        except EngineError:
-            await to_the_end(asyncio.to_thread(opened.servable.close))
-            raise
-        self._room.measured(name, size)
-        return replace(opened, memory_bytes=size, signed_by=signed_by)
+                await self._bring_base(str(error.metadata["resource"]), name, claim)
+            else:
+                return replace(opened, claim=claim), growth.bytes()
+        raise NoRoomError(f"what {name} stands on does not stay in memory beside it", resource=name)
 
     async def load(self, entry: Entry[ModelVersion]) -> None:
         """Open a version, warm it up, and let it answer.
@@ -156,8 +166,7 @@ class Loading:
 
     async def attempt(self, entry: Entry[ModelVersion]) -> bool:
         """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""
-        need = self._room.need(entry.name, sum(file.size_bytes for file in entry.body.files))
-        if not self._room.has(need):  # what is in memory is not put aside for what nobody asks yet
+        if not self._room.has(self._needs(entry)):  # what is in memory is not put aside for what nobody asks yet
             self._memory.set_aside(entry.name, entry.uid)
             return True
         failure = ""
@@ -177,9 +186,19 @@ class Loading:
                 await self._records.note(entry.name, failure=failure)
         return not failure
 
-    async def _bring_base(self, name: str) -> None:
-        """Have in memory what a version that is being opened stands on, and keep it there meanwhile."""
-        await self.load(await self._records.catalogue.get(ModelVersion, name))
+    def _needs(self, entry: Entry[ModelVersion]) -> Mapping[str, int]:
+        size = Size(sum(file.size_bytes for file in entry.body.files), entry.body.instances)
+        return self._room.needs(entry.name, size)
+
+    async def _bring_base(self, name: str, above: str, claim: Claim) -> None:
+        """Have in memory what a version that is being opened stands on, and keep it there meanwhile.
+
+        Raises:
+            ModelTooBigError: the two never fit together.
+        """
+        entry = await self._records.catalogue.get(ModelVersion, name)
+        self._room.check(above, claim.needs, [self._needs(entry)])
+        await self.load(entry)
         loaded, task = self._memory.named(name), asyncio.current_task()
         if loaded is not None and task is not None:
             loaded.uses.by(task)
@@ -225,5 +244,5 @@ async def warmed(loaded: Loaded) -> None:
     try:
         await warm_up(loaded.servable, loaded.manifest)
     except BaseException:  # a cancelled load, too, leaves nothing in memory
-        await to_the_end(asyncio.to_thread(loaded.servable.close))
+        await to_the_end(asyncio.to_thread(loaded.close))
         raise

@@ -71,11 +71,6 @@ class Memory:
         return [*self._loaded, *self._aside]
 
     @property
-    def used_bytes(self) -> int:
-        """What all versions take up, with those whose memory is just being given back."""
-        return sum(loaded.memory_bytes for loaded in (*self._loaded.values(), *self._closing.values()))
-
-    @property
     def idle(self) -> list[Loaded]:
         """The versions that can be put aside, the one first that was not asked for longest.
 
@@ -320,4 +315,4 @@ def _model_of(name: str) -> str:
 async def _close(loaded: Loaded, within_s: float) -> None:
     """Give a version's memory back, after those who work with it."""
     await loaded.uses.over(within_s)
-    await asyncio.to_thread(loaded.servable.close)
+    await asyncio.to_thread(loaded.close)

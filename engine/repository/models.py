@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from engine.manifest import Manifest
+from engine.manifest import GraphManifest, Manifest
 from engine.tensor import TensorSpec
 from engine.variants.reports import VariantReport
 from mesh.catalogue import Catalogue
@@ -28,6 +28,7 @@ __all__ = [
     "Spec",
     "VersionPolicy",
     "description",
+    "instances_of",
     "loading_order",
     "version_name",
 ]
@@ -126,6 +127,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
         request_id: of the push that made it; the same one again makes no other.
         provenance: where it comes from.
         variant: how it was made of another version; None where it was pushed.
+        instances: the device of each session that its manifest asks for; none where it leaves that to the engine.
     """
 
     kind: str
@@ -140,6 +142,7 @@ class ModelVersion(msgspec.Struct, frozen=True):
     request_id: str = ""
     provenance: Provenance = Provenance()
     variant: VariantReport | None = None
+    instances: tuple[str, ...] = ()
 
 
 class ModelCatalogue(Catalogue):
@@ -202,8 +205,21 @@ def description(manifest: Manifest, model: _Described, files: Sequence[File], **
         for specs in (model.inputs, model.outputs)
     )
     kind = str(manifest.__struct_config__.tag)
-    depth = int(getattr(model, "depth", 0))
-    return ModelVersion(kind, tuple(files), inputs, outputs, inferred=tuple(model.inferred), depth=depth, **said)
+    return ModelVersion(
+        kind,
+        tuple(files),
+        inputs,
+        outputs,
+        inferred=tuple(model.inferred),
+        depth=int(getattr(model, "depth", 0)),
+        instances=instances_of(manifest),
+        **said,
+    )
+
+
+def instances_of(manifest: Manifest) -> tuple[str, ...]:
+    """The device of each session that a manifest asks for; none where it leaves that to the engine."""
+    return manifest.scheduling.devices if isinstance(manifest, GraphManifest) else ()
 
 
 def loading_order(entry: Entry[ModelVersion]) -> int:

@@ -47,6 +47,7 @@ from engine.metrics import EngineMetrics, ModelFigures
 from engine.repository.completion import constructed
 from engine.repository.standing import check_standing
 from engine.repository.uses import Uses
+from engine.runtime.ledger import Claim
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
@@ -115,10 +116,18 @@ class Loaded:
     """What it stands on, as that is now."""
     uses: Uses = field(default_factory=Uses, compare=False)
     """Who works with it."""
-    memory_bytes: int = 0
-    """What it takes up; see `engine.repository.room`."""
+    claim: Claim | None = None
+    """What it has of each device's memory; see `engine.repository.room`."""
     signed_by: str = ""
     """The id of the key with which its files are signed; empty where that is not checked."""
+
+    def close(self) -> None:
+        """Give its memory back, after what it was asked is answered. Blocks."""
+        try:
+            self.servable.close()
+        finally:
+            if self.claim is not None:
+                self.claim.release()
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """As its servable; an answer that is kept is not computed again."""
@@ -197,12 +206,28 @@ class Opener:
         answers: Callable[[CacheObserver], Answers] | None = None,
     ) -> None:
         self._metrics = metrics
-        self._session = session
+        self.session = session
         self._limits = limits
         self._images = images
         self._generation = generation
         self._renderer = renderer
         self._answers = answers
+
+    def manifest(self, name: str, folder: Path) -> Manifest:
+        """What a version's owner says of it. Reads the disk.
+
+        Raises:
+            ManifestError: that is not to be understood.
+            ModelFileError: it is missing.
+        """
+        try:
+            data = (folder / MANIFEST_FILE).read_bytes()
+        except FileNotFoundError:
+            raise ModelFileError(
+                f"{MANIFEST_FILE}: is missing; restore the version's files, or push it as another version",
+                file=MANIFEST_FILE,
+            ) from None
+        return parse_manifest(data, model=name.split("/")[3])
 
     async def open(self, name: str, folder: Path, find: Find) -> Loaded:
         """Make a version's servable; when cancelled meanwhile, nothing of it stays in memory.
@@ -216,14 +241,7 @@ class Opener:
             EngineError: they make no model.
         """
         model, number = name.rsplit("/versions/", 1)
-        try:
-            data = await asyncio.to_thread((folder / MANIFEST_FILE).read_bytes)
-        except FileNotFoundError:
-            raise ModelFileError(
-                f"{MANIFEST_FILE}: is missing; restore the version's files, or push it as another version",
-                file=MANIFEST_FILE,
-            ) from None
-        manifest = parse_manifest(data, model=model.rsplit("/", 1)[1])
+        manifest = await asyncio.to_thread(self.manifest, name, folder)
         figures = self._metrics.of(model, int(number))
         check_standing(model, manifest.stands_on, find)
         find_own = partial(find, tenant_of(name))
@@ -260,7 +278,7 @@ class Opener:
             case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
                 return await _standing(manifest, find)
             case GenerationManifest():
-                session, limits, renderer = self._session, self._limits, self._renderer
+                session, limits, renderer = self.session, self._limits, self._renderer
                 return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
         return await constructed(lambda: self._of_graph(manifest, folder, figures, uses))
 
@@ -269,7 +287,7 @@ class Opener:
         limits = manifest.scheduling.policy(self._limits)
 
         def context(manifest: OfGraph) -> ModelContext[OfGraph]:
-            return ModelContext(folder, manifest, self._session, limits, figures)
+            return ModelContext(folder, manifest, self.session, limits, figures)
 
         match manifest:
             case OnnxManifest():

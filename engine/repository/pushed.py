@@ -130,11 +130,11 @@ class Pushed:
         except BaseException:  # a cancelled push, too, leaves neither files nor memory behind
             with suppress(StorageUnavailableError):
                 await asyncio.to_thread(self._storage.remove, loaded.name)
-            await asyncio.to_thread(loaded.servable.close)
+            await asyncio.to_thread(loaded.close)
             raise
         if body.wanted and not body.failure:
             self._memory.enter(loaded, entry.uid)
         else:
-            await asyncio.to_thread(loaded.servable.close)
+            await asyncio.to_thread(loaded.close)
         await self._loading.settle(loaded.model, {loaded.version} if body.failure else ())
         return await self._records.catalogue.get(ModelVersion, loaded.name)

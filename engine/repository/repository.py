@@ -44,6 +44,7 @@ from engine.repository.signatures import Signatures
 from engine.repository.system import SystemModels
 from engine.repository.uploads import Uploads
 from engine.runtime.apart import Apart
+from engine.runtime.device_memory import DeviceMemory
 from engine.scheduler.terms import Terms
 from mesh.catalogue import Catalogue
 from mesh.entries import Body, Entry, entry_etag
@@ -67,7 +68,7 @@ class Repository:
         catalogue: keeps what is known of them.
         opener: makes models of their files.
         sharing: how the folder is shared with other engines.
-        memory_bytes: what all models in memory may take; 0 for any number.
+        reading: tells how much memory is in use; None for this machine's own.
         signatures: looks at each version before it is opened; None where none is asked for.
         apart: opens what is pushed in a process of its own first; None where that is not asked for.
         storage: keeps the tenants' versions; None for the folder itself.
@@ -82,7 +83,7 @@ class Repository:
         opener: Opener,
         sharing: Sharing,
         *,
-        memory_bytes: int = 0,
+        reading: DeviceMemory | None = None,
         signatures: Signatures | None = None,
         apart: Apart | None = None,
         storage: ModelStorage | None = None,
@@ -97,7 +98,8 @@ class Repository:
         self._opener = opener
         self._memory = Memory(draw)
         self._records = Records(catalogue)
-        room = Room(self._memory, memory_bytes)
+        session = opener.session
+        room = Room(self._memory, session.ledger, session.device, reading or DeviceMemory())
         marks = Marks(folder / f".loading-{sharing.process}")
         self._loading = Loading(self._memory, self._records, opener, self, room, signatures, apart, marks)
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
@@ -108,22 +110,28 @@ class Repository:
 
     async def start(self) -> None:
         """Remove what never became whole, take in what ships with the platform, load what shall be in memory."""
-        async with self.sharing.alone():
+        async with self.alone():
             await asyncio.to_thread(sweep, self.folder, self.sharing.uploads)
             await self._ships.take_in()
         await self._read_aliases()
         failed: dict[str, set[int]] = {}
         for entry in sorted(await self._catalogue.every(ModelVersion), key=loading_order):
-            shipped = self._shipped(entry.name)
-            ships_no_more = tenant_of(entry.name) == SYSTEM_TENANT and not (shipped and shipped.is_dir())
-            if not entry.body.wanted or self._memory.holds(entry.name) or ships_no_more:
-                continue
-            if not await self._loading.attempt(entry):
-                failed.setdefault(model_of(entry.name), set()).add(number_of(entry.name))
-        async with self.sharing.alone():  # what was cut off in the midst of a change comes to its end
+            async with self._changing:  # between two of them others may push, unload and delete already
+                if not await self._begin_with(entry.name):
+                    failed.setdefault(model_of(entry.name), set()).add(number_of(entry.name))
+        async with self.alone():  # what was cut off in the midst of a change comes to its end
             for model in await self._catalogue.every(Model):
                 await self._loading.settle(model.name, failed.get(model.name, ()))
         self._memory.ready = True
+
+    async def _begin_with(self, name: str) -> bool:
+        """Load a version that shall be in memory as the engine starts; False where it cannot be."""
+        entry = await self._records.known(ModelVersion, name)
+        shipped = self._shipped(name)
+        ships_no_more = tenant_of(name) == SYSTEM_TENANT and not (shipped and shipped.is_dir())
+        if entry is None or not entry.body.wanted or self._memory.holds(name) or ships_no_more:
+            return True
+        return await self._loading.attempt(entry)
 
     async def stop(self) -> None:
         """Give all memory back."""

@@ -1,95 +1,177 @@
-"""The memory that all models together may take: measured at load, and made by putting aside what nobody asks for.
+"""The memory that all models together may take, on each device: made by putting aside what nobody asks for.
 
-A version takes up the bytes of its files, or what the process grew by while it was opened where that is more and
-nothing else was at work meanwhile that could have grown it.
+A version takes up the bytes of its files for each of its sessions, or what the memory grew by while it was opened where
+that is more and nothing else was at work meanwhile that could have grown it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-import psutil
 import structlog
 
 from engine.errors import ModelTooBigError, NoRoomError
 from engine.repository.memory import Memory
+from engine.runtime.device_memory import DeviceMemory
+from engine.runtime.devices import read_device
+from engine.runtime.ledger import CPU, Claim, Ledger
 
-__all__ = ["Growth", "Room"]
+__all__ = ["Growth", "Room", "Size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What is known of a version before it is opened.
+
+    Attributes:
+        files_bytes: of all its files.
+        instances: the device of each of its sessions, an empty one for the engine's own; without any there is one.
+    """
+
+    files_bytes: int
+    instances: Sequence[str] = ()
 
 
 class Room:
-    """Keeps models within a number of bytes.
+    """Keeps models within the memory of their devices.
 
     Args:
         memory: where they are.
-        limit_bytes: of all of them; 0 for no limit.
+        ledger: knows how much each device has, and who has claimed it.
+        device: where sessions compute that say nothing else.
+        reading: tells how much memory is in use.
     """
 
-    def __init__(self, memory: Memory, limit_bytes: int) -> None:
+    def __init__(self, memory: Memory, ledger: Ledger, device: str, reading: DeviceMemory) -> None:
         self._memory = memory
-        self._limit = limit_bytes
-        self._measured: dict[str, int] = {}
+        self._ledger = ledger
+        self._device = device
+        self._reading = reading
+        self._measured: dict[str, tuple[Size, Mapping[str, int]]] = {}
         self._log = structlog.get_logger("engine.repository")
 
-    def need(self, name: str, files_bytes: int) -> int:
-        """What a version will take up: what it took the last time, or else the bytes of its files."""
-        return self._measured.get(name) or files_bytes if self._limit else 0
+    def needs(self, name: str, size: Size) -> Mapping[str, int]:
+        """What a version will take up by device: what it took the last time, or else its files for each session."""
+        measured = self._measured.get(name)
+        if measured is not None and measured[0] == size:
+            return measured[1]
+        return Counter(
+            {
+                device: size.files_bytes * sessions
+                for device, sessions in Counter(
+                    read_device(each or self._device).place for each in size.instances or ("",)
+                ).items()
+            }
+        )
 
-    def need_of(self, name: str, folder: Path) -> int:
-        """The same, from its folder. Reads the disk."""
-        return self.need(name, sum(path.stat().st_size for path in folder.glob("*") if path.is_file()))
+    def has(self, needs: Mapping[str, int]) -> bool:
+        """Whether there is room for so much more."""
+        return not self._ledger.short(needs)
 
-    def measured(self, name: str, size: int) -> None:
-        """Remember what a version took up."""
-        self._measured[name] = size
+    def growth(self, needs: Mapping[str, int]) -> Growth:
+        """What the devices of a version grow by, from here on."""
+        return Growth(self._memory, self._reading, {CPU, *needs})
 
-    def has(self, size: int) -> bool:
-        """Whether there is room for so many bytes more."""
-        return not self._limit or self._memory.used_bytes + size <= self._limit
-
-    async def make(self, name: str, size: int) -> None:
-        """Make room for a version, by putting others aside.
+    async def make(self, name: str, needs: Mapping[str, int]) -> Claim:
+        """Have room for a version, by putting others aside; it is the version's until it gives it back.
 
         Raises:
             ModelTooBigError: there will never be enough.
             NoRoomError: what is in memory cannot be put aside now.
         """
-        if self._limit and size > self._limit:
-            raise ModelTooBigError(
-                f"{name} needs {size} bytes, and all models together may take {self._limit}; raise "
-                "engine.memory_budget_bytes",
+        self.check(name, needs)
+        while (claim := self._ledger.claim(needs)) is None:
+            for device in self._ledger.short(needs):
+                await self._put_aside_for(name, device, needs[device])
+        return claim
+
+    async def grow(self, name: str, size: Size, claim: Claim, grown: Mapping[str, int]) -> None:
+        """Have a version's claim hold what it was seen to take, where that is more.
+
+        Raises:
+            ModelTooBigError, NoRoomError: as `make`.
+        """
+        needs = {device: max(claim.needs.get(device, 0), grown.get(device, 0)) for device in {*claim.needs, *grown}}
+        self.check(name, needs)
+        self._measured[name] = (size, needs)
+        more = await self.make(name, {device: bytes_ - claim.needs.get(device, 0) for device, bytes_ in needs.items()})
+        claim.resize(needs)
+        more.release()
+
+    def check(self, name: str, needs: Mapping[str, int], others: Iterable[Mapping[str, int]] = ()) -> None:
+        """Refuse what would not fit even if nothing else were in memory.
+
+        Args:
+            name: of the version.
+            needs: what it takes by device.
+            others: what those take that it stands on, which must be in memory beside it.
+
+        Raises:
+            ModelTooBigError: it would not.
+        """
+        below = list(others)
+        for device, size in needs.items():
+            limit, beside = self._ledger.limit_of(device), sum(each.get(device, 0) for each in below)
+            if limit and size and size + beside > limit:
+                stands = f" and what it stands on {beside}" if beside else ""
+                raise ModelTooBigError(
+                    f"{name} needs {size} bytes{stands}, and all models together may take {limit} of {device}'s "
+                    f"memory: it does not fit even with all others unloaded. Raise {_setting(device)} to at least "
+                    f"{size + beside}, or push a smaller version (int8, fp16, fewer `instances`)",
+                    resource=name,
+                    needs=size + beside,
+                    limit=limit,
+                    device=device,
+                )
+
+    async def _put_aside_for(self, name: str, device: str, size: int) -> None:
+        """Put the version aside that was not asked for longest, where that and others like it would do.
+
+        Raises:
+            NoRoomError: nothing that can go would do.
+        """
+        limit, taken = self._ledger.limit_of(device), self._ledger.taken(device)
+        idle = [each for each in self._memory.idle if each.claim is not None and each.claim.needs.get(device)]
+        if taken + size - sum(each.claim.needs[device] for each in idle if each.claim is not None) > limit:
+            raise NoRoomError(
+                f"{name} needs {size} bytes; of the {limit} of {device}'s memory for all models {taken} are taken, too "
+                "many of them by models that are pinned or in use. Try again later, unload what is not needed, or "
+                f"raise {_setting(device)}",
+                retry_after_s=1.0,
                 resource=name,
                 needs=size,
-                limit=self._limit,
+                limit=limit,
+                device=device,
             )
-        while not self.has(size):
-            idle = [loaded for loaded in self._memory.idle if loaded.memory_bytes]
-            if not idle:
-                raise NoRoomError(
-                    f"{name} needs {size} bytes; of the {self._limit} for all models "
-                    f"{self._memory.used_bytes} are taken by models that are pinned or in use",
-                    retry_after_s=1.0,
-                    resource=name,
-                )
-            self._log.info("model put aside", model=idle[0].name, bytes=idle[0].memory_bytes)
+        if idle:
+            self._log.info("model put aside", model=idle[0].name, device=device)
             self._memory.set_aside(idle[0].name, idle[0].uid)
             await self._memory.closed([idle[0].name])
 
 
 class Growth:
-    """What the process grows by, from here on.
+    """What the memory of some devices grows by, from here on.
 
     Args:
         memory: tells whether others are at work.
+        reading: tells how much is in use.
+        devices: which ones.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, reading: DeviceMemory, devices: Iterable[str]) -> None:
         self._memory = memory
+        self._reading = reading
         self._alone = not memory.busy
-        self._before = psutil.Process().memory_info().rss
+        self._before = {device: reading.used(device) for device in devices}
 
-    def bytes(self) -> int:
-        """How many bytes; 0 where others were at work when it began or are now."""
+    def bytes(self) -> Mapping[str, int]:
+        """How many bytes by device; none where others were at work when it began or are now."""
         if not self._alone or self._memory.busy:
-            return 0
-        return max(0, psutil.Process().memory_info().rss - self._before)
+            return {}
+        return {device: max(0, self._reading.used(device) - before) for device, before in self._before.items()}
+
+
+def _setting(device: str) -> str:
+    return "engine.memory_budget_bytes" if device == CPU else "engine.gpu_memory_budget_bytes"

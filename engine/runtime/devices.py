@@ -48,6 +48,11 @@ class Device:
         return "cuda" if self.is_gpu else "cpu"
 
     @property
+    def place(self) -> str:
+        """Whose memory it takes: `cpu`, or which GPU's, `cuda:1`."""
+        return f"{self.memory}:{self.number}" if self.is_gpu else self.memory
+
+    @property
     def provider(self) -> str:
         """The execution provider that must be in use."""
         return _PROVIDERS[self.kind][0]

@@ -27,6 +27,7 @@ from engine.runtime.budget import CoreBudget, Share
 from engine.runtime.devices import Provider, choose, read_device
 from engine.runtime.failures import RUNTIME_ERRORS, load_failure, plain, run_failure
 from engine.runtime.kept import Kept, run_keeping
+from engine.runtime.ledger import Ledger
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
 from engine.runtime.values import MAPS, spec_of, to_bytes, to_text
@@ -53,6 +54,7 @@ class SessionSettings:
         gpu_memory_bytes: the most that one session may take of a GPU's memory; 0 for as much as there is.
         budget: the cores that runs of all models share, or a model's share of them; None where each run takes what it
             wants.
+        ledger: where the memory of further sessions is claimed.
     """
 
     device: str = "cpu"
@@ -61,6 +63,7 @@ class SessionSettings:
     twins: bool = True
     gpu_memory_bytes: int = 0
     budget: CoreBudget | Share | None = field(default=None, compare=False)
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     @property
     def threads(self) -> int:

@@ -16,6 +16,7 @@ from typing import Generic
 
 import structlog
 
+from engine.runtime.ledger import CPU, Claim
 from engine.runtime.sessions import Session, SessionSettings, open_session
 from engine.scheduler.run import Item, Result, Runner
 
@@ -42,23 +43,35 @@ class Twin(Generic[Item, Result]):
         self._run = run
         self._changed = threading.Lock()
         self._session: Session | None = None
+        self._claim: Claim | None = None
         self._closed = False
 
     def open(self) -> Runner[Item, Result] | None:
-        """Open it, with half of the cores, and say how it runs; None for a large model, or on one core. Blocks."""
+        """Open it, with half of the cores, and say how it runs. Blocks.
+
+        Returns:
+            None for a large model, on one core, or where the memory budget has no room for it.
+        """
         threads = self._settings.threads
+        claim = None
         try:
             if not self._settings.twins or self._settings.device != "cpu" or threads < 2 or self._size() > _MAX_BYTES:
+                return None
+            claim = self._settings.ledger.claim({CPU: self._size()})
+            if claim is None:  # nothing is put aside for it
                 return None
             session = open_session(self._path, replace(self._settings, intra_op_threads=threads // 2))
         except Exception as error:  # noqa: BLE001 -- whatever it is, memory for instance: the first one goes on alone
             structlog.get_logger("engine.twin").warning("no second session", file=self._path.name, error=str(error))
+            if claim is not None:
+                claim.release()
             return None
         with self._changed:
             if not self._closed:
-                self._session = session
+                self._session, self._claim = session, claim
                 return Runner(partial(self._run, session), session.turn)
         session.close()
+        claim.release()
         return None
 
     def close(self) -> None:
@@ -68,6 +81,8 @@ class Twin(Generic[Item, Result]):
             session, self._session = self._session, None
         if session is not None:
             session.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def _size(self) -> int:
         return sum(file.stat().st_size for file in self._path.parent.iterdir() if file.is_file())

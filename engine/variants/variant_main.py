@@ -87,8 +87,8 @@ async def make(task: Task) -> VariantReport:
         asked, rows = questions(source.servable.inputs, task.samples)
         right, own, source_ms, own_ms = await _both(source, variant, asked)
     finally:
-        source.servable.close()
-        variant.servable.close()
+        source.close()
+        variant.close()
         await opener.close()
     return VariantReport(
         task.source, task.precision, rows, not task.samples, size_of(path), size_of(made), source_ms, own_ms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 import mesh
+from engine.cache.answers import Answers, CacheObserver
 from engine.generation.figures import GenerationMetrics
 from engine.metrics import EngineMetrics
 from engine.repository.changes import ModelChange
@@ -17,6 +19,7 @@ from engine.repository.models import ModelCatalogue, Provenance, VersionPolicy
 from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
 from engine.repository.sharing import Sharing
+from engine.runtime.ledger import CPU, Ledger
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.policy import BatchPolicy
 from mesh.db import open_database
@@ -39,17 +42,20 @@ class Place:
         migrate(self.database.engine, Path(mesh.__path__[0]) / "migrations" / "versions")
         self.catalogue = ModelCatalogue(self.database, EntryStore())
         self.opened: list[SharedRepository] = []
+        self.answers: Callable[[CacheObserver], Answers] | None = None
         self.pushed = 0
 
-    def repository(self, **settings: Any) -> SharedRepository:
+    def repository(self, *, memory_bytes: int = 0, gpu_bytes: int = 0, **settings: Any) -> SharedRepository:
         self.registry = CollectorRegistry()
+        self.ledger = Ledger(lambda device: memory_bytes if device == CPU else gpu_bytes)
         opener = Opener(
             EngineMetrics(self.registry),
-            SessionSettings(),
+            SessionSettings(ledger=self.ledger),
             BatchPolicy(8, 64),
             ImagePool(),
             GenerationMetrics(self.registry),
             SandboxPool(),
+            self.answers,
         )
         made = SharedRepository(
             self.root / "models", None, self.catalogue, opener, Sharing(self.database, "engine"), **settings

@@ -13,15 +13,8 @@ from prometheus_client import CollectorRegistry
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
-from engine.generation.figures import GenerationMetrics
-from engine.metrics import EngineMetrics
-from engine.repository.opening import Opener
 from engine.repository.shared import SharedRepository
-from engine.repository.sharing import Sharing
-from engine.runtime.sessions import SessionSettings
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
-from mesh.sandbox import ImagePool, SandboxPool
 from tests.unit.engine.graphs import model
 from tests.unit.engine.place import MODEL, Place
 from tests.unit.engine.test_repository import Encoder
@@ -37,25 +30,7 @@ class CachingPlace(Place):
         super().__init__(root)
         self.store_figures = StoreFigures(CollectorRegistry())
         self.store = MemoryAnswers(1 << 20, 1 << 16, self.store_figures)
-
-    def repository(self, **settings) -> SharedRepository:
-        answers = partial(Answers, self.store, self.store_figures)
-        registry = CollectorRegistry()
-        opener = Opener(
-            EngineMetrics(registry),
-            SessionSettings(),
-            BatchPolicy(8, 64),
-            ImagePool(),
-            GenerationMetrics(registry),
-            SandboxPool(),
-            answers,
-        )
-        made = SharedRepository(
-            self.root / "models", None, self.catalogue, opener,
-            Sharing(self.database, "engine"), **settings,
-        )  # fmt: skip
-        self.opened.append(made)
-        return made
+        self.answers = partial(Answers, self.store, self.store_figures)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def place(tmp_path):
 @pytest.fixture(autouse=True)
 def _files_alone(monkeypatch):
     """Models count what their files take: what a test's process grows by is not to be foretold."""
-    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
 
 
 def named(name: str) -> str:

@@ -94,7 +94,7 @@ async def test_requests_that_are_part_of_no_sequence_are_routed_as_ever(place: P
 
 
 async def test_a_model_with_a_running_sequence_is_not_put_aside(place: Place, monkeypatch):
-    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
     repository = await place.started(memory_bytes=5 * 1024 * 1024)
     await place.push(repository, manifest=MANIFEST, content=adding())
     await place.push(repository, "tenants/t/models/h", content=heavy(2))

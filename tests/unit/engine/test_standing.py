@@ -161,7 +161,7 @@ async def test_the_flowers_of_the_example_get_their_names(place: CachingPlace, t
 
 
 async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(place: CachingPlace, monkeypatch):
-    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: 0)
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
     repository = await place.started(memory_bytes=6 * 1024 * 1024)
     for _ in range(2):
         await push(place, repository, "m", content=heavy(1))
