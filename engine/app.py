@@ -190,6 +190,7 @@ def _answer_store(settings: EngineSettings, figures: StoreFigures) -> AnswerStor
             settings.cache_redis,
             ttl_s=settings.cache_ttl_s,
             max_value_bytes=settings.cache_value_bytes,
+            max_owner_bytes=settings.cache_tenant_bytes,
             figures=figures,
         )
     return MemoryAnswers(settings.cache_bytes, settings.cache_value_bytes, figures)

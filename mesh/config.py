@@ -120,6 +120,7 @@ class EngineSettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     cache_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 * 1024 * 1024
     cache_value_bytes: Annotated[int, Meta(ge=1, le=1 << 29)] = 1024 * 1024
     cache_redis: str = ""
+    cache_tenant_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     cache_ttl_s: Annotated[float, Meta(ge=0.001, le=31_536_000)] = 3600.0
 
     def __repr__(self) -> str:

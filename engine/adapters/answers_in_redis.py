@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from engine.cache.allowance import Allowance
 from engine.cache.figures import StoreFigures, Unkept
 from engine.errors import CacheUrlError
 
@@ -28,8 +29,10 @@ _GET_S = 0.1
 _PUT_S = 2.0
 """The longest that an answer is on its way to Redis; nobody waits for that."""
 _MAX_CONNECTIONS = 16
-_MAX_PUTS = 64
+_MAX_PUTS = 128
 """Answers on their way at once; further ones are not kept."""
+_MAX_OWNER_PUTS = _MAX_PUTS // 2
+"""So many of them may be one owner's."""
 _FAILURES = 3
 _REST_S, _MAX_REST_S = 1.0, 30.0
 
@@ -45,6 +48,7 @@ class RedisAnswers:
         url: `redis://:PASSWORD@HOST:6379/0`; with `rediss://` over TLS.
         ttl_s: how long an answer is kept.
         max_value_bytes: a larger answer is not kept.
+        max_owner_bytes: that one owner may have written within `ttl_s`; 0 for any number.
         figures: counts.
         clock: seconds that only grow.
 
@@ -58,6 +62,7 @@ class RedisAnswers:
         *,
         ttl_s: float,
         max_value_bytes: int,
+        max_owner_bytes: int = 0,
         figures: StoreFigures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,7 +84,8 @@ class RedisAnswers:
         self._clock = clock
         self._failures = 0
         self._rests_until = 0.0
-        self._putting: set[asyncio.Task[None]] = set()
+        self._putting: dict[asyncio.Task[None], str] = {}
+        self._allowance = Allowance(max_owner_bytes, ttl_s, clock)
 
     async def get(self, key: bytes) -> bytes | None:
         """What is kept under a key; None, too, where Redis does not say so in time."""
@@ -91,19 +97,21 @@ class RedisAnswers:
             return None
         return found[len(key) :]
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes, owner: str = "") -> None:
         """Keep something, soon."""
         cause: Unkept | None = None
         if len(value) > self._max_value_bytes:
             cause = "too_large"
-        elif len(self._putting) >= _MAX_PUTS:
+        elif len(self._putting) >= _MAX_PUTS or list(self._putting.values()).count(owner) >= _MAX_OWNER_PUTS:
             cause = "busy"
+        elif not self._allowance.take(owner, len(key) + len(value)):
+            cause = "share"
         if cause is not None:
             self._figures.unkept(cause)
             return
         putting = asyncio.get_running_loop().create_task(self._put(key, value))
-        self._putting.add(putting)
-        putting.add_done_callback(self._putting.discard)
+        self._putting[putting] = owner
+        putting.add_done_callback(self._putting.pop)
 
     async def close(self) -> None:
         """Leave what is on its way, and go."""

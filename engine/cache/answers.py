@@ -132,7 +132,8 @@ class Answers:
             return answer
         began = time.perf_counter()
         size = sum(value.size if value.dtype == object else value.nbytes // _KIB for value in answer.outputs.values())
-        self._store.put(flight.of[0], await aside(size, encode_answer, answer))
+        key, terms = flight.of
+        self._store.put(key, await aside(size, encode_answer, answer), terms.owner)
         flight.kept_s = time.perf_counter() - began
         return answer
 

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 __all__ = ["StoreFigures", "Unkept"]
 
-Unkept: TypeAlias = Literal["unreachable", "slow", "skipped", "busy", "too_large", "invalid"]
+Unkept: TypeAlias = Literal["unreachable", "slow", "skipped", "busy", "share", "too_large", "invalid"]
 """Why an answer was not kept or not had: the store did not answer (`unreachable`) or not in time (`slow`), was not
-asked because it had not answered (`skipped`), too much was to be written already (`busy`), the answer is larger than is
-kept (`too_large`), or what came back is no answer (`invalid`)."""
+asked because it had not answered (`skipped`), too much was to be written already (`busy`), its owner has written as
+much as one may (`share`), the answer is larger than is kept (`too_large`), or what came back is none (`invalid`)."""
 
 
 class StoreFigures:

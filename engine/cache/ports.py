@@ -13,8 +13,14 @@ class AnswerStore(Protocol):
     async def get(self, key: bytes) -> bytes | None:
         """What is kept under a key; None where nothing is, or where it cannot be had at once."""
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Keep something, now or soon; what is too large or too much is not kept."""
+    def put(self, key: bytes, value: bytes, owner: str = "") -> None:
+        """Keep something, now or soon; what is too large or too much is not kept.
+
+        Args:
+            key: under which it is asked for.
+            value: what is kept.
+            owner: whose it is; one owner's answers do not push out all of the others'.
+        """
 
     async def close(self) -> None:
         """End what it does beside."""
