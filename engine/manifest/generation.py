@@ -27,7 +27,7 @@ class DefaultSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GenerationManifest(Common, frozen=True, tag="text-generation"):
-    """A decoder that goes on with texts: `text` BYTES [n] in, `text` BYTES [n] out, or piece by piece.
+    """A decoder that goes on with texts: `text_input` BYTES [n] in, `text_output` BYTES [n] out, or piece by piece.
 
     What is left out is read from the graph and from the files that Hugging Face's exports have beside it.
 
@@ -41,7 +41,7 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
         eos: the tokens that end an answer; without it as `generation_config.json` or `tokenizer_config.json` says.
         stop: texts that end every answer.
         sampling: how tokens are chosen where a caller does not say; without it as `generation_config.json` says.
-        max_tokens: the most tokens that `ModelInfer` makes.
+        max_tokens: the most tokens of an answer over the Open Inference Protocol, where a caller says none.
         tool_calls: what begins and ends a call of a tool in the model's text.
         max_running: the most answers under way at once. 1 where rows of different lengths cannot share a step, which
             is tried at load.

@@ -124,6 +124,11 @@ class Repository:
                 await self._loading.settle(model.name, failed.get(model.name, ()))
         self._memory.ready = True
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything that shall be in memory has been tried once; what could not be loaded says why itself."""
+        return self._memory.ready
+
     async def _begin_with(self, name: str) -> bool:
         """Load a version that shall be in memory as the engine starts; False where it cannot be."""
         entry = await self._records.known(ModelVersion, name)

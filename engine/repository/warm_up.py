@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.errors import EngineError, WarmUpError
-from engine.manifest import GenerationManifest, Manifest
+from engine.manifest import Manifest
 from engine.manifest.fields import WarmUp
 from engine.runtime.samples import sample
 from engine.scheduler.terms import SequenceTerms, Terms
@@ -36,7 +36,7 @@ async def warm_up(servable: Servable, manifest: Manifest) -> None:
     """
     asked = manifest.warm_up
     if asked is None:
-        made_up = _texts_input(servable) == "text" and not isinstance(manifest, GenerationManifest)
+        made_up = _texts_input(servable) == "text"
         asked = (WarmUp(texts=("a few words",)),) if made_up else ()
     try:
         async with asyncio.timeout(_LIMIT_S):

@@ -5,7 +5,7 @@ Where their files come from is `engine.repository.repository`; who may ask is de
 
 from __future__ import annotations
 
-from engine.servables.base import Batching, Classified, Inference, Servable
+from engine.servables.base import Classified, Inference, Servable
 from engine.servables.context import ModelContext
 from engine.servables.detector import Detected, Detector, Sought
 from engine.servables.embedder import Embedder
@@ -22,7 +22,6 @@ from engine.servables.token_classifier import Extracted, TokenClassifier
 from engine.servables.zero_shot import EncoderZeroShot, ZeroShot
 
 __all__ = [
-    "Batching",
     "Classified",
     "Classifier",
     "Detected",

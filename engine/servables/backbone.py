@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from engine.errors import BackboneError
+from engine.errors import BackboneError, EngineError
+from engine.scheduler.policy import BatchPolicy
 from engine.servables.base import Servable
 from engine.servables.embedder import Embedder
 
@@ -32,6 +33,14 @@ class Standing(Generic[Made]):
         self._make = make
         self._embedder: Embedder | None = None
         self._making: asyncio.Task[Made] | None = None
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How the encoder that serves now puts requests together; None where there is none."""
+        try:
+            return self._backbone().policy
+        except EngineError:
+            return None
 
     async def get(self) -> tuple[Embedder, Made]:
         """Both; where another encoder serves than before, what stands on it is made once for all who wait for it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from engine.tensor import Tensor, TensorSpec, check_tensor, texts_tensor
 
 __all__ = [
     "MAX_DEPTH",
-    "Batching",
     "Classified",
     "Inference",
     "Items",
@@ -112,20 +111,15 @@ class Servable(Protocol):
         """
 
     @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+
+    @property
     def waiting(self) -> int:
         """How many requests wait."""
 
     def close(self) -> None:
         """Give its memory back, after what it was asked is answered. Blocks."""
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """A model whose requests may share a run."""
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How they are put together; None where they are computed one by one after all."""
 
 
 def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:

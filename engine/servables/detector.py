@@ -17,6 +17,7 @@ from engine.manifest import ObjectDetectionManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
 from engine.scheduler.pieces import in_turn
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.box_reading import BoxReading, Candidates, read_boxes
@@ -161,6 +162,11 @@ class Detector:
             ElementError: an image is wrong.
         """
         return await self._detect(files, "images", sought, terms)
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

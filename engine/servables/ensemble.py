@@ -23,6 +23,7 @@ from engine.errors import (
 )
 from engine.figures import ModelFigures
 from engine.manifest.ensembles import EnsembleManifest
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import MAX_DEPTH, Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.tensor import TensorSpec
@@ -107,6 +108,16 @@ class Ensemble:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What it gives."""
         return self._plan.outputs
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """That of the model which takes the fewest rows at once; None where one computes each request alone."""
+        try:
+            policies = [member.servable.policy for member in self._members().values()]
+        except EnsembleError:
+            return None
+        shared = [policy for policy in policies if policy is not None]
+        return min(shared, key=lambda policy: policy.max_rows) if len(shared) == len(policies) else None
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
         """Every output; a step that fails, or a caller who goes away, ends all steps."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import LabelsError, ManifestError
 from engine.manifest import Candidate, EntailmentManifest
 from engine.repository.folders import graph_file
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
@@ -58,6 +59,11 @@ class PairZeroShot(ZeroShot):
             tried = self._graph.try_once(self._pairs([("a few words", "others")]))
             self._entailment, self._contradiction, lines = _columns(context.folder, manifest, self._graph, tried)
         self.inferred = (*inferred, *lines)
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""A decoder that goes on with texts: `text` BYTES [n] to `text` BYTES [n], or piece by piece.
+"""A decoder that goes on with texts: `text_input` BYTES [n] to `text_output` BYTES [n], or piece by piece.
 
 How its tokens are computed is `engine.generation`.
 """
@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.errors import ElementError, NoLabelsError, TensorError
+from engine.errors import ElementError, NoLabelsError, PromptError, SamplingError, TensorError
 from engine.generation.answer import Answer
 from engine.generation.assets import read_assets
 from engine.generation.base import Piece, Prompt, Sampling
@@ -33,7 +31,7 @@ from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
-from engine.tensor import TensorSpec
+from engine.tensor import TensorSpec, texts_tensor
 
 __all__ = ["TextGenerator"]
 
@@ -56,8 +54,8 @@ class TextGenerator:
     """
 
     platform = "onnxruntime"
-    inputs = (TensorSpec("text", "BYTES", (-1,)),)
-    outputs = (TensorSpec("text", "BYTES", (-1,)),)
+    inputs = (TensorSpec("text_input", "BYTES", (-1,)),)
+    outputs = (TensorSpec("text_output", "BYTES", (-1,)),)
     classifies: Items | None = None
 
     def __init__(
@@ -101,6 +99,11 @@ class TextGenerator:
         figures.watch(self._loop)
 
     @property
+    def policy(self) -> BatchPolicy | None:
+        """None: answers are put together token by token, and not by rows of a request."""
+        return None
+
+    @property
     def context(self) -> int:
         """How many tokens prompt and answer may have together."""
         return self._assets.context
@@ -110,7 +113,7 @@ class TextGenerator:
         """How many answers wait for their turn."""
         return self._loop.waiting
 
-    async def generate(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> AsyncIterator[Piece]:
+    async def generate(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> AsyncGenerator[Piece]:
         """The answer, piece by piece; see `engine.generation.base.Generator`."""
         async with aclosing(self.answer(await self.prepare(prompt, sampling, terms))) as pieces:
             async for piece in pieces:
@@ -135,24 +138,41 @@ class TextGenerator:
             ElementError: naming the text that is none.
         """
         check_tensors(self.inputs, tensors)
-        if len(tensors["text"]) > _MAX_TEXTS:
-            raise TensorError("text", f"holds {len(tensors['text'])} texts; at most {_MAX_TEXTS} are taken at once")
+        answers = await self.write(self.texts_of(tensors), Sampling(max_tokens=self._manifest.max_tokens), terms)
+        texts = texts_tensor([each.text for each in answers])
+        return Inference({"text_output": texts}, len(answers), sum(each.prompt_tokens for each in answers))
+
+    @staticmethod
+    def texts_of(tensors: Tensors) -> list[str]:
+        """The texts of inputs that were checked.
+
+        Raises:
+            ElementError: naming the one that is none.
+        """
+        values = tensors["text_input"]
+        if len(values) > _MAX_TEXTS:
+            raise TensorError("text_input", f"holds {len(values)} texts; at most {_MAX_TEXTS} are taken at once")
         texts = []
-        for at, value in enumerate(tensors["text"]):
+        for at, value in enumerate(values):
             try:
                 texts.append(value.decode())
             except UnicodeDecodeError:
-                raise ElementError("text", at, "holds bytes that are not UTF-8") from None
-        sampling = Sampling(max_tokens=self._manifest.max_tokens)
+                raise ElementError("text_input", at, "holds bytes that are not UTF-8") from None
+        return texts
+
+    async def write(self, texts: Sequence[str], sampling: Sampling, terms: Terms = PLAIN) -> list[Piece]:
+        """How the texts go on, each whole.
+
+        Raises:
+            ElementError: naming the text that the model cannot go on from.
+            SamplingError: the sampling cannot be.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._whole(Prompt(text), sampling, terms)) for text in texts]
+                tasks = [group.create_task(self._whole(at, text, sampling, terms)) for at, text in enumerate(texts)]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        answers = [task.result() for task in tasks]
-        out = np.empty(len(answers), object)
-        out[:] = [text.encode() for text, _ in answers]
-        return Inference({"text": out}, len(answers), sum(read for _, read in answers))
+        return [task.result() for task in tasks]
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:  # noqa: ARG002 -- the port's
         """Never: it writes texts."""
@@ -165,13 +185,16 @@ class TextGenerator:
         self._session.close()
         release_memory()
 
-    async def _whole(self, prompt: Prompt, sampling: Sampling, terms: Terms) -> tuple[str, int]:
-        """A whole answer, and how many tokens were read for it."""
-        parts, read = [], 0
-        async for piece in self.generate(prompt, sampling, terms):
-            parts.append(piece.text)
-            read = piece.prompt_tokens
-        return "".join(parts), read
+    async def _whole(self, at: int, text: str, sampling: Sampling, terms: Terms) -> Piece:
+        parts, last = [], Piece("")
+        try:
+            async for last in self.generate(Prompt(text), sampling, terms):
+                parts.append(last.text)
+        except SamplingError:
+            raise
+        except PromptError as error:
+            raise ElementError("text_input", at, error.said) from None
+        return replace(last, text="".join(parts))
 
     async def prepare(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> SequenceState:
         """What `answer` computes; nothing is computed yet.

@@ -15,6 +15,7 @@ from engine.explain.reading import read_form
 from engine.manifest import TabularManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
@@ -140,6 +141,11 @@ class TabularModel:
             [await explainer.explain(record, output) for output in wanted]
             for record, wanted in zip(records, outputs, strict=True)
         ]
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from engine.errors import ManifestError
 from engine.manifest import TextGraphManifest
 from engine.repository.folders import graph_file
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
@@ -76,6 +77,11 @@ class TextClassifier:
         scores = table[np.arange(len(table)), best]
         tokens = sum(len(each.ids) for each in sequences)
         return Classified([self._names[at] for at in best], scores, self._names, table, tokens)
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

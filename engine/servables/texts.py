@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from engine.manifest import ClassificationManifest
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.backbone import Standing
 from engine.servables.base import Classified, Inference, Items, Servable, Tensors, check_tensors
@@ -57,6 +58,11 @@ class Classifier:
         vectors, tokens = await embedder.embed(values, terms)
         labels, scores, all_scores = head.classify(vectors)
         return Classified(labels, scores, head.labels, all_scores, tokens)
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How the backbone puts requests together; None where it is not there."""
+        return self._standing.policy
 
     @property
     def waiting(self) -> int:

@@ -15,6 +15,7 @@ from engine.errors import ManifestError, NoLabelsError, TextsTooLongError
 from engine.manifest import TokenClassificationManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
@@ -124,6 +125,11 @@ class TokenClassifier:
         floor = max(min_score, self._manifest.min_score)
         entities = await aside(sum(map(len, texts)), self._entities, cuts, answers, floor)
         return Extracted(entities, sum(len(each.ids) for each in sequences))
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How requests are put together; None where each is computed alone."""
+        return self._graph.policy
 
     @property
     def waiting(self) -> int:

@@ -40,6 +40,9 @@ class TokenGraph:
         read: what the answer is; called on the thread that runs the graph.
         output: which output is read; without it the first one.
 
+    Attributes:
+        policy: how requests are put together.
+
     Raises:
         ModelFileError: the graph takes something else, or has no such output.
         EngineError: the file is no graph that can be run.
@@ -55,6 +58,7 @@ class TokenGraph:
         with closed_on_failure(self._instances):
             self.output = self._checked(output)
         self._typed = "token_type_ids" in {spec.name for spec in self._session.inputs}
+        self.policy = context.limits
         self._max_rows = context.limits.max_rows
         self._batcher = self._instances.batcher(context.manifest.name, context.limits, context.observer)
 

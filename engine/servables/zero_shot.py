@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import LabelsError
 from engine.manifest import Candidate, ZeroShotManifest
+from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.backbone import Standing
 from engine.servables.base import Classified, Inference, Items, Servable, Tensors, check_tensors
@@ -147,6 +148,11 @@ class EncoderZeroShot(ZeroShot):
         made = EncoderZeroShot(manifest, backbone)
         await made._standing.get()
         return made
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How the backbone puts requests together; None where it is not there."""
+        return self._standing.policy
 
     @property
     def waiting(self) -> int:

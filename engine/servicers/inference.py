@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import ExitStack, aclosing
 from functools import partial
 from importlib.metadata import version as version_of
 from typing import Any
@@ -13,7 +13,9 @@ from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 
 from engine.errors import (
+    AsideError,
     ModelNotFoundError,
+    ModelNotReadyError,
     NotServedError,
     RegionNotFoundError,
     VersionNotFoundError,
@@ -25,6 +27,7 @@ from engine.parameters import Parameter, key_of, terms_of, wants_timing
 from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
+from engine.servables import TextGenerator
 from engine.servicers.inference_config import config_of
 from engine.servicers.inference_facts import Facts, statistics_of
 from engine.servicers.inference_messages import (
@@ -37,7 +40,8 @@ from engine.servicers.inference_messages import (
     wanted_outputs,
     write,
 )
-from engine.servicers.inference_stream import answers_in_order
+from engine.servicers.inference_stream import Tell, answers_of
+from engine.servicers.inference_texts import TellPart, specs_of, written
 from engine.servicers.turns import Turns
 from engine.servicers.usage import note_predicted
 from mesh.call import Context, note_resource
@@ -76,8 +80,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
-        """The engine answers requests."""
-        return pb.ServerReadyResponse(ready=True)
+        """Every model that shall be in memory was tried; one that cannot be loaded does not keep the others waiting."""
+        return pb.ServerReadyResponse(ready=self._repository.ready)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, __: Context) -> pb.ServerMetadataResponse:
         """What this is, and what of Triton's extensions it serves."""
@@ -89,8 +93,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
         """Whether a model answers requests."""
         try:
-            await self._found(request.name, request.version)
-        except (ModelNotFoundError, VersionNotFoundError):
+            note_resource(self._repository.find(_tenant(), request.name, request.version).name)
+        except AsideError:  # it is brought back when it is asked
+            return pb.ModelReadyResponse(ready=True)
+        except (ModelNotFoundError, ModelNotReadyError, VersionNotFoundError):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
@@ -102,29 +108,41 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             versions=[str(number) for number in self._repository.versions_of(loaded.model)],
             platform=loaded.servable.platform,
         )
-        for spec in loaded.servable.inputs:
+        for spec in specs_of(loaded.servable):
             answer.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         for spec in loaded.servable.outputs:
             answer.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         return answer
 
     async def ModelInfer(self, request: pb.ModelInferRequest, _: Context) -> pb.ModelInferResponse:
-        """One inference."""
-        return await self._infer(request)
+        """One inference, with one answer: a text comes whole."""
+        return await self.infer(request)
 
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Inferences in a stream; an error answers its own request and leaves the stream open, unless asked not to."""
+        """Inferences in a stream; texts come part by part.
+
+        An error answers its own request and leaves the stream open, unless asked not to.
+        """
         ends = ("true", "True", "1")
         closes = any(key == _GRPC_ERROR and value in ends for key, value in context.invocation_metadata() or ())
+        async with aclosing(self.stream(requests, closes=closes)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def stream(
+        self, requests: AsyncIterator[pb.ModelInferRequest], *, closes: bool
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse]:
+        """The answers to a stream of requests; `closes` where the first error ends it."""
         turns = Turns()
 
-        def work(request: pb.ModelInferRequest) -> Awaitable[pb.ModelStreamInferResponse]:
-            return turns.take(_sequence_of(request), partial(self._streamed, request, closes=closes))
+        def work(request: pb.ModelInferRequest, tell: Tell) -> Awaitable[pb.ModelStreamInferResponse]:
+            return turns.take(_sequence_of(request), partial(self._streamed, request, tell, closes=closes))
 
-        async for answer in answers_in_order(requests, work):
-            yield answer
+        async with aclosing(answers_of(requests, work)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:
         """How a model is configured."""
@@ -239,10 +257,17 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             )
         return self._facts.log_settings()
 
-    async def _streamed(self, request: pb.ModelInferRequest, *, closes: bool) -> pb.ModelStreamInferResponse:
-        """One answer of a stream: it is the last one to its request."""
+    async def _streamed(
+        self, request: pb.ModelInferRequest, tell: Tell, *, closes: bool
+    ) -> pb.ModelStreamInferResponse:
+        """The last answer to a request of a stream; others are told before it."""
+
+        async def part(answer: pb.ModelInferResponse) -> None:
+            answer.parameters[_FINAL].bool_param = False
+            await tell(pb.ModelStreamInferResponse(infer_response=answer))
+
         try:
-            answer = pb.ModelStreamInferResponse(infer_response=await self._infer(request))
+            answer = pb.ModelStreamInferResponse(infer_response=await self.infer(request, part))
         except TiationError as error:
             if closes:
                 raise
@@ -251,24 +276,40 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         answer.infer_response.parameters[_FINAL].bool_param = True
         return answer
 
-    async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    async def infer(self, request: pb.ModelInferRequest, tell: TellPart | None = None) -> pb.ModelInferResponse:
+        """The answer to a request, or the last one after all others were told.
+
+        Args:
+            request: names the model.
+            tell: takes the answers before the last; None where there may be only one.
+        """
         parameters = heard(request.parameters)
         terms = terms_of(current_caller().tenant, parameters)
         loaded = await self._found(request.model_name, request.model_version, key_of(parameters), terms)
         with loaded.figures.request() as times, ExitStack() as stack:
-            answer = await self._answer(request, loaded, terms, times, stack)
+            answer = await self._answer(request, loaded, terms, times, stack, tell)
             if parameters and wants_timing(parameters):
                 note_timing(answer, times)
             return answer
 
     async def _answer(
-        self, request: pb.ModelInferRequest, loaded: Loaded, terms: Terms, times: RequestTimes, stack: ExitStack
+        self,
+        request: pb.ModelInferRequest,
+        loaded: Loaded,
+        terms: Terms,
+        times: RequestTimes,
+        stack: ExitStack,
+        tell: TellPart | None,
     ) -> pb.ModelInferResponse:
         began, servable = time.perf_counter(), loaded.servable
         wanted, given = wanted_outputs(request, servable.outputs), given_inputs(request)
         regions = hold(stack, self._regions, _tenant(), given, wanted)
-        tensors = await aside(given.size, read_inputs, given, servable.inputs, regions)
+        tensors = await aside(given.size, read_inputs, given, specs_of(servable), regions)
         times.input_s += time.perf_counter() - began
+        if isinstance(servable, TextGenerator):
+            make = partial(write, request, loaded, wanted=wanted, regions=regions)
+            parts = None if any(each.place for each in wanted) else tell  # one place has room for one answer
+            return await written(loaded, tensors, heard(request.parameters), terms, make, parts)
         found = await loaded.infer(tensors, terms)
         began = time.perf_counter()
         outputs = {each.name: found.outputs[each.name] for each in wanted}

@@ -11,7 +11,8 @@ from engine.manifest import EnsembleManifest
 from engine.repository.models import VersionPolicy
 from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import Batching, SequenceModel
+from engine.servables import SequenceModel, TextGenerator
+from engine.servicers.inference_texts import specs_of
 from engine.tensor import TensorSpec
 
 __all__ = ["config_of"]
@@ -29,7 +30,7 @@ def config_of(name: str, loaded: Loaded, versions: VersionPolicy, device: str) -
         device: where models run that do not say.
     """
     servable, manifest = loaded.servable, loaded.manifest
-    policy = servable.policy if isinstance(servable, Batching) else None
+    policy = servable.policy
     rows = policy.max_rows if policy is not None else 0
     config = pb.ModelConfig(
         name=name,
@@ -38,11 +39,12 @@ def config_of(name: str, loaded: Loaded, versions: VersionPolicy, device: str) -
         max_batch_size=rows,
         default_model_filename=getattr(manifest, "file", None) or "",
         version_policy=_versions(versions),
-        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=isinstance(servable, TextGenerator)),
         response_cache=pb.ModelResponseCache(enable=loaded.answers is not None),
     )
-    for spec in servable.inputs:
-        config.input.add(name=spec.name, data_type=_data_type(spec.datatype), dims=_dims(spec, rows))
+    for spec in specs_of(servable):
+        free = spec not in servable.inputs
+        config.input.add(name=spec.name, data_type=_data_type(spec.datatype), dims=_dims(spec, rows), optional=free)
     for spec in servable.outputs:
         config.output.add(name=spec.name, data_type=_data_type(spec.datatype), dims=_dims(spec, rows))
     if isinstance(manifest, EnsembleManifest):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from inference import grpc_service_pb2 as oip
@@ -13,11 +11,10 @@ from engine.errors import ModelNotReadyError
 from engine.oip.answers import RestAnswer, write_answer
 from engine.oip.bodies import LENGTH_HEADER, part
 from engine.oip.requests import Asked, RestRequest, RestTensor, read_request
-from engine.parameters import Parameter
 from engine.scheduler.aside import aside
 from engine.servicers.inference_messages import heard
-from engine.servicers.inference_rest_control import RestControl
-from engine.servicers.rest_bodies import JSON, headers_of, shown, shown_json, unpacked
+from engine.servicers.inference_rest_texts import RestTexts
+from engine.servicers.rest_bodies import JSON, headers_of, said, shown, shown_json, unpacked
 from mesh.call import Context
 
 __all__ = ["InferenceRestServicer"]
@@ -27,8 +24,8 @@ _VALUE_BYTES = 4
 """A value of JSON has about so many bytes, as `aside` counts values."""
 
 
-class InferenceRestServicer(RestControl):
-    """Answers REST requests: the protocol's own; Triton's extensions are `RestControl`'s."""
+class InferenceRestServicer(RestTexts):
+    """Answers REST requests: the protocol's own; Triton's extensions are `RestTexts`' and `RestControl`'s."""
 
     async def ServerMetadata(self, _: empty_pb2.Empty, context: Context) -> httpbody_pb2.HttpBody:
         """What this is."""
@@ -80,33 +77,17 @@ def _message(request: pb.RestInferRequest, read: RestRequest) -> oip.ModelInferR
         model_name=request.model_name,
         model_version=request.model_version,
         id=read.id,
-        parameters=_said(read.parameters),
+        parameters=said(read.parameters),
     )
     for given in read.inputs:
         message.inputs.add(
-            name=given.name, datatype=given.datatype, shape=given.shape, parameters=_said(given.parameters)
+            name=given.name, datatype=given.datatype, shape=given.shape, parameters=said(given.parameters)
         )
         if given.raw is not None:
             message.raw_input_contents.append(given.raw)
     for wanted in read.asked.outputs:
-        message.outputs.add(name=wanted.name, parameters=_said(wanted.parameters))
+        message.outputs.add(name=wanted.name, parameters=said(wanted.parameters))
     return message
-
-
-def _said(parameters: Any) -> dict[str, oip.InferParameter]:  # noqa: ANN401 -- a mapping of plain values
-    return {name: _parameter(value) for name, value in parameters.items()}
-
-
-def _parameter(value: Parameter) -> oip.InferParameter:
-    match value:
-        case bool():
-            return oip.InferParameter(bool_param=value)
-        case int():
-            return oip.InferParameter(int64_param=value) if value < 2**63 else oip.InferParameter(uint64_param=value)
-        case float():
-            return oip.InferParameter(double_param=value)
-        case _:
-            return oip.InferParameter(string_param=value)
 
 
 def _written(answer: oip.ModelInferResponse, asked: Asked) -> RestAnswer:

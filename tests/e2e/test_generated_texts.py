@@ -146,8 +146,40 @@ def test_the_command_shows_the_answer_and_what_kept_it_from_coming(home_of_all: 
 
 
 def test_the_protocol_of_tensors_gives_whole_texts(home_of_all: Installed):
-    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["# Access\n\nWho may do what,"]}]}
+    body = {
+        "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["# Access\n\nWho may do what,"]}]
+    }
     with home_of_all.rest() as client:
         answer: httpx.Response = client.post("/v2/models/docs-writer/infer", json=body)
     assert answer.status_code == 200, answer.text
     assert "how it is taken back" in answer.json()["outputs"][0]["data"][0]
+
+
+def test_tritons_generate_gives_a_text_whole_and_generate_stream_its_parts(home_of_all: Installed):
+    body = {"text_input": "# Access", "max_tokens": 20, "parameters": {"temperature": 0, "stop": ["zebra"]}}
+    with home_of_all.rest() as client:
+        whole = client.post("/v2/models/docs-writer/generate", json={**body, "id": "r1"})
+        assert whole.status_code == 200, whole.text
+        assert whole.headers["content-type"] == "application/json"
+        assert {"id": "r1", "model_name": "docs-writer", "completion_tokens": 20}.items() <= whole.json().items()
+        events = []
+        with client.stream("POST", "/v2/models/docs-writer/versions/1/generate_stream", json=body) as answer:
+            assert answer.headers["content-type"] == "text/event-stream"
+            events = [json.loads(line[6:]) for line in answer.iter_lines() if line]
+        assert "".join(each["text_output"] for each in events) == whole.json()["text_output"]
+        assert len(events) > 1
+        for path in ("generate", "generate_stream"):
+            wrong = client.post(f"/v2/models/docs-writer/{path}", json={**body, "max_tokens": "many"})
+            assert (wrong.status_code, wrong.json()["error"]) == (400, "parameters[max_tokens]: must be a whole number")
+        lost = client.post("/v2/models/never-was/generate_stream", json=body)
+        assert lost.status_code == 404, lost.text
+        other = client.post("/v2/models/all-minilm-l6-v2/generate", json=body)
+        assert (other.status_code, "no such input" in other.json()["error"]) == (400, True)
+
+
+def test_who_leaves_generate_stream_stops_what_is_written(home_of_all: Installed):
+    body = {"text_input": "# Flows", "max_tokens": 1000, "temperature": 2.5, "seed": 1}
+    with home_of_all.rest() as client:
+        with client.stream("POST", "/v2/models/docs-writer/generate_stream", json=body) as answer:
+            next(answer.iter_lines())
+        wait_until(lambda: not running(home_of_all), 5)

@@ -184,7 +184,7 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModelStreamInfer(self, request_iterator, context):
-        """Many inferences over one stream, answered in order.
+        """Many inferences over one stream, answered in order; a text that a model writes comes in several answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,7 @@ class GRPCInferenceServiceStub:
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
     """One inference."""
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
-    """Many inferences over one stream, answered in order."""
+    """Many inferences over one stream, answered in order; a text that a model writes comes in several answers."""
     ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
     """How a model is configured."""
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
@@ -114,7 +114,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_grpc_service_pb2.ModelInferRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_grpc_service_pb2.ModelInferRequest], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]],
     ) -> _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]:
-        """Many inferences over one stream, answered in order."""
+        """Many inferences over one stream, answered in order; a text that a model writes comes in several answers."""
 
     @_abc_1.abstractmethod
     def ModelConfig(

@@ -334,12 +334,12 @@ async def test_a_slow_reader_gets_fewer_and_longer_pieces(slow):
 
 async def test_tensors_in_and_out_give_the_same_text(model):
     texts = np.array([prompt.encode() for prompt in PROMPTS[:3]], object)
-    found = await model.infer({"text": texts})
+    found = await model.infer({"text_input": texts})
     alone = [await whole(model, prompt, Sampling(max_tokens=256)) for prompt in PROMPTS[:3]]
     assert found.rows == 3
-    assert len(found.outputs["text"]) == len(alone)
-    with pytest.raises(EngineError, match=r"text\[1\]"):
-        await model.infer({"text": np.array([b"a", b"\xff"], object)})
+    assert len(found.outputs["text_output"]) == len(alone)
+    with pytest.raises(EngineError, match=r"text_input\[1\]"):
+        await model.infer({"text_input": np.array([b"a", b"\xff"], object)})
 
 
 async def test_pieces_never_hold_half_a_character(model):

@@ -11,7 +11,7 @@ from inference import grpc_service_pb2 as pb
 
 from engine.errors import QueueFullError
 from engine.servicers.inference import InferenceServicer
-from engine.servicers.inference_stream import answers_in_order
+from engine.servicers.inference_stream import answers_of
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.test_aside import Echo, One
 
@@ -34,7 +34,7 @@ class Server:
     def __init__(self, size: int = 1) -> None:
         self.size, self.begun, self.cancelled = size, 0, 0
 
-    async def work(self, request) -> pb.ModelStreamInferResponse:
+    async def work(self, request, _tell=None) -> pb.ModelStreamInferResponse:
         self.begun += 1
         try:
             await asyncio.sleep(0 if int(request.id) % 2 else 0.001)
@@ -49,14 +49,14 @@ class Server:
 @given(st.lists(st.integers(0, 200_000), max_size=80))
 def test_answers_come_in_order_however_long_each_takes(sizes):
     async def main():
-        return [a.infer_response.id async for a in answers_in_order(Client(sizes).requests(), Server().work)]
+        return [a.infer_response.id async for a in answers_of(Client(sizes).requests(), Server().work)]
 
     assert asyncio.run(main()) == [str(at) for at in range(len(sizes))]
 
 
 async def unread(client: Client, server: Server) -> None:
     """Read one answer, and then no more."""
-    answers = answers_in_order(client.requests(), server.work)
+    answers = answers_of(client.requests(), server.work)
     await anext(answers)
     await asyncio.sleep(0.1)
     await answers.aclose()
@@ -77,14 +77,14 @@ async def test_of_a_client_that_does_not_read_only_so_many_bytes_are_held(reques
 
 async def test_answers_that_are_large_are_still_all_given():
     client, server = Client([1] * 12), Server(40 << 20)
-    assert [a.infer_response.id async for a in answers_in_order(client.requests(), server.work)] == [
+    assert [a.infer_response.id async for a in answers_of(client.requests(), server.work)] == [
         str(at) for at in range(12)
     ]
 
 
 async def test_what_is_under_way_is_given_up_with_its_stream():
     class Slow(Server):
-        async def work(self, request):
+        async def work(self, request, _tell=None):
             self.begun += 1
             try:
                 await asyncio.sleep(0 if request.id == "0" else 60)
@@ -93,7 +93,7 @@ async def test_what_is_under_way_is_given_up_with_its_stream():
             return pb.ModelStreamInferResponse()
 
     client, server = Client([1] * 20), Slow()
-    answers = answers_in_order(client.requests(), server.work)
+    answers = answers_of(client.requests(), server.work)
     await anext(answers)
     await asyncio.sleep(0.05)
     await answers.aclose()
@@ -102,7 +102,7 @@ async def test_what_is_under_way_is_given_up_with_its_stream():
 
 
 async def test_an_error_ends_the_stream_after_the_answers_before_it():
-    async def work(request):
+    async def work(request, _tell):
         await asyncio.sleep(0.01)
         if request.id >= "2":
             raise QueueFullError("full", retry_after_s=1.0)
@@ -110,7 +110,7 @@ async def test_an_error_ends_the_stream_after_the_answers_before_it():
 
     heard = []
     with pytest.raises(QueueFullError):
-        async for answer in answers_in_order(Client([1] * 6).requests(), work):
+        async for answer in answers_of(Client([1] * 6).requests(), work):
             heard.append(answer.infer_response.id)
     assert heard == ["0", "1"]
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import numpy as np
 import pytest
+from google.protobuf import empty_pb2
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2 as config_pb
 from onnx import TensorProto, helper
 
-from engine.errors import ModelNotFoundError, NotServedError, ParameterError, TensorError
+from engine.errors import ModelNotFoundError, ModelNotReadyError, NotServedError, ParameterError, TensorError
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
+from engine.repository.loading import Loading
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_facts import Facts
+from engine.servicers.inference_rest import InferenceRestServicer
 from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
@@ -88,6 +94,50 @@ async def test_a_version_that_failed_to_load_says_why(place, repository, service
     assert entry.name.endswith("/m/versions/1")
     assert (name, version, state) == ("m", "1", "UNAVAILABLE")
     assert "model.onnx" in reason
+
+
+async def test_a_server_lives_while_it_loads_its_models_and_is_ready_once_all_were_tried(place, repository, servicer):
+    await place.push(repository)
+    await place.push(repository, "tenants/t/models/broken")
+    await repository.stop()
+    (place.root / "models" / "t" / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
+    again, on, load = place.repository(), asyncio.Event(), Loading.attempt
+
+    class Held(Loading):
+        async def attempt(self, entry):
+            await on.wait()
+            return await load(self, entry)
+
+    again._loading.__class__ = Held
+    servicer._repository, servicer._control = again, RepositoryControl(again, place.catalogue)
+    rest = InferenceRestServicer(servicer)
+    starting = asyncio.ensure_future(again.start())
+    await asyncio.sleep(0.05)
+    for _ in range(2):
+        assert (await servicer.ServerLive(pb.ServerLiveRequest(), None)).live
+        assert not (await servicer.ServerReady(pb.ServerReadyRequest(), None)).ready
+        assert not (await servicer.ModelReady(pb.ModelReadyRequest(name="m"), None)).ready
+        with pytest.raises(ModelNotReadyError, match="still loading"):
+            await rest.ServerReady(empty_pb2.Empty(), None)
+    on.set()
+    await starting
+    assert (await servicer.ServerReady(pb.ServerReadyRequest(), None)).ready
+    assert json.loads((await rest.ServerReady(empty_pb2.Empty(), None)).data) == {"ready": True}
+    assert [(await servicer.ModelReady(pb.ModelReadyRequest(name=name), None)).ready for name in ("m", "broken")] == [
+        True,
+        False,
+    ]
+    assert [each[:3] for each in await index(servicer)] == [("broken", "1", "UNAVAILABLE"), ("m", "1", "READY")]
+
+
+async def test_whether_a_model_is_ready_brings_none_back_that_was_put_aside(place, repository, servicer):
+    await place.push(repository)
+    name = "tenants/t/models/m/versions/1"
+    repository._memory.set_aside(name, repository._memory.uid(name))
+    assert (await servicer.ModelReady(pb.ModelReadyRequest(name="m"), None)).ready
+    assert repository.in_memory() == []
+    assert (await servicer.ModelInfer(asking([[1, 2]]), None)).raw_output_contents
+    assert len(repository.in_memory()) == 1
 
 
 async def load(servicer, name="m", **parameters):

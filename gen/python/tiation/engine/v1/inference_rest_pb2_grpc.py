@@ -68,6 +68,16 @@ class InferenceRestServiceStub:
                 request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/tiation.engine.v1.InferenceRestService/Generate',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.GenerateStream = channel.unary_stream(
+                '/tiation.engine.v1.InferenceRestService/GenerateStream',
+                request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.ModelConfig = channel.unary_unary(
                 '/tiation.engine.v1.InferenceRestService/ModelConfig',
                 request_serializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestModelRequest.SerializeToString,
@@ -193,6 +203,20 @@ class InferenceRestServiceServicer:
     def Infer(self, request, context):
         """One inference: JSON, or JSON with the tensors' bytes behind it and its length in the header
         `Inference-Header-Content-Length`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Generate(self, request, context):
+        """A text that a model writes: `{"text_input", "parameters"}` in, `{"text_output"}` out, as Triton's extension has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateStream(self, request, context):
+        """The same part by part, as server-sent events; an error that comes after the first one is an event too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -340,6 +364,16 @@ def add_InferenceRestServiceServicer_to_server(servicer, server):
             ),
             'Infer': grpc.unary_unary_rpc_method_handler(
                     servicer.Infer,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GenerateStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.GenerateStream,
                     request_deserializer=tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -586,6 +620,60 @@ class InferenceRestService:
             request,
             target,
             '/tiation.engine.v1.InferenceRestService/Infer',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/Generate',
+            tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tiation.engine.v1.InferenceRestService/GenerateStream',
             tiation_dot_engine_dot_v1_dot_inference__rest__pb2.RestInferRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

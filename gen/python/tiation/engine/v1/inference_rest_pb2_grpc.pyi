@@ -36,6 +36,10 @@ class InferenceRestServiceStub:
     """One inference: JSON, or JSON with the tensors' bytes behind it and its length in the header
     `Inference-Header-Content-Length`.
     """
+    Generate: _aio.UnaryStreamMultiCallable[_inference_rest_pb2.RestInferRequest, _httpbody_pb2.HttpBody]
+    """A text that a model writes: `{"text_input", "parameters"}` in, `{"text_output"}` out, as Triton's extension has it."""
+    GenerateStream: _aio.UnaryStreamMultiCallable[_inference_rest_pb2.RestInferRequest, _httpbody_pb2.HttpBody]
+    """The same part by part, as server-sent events; an error that comes after the first one is an event too."""
     ModelConfig: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestModelRequest, _httpbody_pb2.HttpBody]
     """How a model is configured, in Triton's words."""
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_inference_rest_pb2.RestModelRequest, _httpbody_pb2.HttpBody]
@@ -123,6 +127,22 @@ class InferenceRestServiceServicer(metaclass=_abc_1.ABCMeta):
         """One inference: JSON, or JSON with the tensors' bytes behind it and its length in the header
         `Inference-Header-Content-Length`.
         """
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _inference_rest_pb2.RestInferRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestInferRequest, _abc.AsyncIterator[_httpbody_pb2.HttpBody]],
+    ) -> _abc.AsyncIterator[_httpbody_pb2.HttpBody]:
+        """A text that a model writes: `{"text_input", "parameters"}` in, `{"text_output"}` out, as Triton's extension has it."""
+
+    @_abc_1.abstractmethod
+    def GenerateStream(
+        self,
+        request: _inference_rest_pb2.RestInferRequest,
+        context: _aio.ServicerContext[_inference_rest_pb2.RestInferRequest, _abc.AsyncIterator[_httpbody_pb2.HttpBody]],
+    ) -> _abc.AsyncIterator[_httpbody_pb2.HttpBody]:
+        """The same part by part, as server-sent events; an error that comes after the first one is an event too."""
 
     @_abc_1.abstractmethod
     def ModelConfig(
