@@ -32,6 +32,7 @@ from engine.gpu_figures import GpuFigures
 from engine.metrics import EngineMetrics
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
+from engine.repository.faults import Faults
 from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
 from engine.repository.ports import ModelStorage
@@ -42,6 +43,7 @@ from engine.runtime.apart import Apart
 from engine.runtime.budget import CoreBudget
 from engine.runtime.device_memory import DeviceMemory
 from engine.runtime.ledger import CPU, Ledger
+from engine.runtime.memory_bound import bound_memory
 from engine.runtime.sessions import SessionSettings, check_device, cores
 from engine.scheduler.policy import BatchPolicy
 from engine.servicers.bandits import BanditServicer
@@ -78,6 +80,8 @@ async def build(mesh: Mesh) -> Service:
         CoreBudget(cores()),
         Ledger(partial(_limit_of, settings, reading)),
     )
+    if settings.device == "cpu":  # a GPU's driver maps more than there is
+        bound_memory()
     await asyncio.to_thread(check_device, sessions)
     catalogue = ModelCatalogue(mesh.database, EntryStore())
     images = ImagePool(
@@ -91,6 +95,7 @@ async def build(mesh: Mesh) -> Service:
     store = _answer_store(settings, store_figures)
     models = Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models"
     keys = Path(settings.signature_keys) if settings.signature_keys else mesh.state.parent / "engine" / "signature-keys"
+    faults = Faults(models / f".faults-{mesh.process}")
     repository = SharedRepository(
         models,
         Path(settings.system_models) if settings.system_models else None,
@@ -103,12 +108,14 @@ async def build(mesh: Mesh) -> Service:
             GenerationMetrics(mesh.registry),
             mesh.sandbox,
             partial(Answers, store, store_figures),
+            faults.track,
         ),
         Sharing(mesh.database, mesh.process),
         reading=reading,
         storage=await asyncio.to_thread(_model_storage, settings, models),
         signatures=Signatures(keys) if settings.signatures == "require" else None,
         apart=Apart(settings.device),
+        faults=faults,
     )
     follower = Follower(mesh.database, repository.catch_up)
     background = () if mesh.database.is_sqlite else (follower.run,)  # a file has one engine
@@ -127,10 +134,15 @@ async def build(mesh: Mesh) -> Service:
     )
     bandits = Bandits(mesh.database, EntryStore(), BanditStore())
 
+    async def start() -> None:
+        faults.watch()
+        await repository.start()
+
     async def stop() -> None:
         regions.close()
         await repository.stop()
         await store.close()
+        faults.close()
 
     return Service(
         servicers=(
@@ -158,7 +170,7 @@ async def build(mesh: Mesh) -> Service:
                 BanditServicer(bandits, Learner(mesh.database, bandits, BanditStore()), mesh.pages),
             ),
         ),
-        start=repository.start,
+        start=start,
         background=background,
         stop=stop,
     )

@@ -16,6 +16,7 @@ import onnx
 import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
+from engine.adapters.sizes import is_sized_by_values
 from engine.errors import ExternalDataError, ModelFileError
 
 __all__ = ["ArtifactClasses", "check_artifact"]
@@ -48,11 +49,13 @@ class ArtifactClasses:
         lists: every list of them.
         zipped: those outputs that are a map a row instead of a tensor, with the maps' keys in order.
         bounded: whether what it computes grows with the size of its inputs alone, whatever values they hold.
+        sized_by_values: as `engine.adapters.sizes` says.
     """
 
     lists: tuple[tuple[str, ...], ...]
     zipped: Mapping[str, tuple[str | int, ...]]
     bounded: bool = False
+    sized_by_values: bool = False
 
 
 def check_artifact(path: Path) -> ArtifactClasses:
@@ -76,7 +79,7 @@ def check_artifact(path: Path) -> ArtifactClasses:
     found = _classes(model.graph, path.name)
     said = tuple(names for entry in model.metadata_props if entry.key == "names" and (names := _said(entry.value)))
     bounded = not model.functions and all(node.op_type in _BOUNDED for node in model.graph.node)
-    return ArtifactClasses((*said, *found.lists), found.zipped, bounded)
+    return ArtifactClasses((*said, *found.lists), found.zipped, bounded, not bounded and is_sized_by_values(model))
 
 
 def _said(text: str) -> tuple[str, ...]:

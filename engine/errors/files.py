@@ -11,6 +11,7 @@ __all__ = [
     "ExternalDataError",
     "ManifestError",
     "ModelCrashedError",
+    "ModelFaultError",
     "ModelFileError",
     "ModelLoadError",
     "OpsetError",
@@ -62,6 +63,13 @@ class ModelCrashedError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "MODEL_CRASHED"
+
+
+class ModelFaultError(EngineError):
+    """A version ended the engine, twice, while it computed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_FAULT"
 
 
 class DeviceUnavailableError(EngineError):

@@ -13,6 +13,7 @@ __all__ = [
     "FieldError",
     "FieldUnsupportedError",
     "InputRefusedError",
+    "InputTooLargeError",
     "LabelsError",
     "NoLabelsError",
     "NotServedError",
@@ -172,3 +173,9 @@ class InputRefusedError(EngineError):
 
     code = Code.INVALID_ARGUMENT
     reason = "INPUT_REFUSED"
+
+
+class InputTooLargeError(InputRefusedError):
+    """Tensors whose values or lengths make the model take more memory than there is."""
+
+    reason = "INPUT_TOO_LARGE"

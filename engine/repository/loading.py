@@ -16,6 +16,7 @@ import structlog
 
 from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
 from engine.repository.completion import to_the_end
+from engine.repository.faults import Faults
 from engine.repository.folders import bytes_in
 from engine.repository.marks import Marks
 from engine.repository.memory import Memory
@@ -59,6 +60,7 @@ class Loading:
         signatures: looks at each version before it is opened; None where none is asked for.
         apart: opens what is pushed in a process of its own first; None where that is not asked for.
         marks: knows what was being loaded when the engine last ended.
+        faults: knows what ended it while it computed; None where nothing is kept of that.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Loading:
         signatures: Signatures | None,
         apart: Apart | None,
         marks: Marks,
+        faults: Faults | None,
     ) -> None:
+        self._faults = faults
         self._apart = apart
         self._marks = marks
         self._signatures = signatures
@@ -148,8 +152,11 @@ class Loading:
         """Open a version, warm it up, and let it answer.
 
         Raises:
+            ModelFaultError: it ended the engine, and nobody has asked for it since.
             EngineError: its files make no model, or it fails what it is warmed up with; then it does not answer.
         """
+        if self._faults is not None:
+            self._faults.check(entry.name)
         self._loading.add(entry.name)
         try:
             folder = await asyncio.to_thread(self._places.fetch, entry.name, entry.body.files)
@@ -163,6 +170,11 @@ class Loading:
             self._memory.enter(loaded, entry.uid)
         finally:
             self._loading.discard(entry.name)
+
+    def forgive(self, name: str) -> None:
+        """Whatever a version, or a model's, did to the engine before is forgotten."""
+        if self._faults is not None:
+            self._faults.forgive(name)
 
     async def attempt(self, entry: Entry[ModelVersion]) -> bool:
         """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""

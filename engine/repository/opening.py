@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -49,6 +49,7 @@ from engine.repository.standing import check_standing
 from engine.repository.uses import Uses
 from engine.runtime.ledger import Claim
 from engine.runtime.sessions import SessionSettings
+from engine.runtime.tracks import Track
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import (
@@ -193,6 +194,7 @@ class Opener:
         generation: counts tokens.
         renderer: renders chat templates.
         answers: makes what keeps the answers of a model that asks for it; None where none are kept.
+        track: what the runs of a version enter.
     """
 
     def __init__(
@@ -204,6 +206,7 @@ class Opener:
         generation: GenerationMetrics,
         renderer: Renderer,
         answers: Callable[[CacheObserver], Answers] | None = None,
+        track: Callable[[str], Track | None] = lambda _: None,
     ) -> None:
         self._metrics = metrics
         self.session = session
@@ -212,6 +215,7 @@ class Opener:
         self._generation = generation
         self._renderer = renderer
         self._answers = answers
+        self._track = track
 
     def manifest(self, name: str, folder: Path) -> Manifest:
         """What a version's owner says of it. Reads the disk.
@@ -247,7 +251,8 @@ class Opener:
         find_own = partial(find, tenant_of(name))
         written = partial(self._generation.of, model, int(number))
         uses = Uses()
-        servable = await self._servable(manifest, folder, figures, find_own, written, uses)
+        session = replace(self.session, track=self._track(name))
+        servable = await self._servable(manifest, folder, session, figures, find_own, written, uses)
         answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
         return Loaded(
             name,
@@ -269,6 +274,7 @@ class Opener:
         self,
         manifest: Manifest,
         folder: Path,
+        session: SessionSettings,
         figures: ModelFigures,
         find: Callable[[str, str], Loaded],
         written: Callable[[], GenerationFigures],
@@ -278,16 +284,18 @@ class Opener:
             case EnsembleManifest() | ClassificationManifest() | ZeroShotManifest():
                 return await _standing(manifest, find)
             case GenerationManifest():
-                session, limits, renderer = self.session, self._limits, self._renderer
+                limits, renderer = self._limits, self._renderer
                 return await constructed(lambda: TextGenerator(folder, manifest, session, limits, written(), renderer))
-        return await constructed(lambda: self._of_graph(manifest, folder, figures, uses))
+        return await constructed(lambda: self._of_graph(manifest, folder, session, figures, uses))
 
-    def _of_graph(self, manifest: _Graphs, folder: Path, figures: ModelFigures, uses: Uses) -> Servable:
+    def _of_graph(
+        self, manifest: _Graphs, folder: Path, session: SessionSettings, figures: ModelFigures, uses: Uses
+    ) -> Servable:
         """A model with a graph of its own. Blocks."""
         limits = manifest.scheduling.policy(self._limits)
 
         def context(manifest: OfGraph) -> ModelContext[OfGraph]:
-            return ModelContext(folder, manifest, self.session, limits, figures)
+            return ModelContext(folder, manifest, session, limits, figures)
 
         match manifest:
             case OnnxManifest():

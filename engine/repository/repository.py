@@ -27,6 +27,7 @@ from engine.errors import (
 )
 from engine.repository.changes import ModelChange, changed_model, check_change
 from engine.repository.completion import to_the_end
+from engine.repository.faults import Faults
 from engine.repository.folders import sweep
 from engine.repository.loading import Loading
 from engine.repository.marks import Marks
@@ -71,6 +72,7 @@ class Repository:
         reading: tells how much memory is in use; None for this machine's own.
         signatures: looks at each version before it is opened; None where none is asked for.
         apart: opens what is pushed in a process of its own first; None where that is not asked for.
+        faults: knows which versions ended the engine; None where nothing is kept of that.
         storage: keeps the tenants' versions; None for the folder itself.
         draw: a number from 0 to 1, for a request to an alias of several versions.
     """
@@ -86,6 +88,7 @@ class Repository:
         reading: DeviceMemory | None = None,
         signatures: Signatures | None = None,
         apart: Apart | None = None,
+        faults: Faults | None = None,
         storage: ModelStorage | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -101,7 +104,7 @@ class Repository:
         session = opener.session
         room = Room(self._memory, session.ledger, session.device, reading or DeviceMemory())
         marks = Marks(folder / f".loading-{sharing.process}")
-        self._loading = Loading(self._memory, self._records, opener, self, room, signatures, apart, marks)
+        self._loading = Loading(self._memory, self._records, opener, self, room, signatures, apart, marks, faults)
         self._ships = SystemModels(system, self._records, self._loading, self._memory)
         self._recall = Recall(self._bring)
         self._changing = asyncio.Lock()
@@ -199,6 +202,7 @@ class Repository:
         async with self.alone():
             entry = await self._catalogue.get(ModelVersion, name)
             if name not in self._memory:
+                self._loading.forgive(name)
                 await self._loading.load(entry)
             hold = await self._hold(name, loaded=True)
             self._memory.pin(name, pinned=hold is Hold.LOADED)
@@ -367,6 +371,7 @@ class Repository:
     ) -> None:
         """Delete an entry first: where that is refused, everything stays as it is."""
         await self._catalogue.delete(kind, name, etag)
+        self._loading.forgive(name)
         for each in loaded:
             self._memory.let_go(each)
         try:

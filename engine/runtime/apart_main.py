@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from engine.errors import EngineError, InferenceFailedError
+from engine.errors import EngineError, InferenceFailedError, InputTooLargeError
 from engine.runtime.apart import Outcome, Task
 from engine.runtime.division import dangerous_division
 from engine.runtime.samples import sample, sample_elements
@@ -62,7 +62,7 @@ def _refused(task: Task) -> str:
         return _too_much(task) if any(word in error.message.lower() for word in _FULL) else ""
     if node is not None:
         return (
-            f"its step {node[:64]!r} divides whole numbers of 64 bits by what may be -1, which ends the process when "
+            f"its step {node[:64]!r} divides whole numbers by what may be -1, which ends the process when "
             "the other one is the smallest there is; divide by a constant, or cast to FP64 before"
         )
     return ""
@@ -81,7 +81,7 @@ def _run_once(session: Session) -> None:
     feeds = {spec.name: sample(spec, random) for spec in session.inputs}
     try:
         session.run(feeds, limit_s=_RUN_S)
-    except InferenceFailedError:
+    except (InferenceFailedError, InputTooLargeError):
         raise
     except EngineError:  # the values mean nothing to it
         return

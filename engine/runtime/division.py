@@ -1,18 +1,20 @@
 """Finds the step of a graph that can end the process that runs it: a division that overflows.
 
-ONNX Runtime (1.32) divides signed numbers of 64 bits with the processor's own instruction, which traps when the
+ONNX Runtime (1.32) divides signed numbers of 32 and 64 bits with the processor's own instruction, which traps when the
 smallest of them is divided by -1; by zero is looked at. What is looked for is such a division whose divisor no constant
 says, and neither side of which is a length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnx.shape_inference
+
+from engine.adapters.sizes import graphs_in
 
 __all__ = ["dangerous_division"]
 
@@ -21,6 +23,8 @@ _PASSES_ON = frozenset(
 )
 """Operators whose outputs are lengths where what is passed on is."""
 _LENGTHS = frozenset({"NonZero", "Shape", "Size"})
+_WIDE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
+"""Types that are divided as they are; narrower ones are made wider first."""
 _INDICES = frozenset({"Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 """Those of which only the first input is passed on."""
 
@@ -30,7 +34,7 @@ def dangerous_division(model: onnx.ModelProto) -> str | None:
 
     Steps whose types cannot be told are taken for harmless.
     """
-    if not any(node.op_type == "Div" for graph in _graphs(model.graph) for node in graph.node):
+    if not any(node.op_type == "Div" for graph in graphs_in(model.graph) for node in graph.node):
         return None
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=False)
@@ -38,10 +42,10 @@ def dangerous_division(model: onnx.ModelProto) -> str | None:
         inferred = model
     constants: dict[str, np.ndarray] = {}
     makers: dict[str, onnx.NodeProto] = {}
-    for graph in _graphs(inferred.graph):
+    for graph in graphs_in(inferred.graph):
         constants |= _constants(graph)
         makers |= {name: node for node in graph.node for name in node.output if name}
-    for graph in _graphs(inferred.graph):
+    for graph in graphs_in(inferred.graph):
         wide = _wide(graph)
         for node in graph.node:
             if node.op_type != "Div" or len(node.input) != 2 or not wide & {*node.input, *node.output}:
@@ -50,18 +54,6 @@ def dangerous_division(model: onnx.ModelProto) -> str | None:
             if not _safe_divisor(divisor, constants, makers) and not _is_length(dividend, constants, makers):
                 return node.name or node.output[0]
     return None
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all within it."""
-    left = [graph]
-    while left:
-        each = left.pop()
-        yield each
-        for node in each.node:
-            for attribute in node.attribute:
-                left += [attribute.g] if attribute.HasField("g") else []
-                left += attribute.graphs
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
@@ -75,17 +67,15 @@ def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     return {
         name: onnx.numpy_helper.to_array(tensor)
         for name, tensor in tensors.items()
-        if tensor.data_type == onnx.TensorProto.INT64
-        and name not in given
-        and tensor.data_location != onnx.TensorProto.EXTERNAL
+        if tensor.data_type in _WIDE and name not in given and tensor.data_location != onnx.TensorProto.EXTERNAL
     }
 
 
 def _wide(graph: onnx.GraphProto) -> set[str]:
-    """What holds whole numbers of 64 bits."""
+    """What holds such whole numbers."""
     typed = (*graph.input, *graph.output, *graph.value_info)
-    wide = {each.name for each in typed if each.type.tensor_type.elem_type == onnx.TensorProto.INT64}
-    return wide | {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT64}
+    wide = {each.name for each in typed if each.type.tensor_type.elem_type in _WIDE}
+    return wide | {tensor.name for tensor in graph.initializer if tensor.data_type in _WIDE}
 
 
 def _safe_divisor(name: str, constants: Mapping[str, np.ndarray], makers: Mapping[str, onnx.NodeProto]) -> bool:

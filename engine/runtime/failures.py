@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import re
 
-from engine.errors import InferenceFailedError, InputRefusedError, ModelFileError, ModelLoadError, OpsetError
+from engine.errors import (
+    InferenceFailedError,
+    InputRefusedError,
+    InputTooLargeError,
+    ModelFileError,
+    ModelLoadError,
+    OpsetError,
+)
 from engine.runtime.onnx import onnxruntime
 
 __all__ = ["RUNTIME_ERRORS", "load_failure", "plain", "run_failure"]
@@ -23,11 +30,15 @@ RUNTIME_ERRORS = (
     _ERRORS.NoSuchFile,
     _ERRORS.NotImplemented,
     _ERRORS.RuntimeException,
+    MemoryError,
     RuntimeError,
+    ValueError,
 )
-"""What it raises."""
+"""What it raises; the last where an output has more elements than an array can have."""
 _INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
 """How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
+_FULL_WORDS = ("allocate", "bad_alloc", "larger than max_size", "array is too big", "require more than", "arena")
+"""How it says that there is not as much memory."""
 _OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
@@ -53,6 +64,8 @@ def load_failure(file: str, error: Exception) -> ModelFileError | OpsetError | M
 def run_failure(error: Exception) -> InputRefusedError | InferenceFailedError:
     """Why a run gave nothing: its inputs, or the runtime itself."""
     text = plain(error)
+    if isinstance(error, MemoryError) or any(word in text for word in _FULL_WORDS):
+        return InputTooLargeError(f"the model needs more memory for this input than there is: {text}")
     if isinstance(error, _ERRORS.InvalidArgument) or any(word in text.lower() for word in _INPUT_WORDS):
         return InputRefusedError(f"the model cannot compute with this input: {text}")
     return InferenceFailedError(f"the runtime failed: {text}")

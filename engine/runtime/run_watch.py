@@ -49,9 +49,13 @@ class RunWatch:
     """Watches the runs of one session, from whatever threads they come.
 
     It has a thread of its own only while something may have to be ended.
+
+    Args:
+        gives_back: whether the memory that a run took is given back when it has ended, and not kept for the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, gives_back: bool = False) -> None:
+        self._gives_back = gives_back
         self._changed = threading.Condition()
         self._under_way: set[_Run] = set()
         self._watching = False
@@ -66,6 +70,8 @@ class RunWatch:
             ModelNotReadyError: it was ended, or not begun, because the model goes.
         """
         run = _Run(time.monotonic() + limit_s, limit_s)
+        if self._gives_back:
+            run.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with self._changed:
             if self._closed:
                 raise _gone()

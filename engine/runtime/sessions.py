@@ -10,7 +10,7 @@ import gc
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from engine.adapters.artifact import ArtifactClasses, check_artifact
-from engine.errors import DeviceUnavailableError, ModelFileError
+from engine.errors import DeviceUnavailableError, EngineError, ModelFileError
 from engine.runtime.bfloat16 import run_with_bfloat16
 from engine.runtime.binding import CudaHost, PinnedBuffers, run_bound
 from engine.runtime.budget import CoreBudget, Share
@@ -30,6 +30,8 @@ from engine.runtime.kept import Kept, run_keeping
 from engine.runtime.ledger import Ledger
 from engine.runtime.onnx import onnxruntime
 from engine.runtime.run_watch import RunWatch
+from engine.runtime.samples import sample, sample_elements
+from engine.runtime.tracks import Track
 from engine.runtime.values import MAPS, spec_of, to_bytes, to_text
 from engine.tensor import Tensor, TensorSpec
 
@@ -37,6 +39,8 @@ __all__ = ["Session", "SessionSettings", "Turn", "check_device", "cores", "open_
 
 Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
+_LITTLE, _LITTLE_S = 1 << 16, 1.0
+"""The most values of an input that means nothing, and how long it may take."""
 _END_S = 5.0
 """How long a session that is closed waits for the runs that it has told to end."""
 
@@ -55,6 +59,7 @@ class SessionSettings:
         budget: the cores that runs of all models share, or a model's share of them; None where each run takes what it
             wants.
         ledger: where the memory of further sessions is claimed.
+        track: entered for each run of the version; None where nothing is kept of them.
     """
 
     device: str = "cpu"
@@ -64,6 +69,7 @@ class SessionSettings:
     gpu_memory_bytes: int = 0
     budget: CoreBudget | Share | None = field(default=None, compare=False)
     ledger: Ledger = field(default_factory=Ledger, compare=False)
+    track: Track | None = field(default=None, compare=False)
 
     @property
     def threads(self) -> int:
@@ -95,10 +101,13 @@ class Session:
         self.turn = settings.turn()
         self.device = settings.device
         self._session: Any = session
-        self._watch = RunWatch()
+        # What one request made a step take would else stay with the session.
+        self._watch = RunWatch(gives_back=classes.sized_by_values and settings.device == "cpu")
         self._max_run_s = settings.max_run_s
         self.classes = classes.lists
-        self.is_bounded = classes.bounded
+        self._track: AbstractContextManager[None] = settings.track or nullcontext()
+        suspect = settings.track is not None and settings.track.alone is not None
+        self.is_bounded = classes.bounded and not suspect  # who may have to wait for others is not computed on the loop
         self._zipped = classes.zipped
         self.inputs = tuple(spec_of(argument, file) for argument in session.get_inputs())
         self.outputs = tuple(
@@ -165,7 +174,7 @@ class Session:
     def _bounded(self, compute: Callable[[onnxruntime.RunOptions], Sequence[Any]], limit_s: float) -> Sequence[Any]:
         """Compute in its turn, and not for too long; errors as `run` says."""
         try:
-            with self.turn():
+            with self.turn(), self._track:
                 return self._watch.run(compute, min(limit_s, self._max_run_s))
         except RUNTIME_ERRORS as error:
             raise run_failure(error) from None
@@ -219,7 +228,19 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     except RUNTIME_ERRORS as error:
         raise load_failure(path.name, error) from None
     _check_used(session, settings.device)
-    return Session(session, path.name, classes, settings)
+    made = Session(session, path.name, classes, settings)
+    if classes.sized_by_values:
+        _take_little(made)
+    return made
+
+
+def _take_little(session: Session) -> None:
+    """Compute something small: the memory that a session takes first is the only one that is never given back."""
+    if sum(map(sample_elements, session.inputs)) > _LITTLE:
+        return
+    random = np.random.default_rng(7)
+    with suppress(EngineError):  # the values mean nothing to it
+        session.run({spec.name: sample(spec, random) for spec in session.inputs}, limit_s=_LITTLE_S)
 
 
 def check_device(settings: SessionSettings) -> None:

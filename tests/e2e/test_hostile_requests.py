@@ -24,7 +24,7 @@ from mesh.config import Settings
 from security.app import issue_svid
 from security.bootstrap import signing_key
 from tests.fakes.installed import Installed
-from tests.unit.engine.graphs import doubling, endless, folder
+from tests.unit.engine.graphs import aligning, doubling, endless, folder, ranging
 from tests.unit.engine.test_hostile_pushes import billion, crashing
 
 ENCODER = "tenants/system/models/all-minilm-l6-v2"
@@ -261,3 +261,66 @@ def test_ten_thousand_streams_at_once_are_served_or_refused_and_nobody_else_wait
         assert found["RESOURCE_EXHAUSTED"] > 100, found
         assert max(opening, during) < 10 * before + 4 * _SLACK_S
         assert grown < 400 << 20
+
+
+def boxes(side: float) -> pb.ModelInferRequest:
+    raw = np.array([[0, 0, side, side]], np.float32).tobytes()
+    made = pb.ModelInferRequest(model_name="hostile-boxes", raw_input_contents=[raw])
+    made.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    return made
+
+
+def test_a_model_that_ends_the_engine_for_certain_requests_is_put_away_and_all_else_comes_back(
+    home_of_all: Installed, doubler: str, tmp_path: Path
+):
+    folder(tmp_path / "hostile-boxes", "name: hostile-boxes\nkind: onnx\nbatching: off\n", model=aligning())
+    home_of_all.command("models", "push", str(tmp_path / "hostile-boxes"))
+    with home_of_all.channel() as channel:
+        assert infer(channel, boxes(2.0)).outputs[0].shape == [1, 1]
+        for _ in range(2):
+            pid = home_of_all.pid("engine")
+            with pytest.raises(grpc.RpcError) as caught:
+                infer(channel, boxes(1e18))
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE, caught.value
+            began = time.monotonic()
+            while not _answers(channel, doubler):
+                assert time.monotonic() - began < 20
+                time.sleep(0.05)
+            assert home_of_all.pid("engine") != pid
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        index = stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=10).models
+        (found,) = [each for each in index if each.name == "hostile-boxes"]
+        assert found.state == "UNAVAILABLE"
+        assert "ended the engine twice while it computed (Aborted)" in found.reason
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(channel, boxes(1e18))
+        assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+        assert _answers(channel, doubler)
+    home_of_all.command("models", "delete", "hostile-boxes", check=False)
+
+
+def _answers(channel: grpc.Channel, model: str) -> bool:
+    try:
+        infer(channel, rows(model), 2)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def test_a_value_that_asks_for_more_memory_than_there_is_is_refused_and_nothing_of_it_stays(
+    home_of_all: Installed, tmp_path: Path
+):
+    folder(tmp_path / "hostile-range", "name: hostile-range\nkind: onnx\nbatching: off\n", model=ranging())
+    home_of_all.command("models", "push", str(tmp_path / "hostile-range"))
+    with nobody_is_hurt(home_of_all), home_of_all.channel() as channel:
+        for count in (2e8, 1e10, 1e18):
+            made = pb.ModelInferRequest(model_name="hostile-range", raw_input_contents=[np.float32(count).tobytes()])
+            made.inputs.add(name="x", datatype="FP32", shape=[])
+            if count < 1e9:
+                infer(channel, made, 60)
+                continue
+            with pytest.raises(grpc.RpcError) as caught:
+                infer(channel, made)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "needs more memory for this input than there is" in caught.value.details()
+    home_of_all.command("models", "delete", "hostile-range", check=False)

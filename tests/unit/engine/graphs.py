@@ -82,6 +82,26 @@ def endless(shape: Sequence[int | str], outcome: Sequence[int | str] | None = No
     return model(nodes, {"x": x}, {"y": y}, weights)
 
 
+def aligning() -> bytes:
+    """Boxes of an image of four by four, each as one value; one of 10^18 by 10^18 ends the process (RoiAlign, 1.32)."""
+    nodes = [
+        helper.make_node("RoiAlign", ["image", "x", "first"], ["z"], output_height=1, output_width=1),
+        helper.make_node("Flatten", ["z"], ["y"]),
+    ]
+    weights = {"image": np.ones((1, 1, 4, 4), np.float32), "first": np.array([0], np.int64)}
+    return model(nodes, {"x": (TensorProto.FLOAT, [1, 4])}, {"y": (TensorProto.FLOAT, [1, 1])}, weights)
+
+
+def ranging() -> bytes:
+    """y = the sum of the numbers below x."""
+    nodes = [
+        helper.make_node("Range", ["none", "x", "one"], ["all"]),
+        helper.make_node("ReduceSum", ["all"], ["y"], keepdims=0),
+    ]
+    weights = {"none": np.array(0, np.float32), "one": np.array(1, np.float32)}
+    return model(nodes, {"x": (TensorProto.FLOAT, [])}, {"y": (TensorProto.FLOAT, [])}, weights)
+
+
 def mean_of_channels(shape: Sequence[int | str], axes: Sequence[int], *, softmax: bool, kind: int = TensorProto.FLOAT):
     """An image classifier whose classes are its channels: the brightest is the answer."""
     last = "logits" if softmax else "y"
