@@ -47,11 +47,11 @@ from mesh.svid import SvidSource
 from mesh.telemetry import new_registry, serve_metrics, set_up_logs
 from mesh.tracing import Tracer
 
-__all__ = ["Build", "Host", "run"]
+__all__ = ["SWITCH_S", "Build", "Host", "run"]
 
 Build = Callable[[Mesh], Awaitable[Service]]
 
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 """How long a thread may keep the others from running: the loop waits for database threads at every call, and Python's
 own five milliseconds would be most of such a call's time under load."""
 
@@ -60,7 +60,7 @@ def run(service: str, build: Build, home: Path, replica: int = 1) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Exits with 1 and one line when the service cannot start."""
     settings = load_settings(home)
     set_up_logs(service, settings.log_level)
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     gc.freeze()  # what has been read in stays
     try:
         uvloop.run(_run(Host(service, build, home, settings, replica)))

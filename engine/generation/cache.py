@@ -7,7 +7,7 @@ there. When rows join or leave they are copied, in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,12 @@ class Cache:
     Attributes:
         tensors: one for each of `DecoderForm.cache`, (rows, heads, tokens, width).
         lengths: how many of the last tokens are a row's own, int64 (rows,).
+        wide: the mask of these rows, for more tokens than there are yet; None where it was not asked for.
     """
 
-    tensors: list[Tensor | Kept]
+    tensors: Sequence[Tensor | Kept]
     lengths: NDArray[np.int64]
+    wide: NDArray[np.int64] | None = field(default=None)
 
     @property
     def rows(self) -> int:
@@ -41,10 +43,19 @@ class Cache:
         """How many tokens each row has room for."""
         return int(self.tensors[0].shape[2])
 
-    def mask(self, new: int = 0) -> NDArray[np.int64]:
-        """1 for a token and 0 for padding, int64 (rows, tokens + new)."""
-        columns = np.arange(self.tokens + new)
-        return (columns >= (self.tokens - self.lengths)[:, None]).astype(np.int64)
+    def mask(self, tokens: int, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """1 for a token and 0 for padding once each row has so many more, int64 (rows, tokens).
+
+        Padding stays where it is from one step to the next, so that a mask is made once and handed out in parts.
+
+        Args:
+            tokens: how many there are then, padding included.
+            lengths: how many of them are a row's own.
+        """
+        if self.wide is None or self.wide.shape[1] < tokens:
+            padding = (tokens - lengths)[:, None]
+            self.wide = (np.arange(2 * tokens) >= padding).astype(np.int64)
+        return self.wide[:, :tokens]
 
 
 def empty_cache(form: DecoderForm, rows: int) -> Cache:
@@ -68,13 +79,13 @@ def joined(parts: Sequence[tuple[Cache, Sequence[int]]]) -> Cache:
     for at in range(len(first.tensors)):
         arrays = [_array(cache.tensors[at]) for cache, _ in parts]
         _, heads, _, width = arrays[0].shape
-        whole = np.zeros((len(lengths), heads, longest, width), arrays[0].dtype)
-        begins = 0
+        whole = np.empty((len(lengths), heads, longest, width), arrays[0].dtype)
+        into = iter(whole)
         for (cache, rows), array in zip(parts, arrays, strict=True):
             kept = min(longest, cache.tokens)
-            taken = array[list(rows), :, cache.tokens - kept :]
-            whole[begins : begins + len(rows), :, longest - kept :] = taken
-            begins += len(rows)
+            for row, place in zip(rows, into, strict=False):
+                place[:, : longest - kept] = 0
+                place[:, longest - kept :] = array[row, :, cache.tokens - kept :]
         tensors.append(whole)
     return Cache(tensors, lengths)
 

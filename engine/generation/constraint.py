@@ -30,6 +30,13 @@ class Constraint:
         self._field = field
         self._matcher = matcher
         self._vocabulary = vocabulary
+        self._forbidden: NDArray[np.bool_] | None = None
+
+    def look_ahead(self) -> None:
+        """Find out what cannot come next, ahead of `forbid`; what goes wrong is told there."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if not self._matcher.is_error():
+            self._forbidden = np.unpackbits(bits, count=self._vocabulary, bitorder="little") == 0
 
     def forbid(self, logits: NDArray[np.float32]) -> None:
         """Make everything that cannot come next -inf, in place; float32 (vocabulary,).
@@ -37,10 +44,11 @@ class Constraint:
         Raises:
             SamplingError: the grammar is more than can be followed.
         """
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._forbidden is None:
+            self.look_ahead()
         self._check()
-        allowed = np.unpackbits(bits, count=self._vocabulary, bitorder="little").view(bool)
-        logits[~allowed] = -np.inf
+        if self._forbidden is not None:
+            np.copyto(logits, -np.inf, where=self._forbidden)
 
     def take(self, token: int) -> bool:
         """A token was made; whether nothing can follow it.
@@ -48,6 +56,7 @@ class Constraint:
         Raises:
             SamplingError: as `forbid`.
         """
+        self._forbidden = None
         self._matcher.consume_token(token)
         self._check()
         return bool(self._matcher.is_stopped())
@@ -100,11 +109,12 @@ class Constraints:
 
     def _made(self, grammar: str, field: str) -> Constraint:
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
+        made = Constraint(matcher, self._vocabulary, field)
         if not matcher.is_error():
-            matcher.compute_bitmask()  # what cannot even begin is told before anything is streamed
+            made.look_ahead()  # what cannot even begin is told before anything is streamed
         if matcher.is_error():
             raise SamplingError(field, f"cannot be used: {_short(matcher.get_error())}")
-        return Constraint(matcher, self._vocabulary, field)
+        return made
 
 
 def _short(text: str) -> str:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError
 from engine.generation.cache import Cache, empty_cache, joined
 from engine.generation.form import DecoderForm
-from engine.runtime.kept import Kept
 from engine.runtime.sessions import Session
-from engine.tensor import Tensor
 
 __all__ = ["Decoder", "pads_alike"]
 
 Logits = NDArray[np.float32]
+
+_ONE = np.array(1, np.int64)
 
 _TRIAL = ((1, 2, 3, 4, 5), (3, 1))
 """Two prompts of different lengths, by token id."""
@@ -43,6 +43,7 @@ class Decoder:
         self._session = session
         self._presents = [each.present for each in form.cache]
         self._pasts = [each.past for each in form.cache]
+        self._names = [form.logits, *self._presents]
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> tuple[Cache, Logits]:
         """Read whole prompts, padded on the left to the longest: their cache, and the logits after each."""
@@ -59,34 +60,31 @@ class Decoder:
         Args:
             cache: of the rows; it must not be used again.
             ids: int64 (rows, n).
-            new: how many of them are a row's own, the last ones, int64 (rows,); only where the cache is empty. None
-                means all.
+            new: how many of them are a row's own, the last ones, int64 (rows,): less than all only for rows that have
+                none yet. None means all.
 
         Returns:
             The cache with them, and the logits of what comes next, float32 (rows, vocabulary).
         """
+        form = self.form
         rows, count = ids.shape
-        lengths = cache.lengths + (count if new is None else new)
-        columns = np.arange(cache.tokens + count)
-        mask = (columns >= (cache.tokens + count - lengths)[:, None]).astype(np.int64)
-        feeds: dict[str, Tensor | Kept] = {self.form.ids: ids, self.form.mask: mask}
-        if self.form.positions is not None:
-            feeds[self.form.positions] = np.maximum(lengths[:, None] - count + np.arange(count), 0)
-        if self.form.last is not None:
-            feeds[self.form.last] = np.array(1, np.int64)
-        feeds |= dict(zip(self._pasts, cache.tensors, strict=True))
+        total, lengths = cache.tokens + count, cache.lengths + (count if new is None else new)
+        feeds: dict[str, Any] = dict(zip(self._pasts, cache.tensors, strict=True))
+        feeds[form.ids], feeds[form.mask] = ids, cache.mask(total, lengths)
+        if form.positions is not None:
+            feeds[form.positions] = np.maximum(lengths[:, None] + np.arange(-count, 0), 0)
+        if form.last is not None:
+            feeds[form.last] = _ONE
         found = self._run(feeds)
-        logits, tensors = found[self.form.logits], [found[name] for name in self._presents]
-        if logits.shape[0] != rows or tensors[0].shape[2] != cache.tokens + count:
+        logits, tensors = found[form.logits], [found[name] for name in self._presents]
+        if logits.shape[0] != rows or tensors[0].shape[2] != total:
             raise InferenceFailedError("the model gave a cache of another length than it was asked for")
-        return Cache(tensors, lengths), np.ascontiguousarray(logits[:, -1], np.float32)
+        return Cache(tensors, lengths, cache.wide), np.ascontiguousarray(logits[:, -1], np.float32)
 
-    def _run(self, feeds: Mapping[str, Tensor | Kept]) -> Mapping[str, Any]:
-        names = [self.form.logits, *self._presents]
+    def _run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._keep:
-            return self._session.run_keeping(feeds, names, self._keep, limit_s=self.limit_s)
-        arrays = {name: value for name, value in feeds.items() if not isinstance(value, Kept)}
-        return self._session.run(arrays, names, limit_s=self.limit_s)
+            return self._session.run_keeping(feeds, self._names, self._keep, limit_s=self.limit_s)
+        return self._session.run(feeds, self._names, limit_s=self.limit_s)
 
     limit_s = math.inf
 

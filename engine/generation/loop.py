@@ -2,15 +2,21 @@
 
 The scheme is Orca's (Yu et al., OSDI 2022): between two steps at most one piece of a prompt is read, so that long
 prompts do not keep the others waiting. What an answer may come to is set aside when it begins: none is broken off.
+
+Between two runs of the model only that is done without which the next cannot begin: tokens are chosen and left for
+their readers. Text is made of them, and schemas are looked ahead, while the next run computes, outside Python's lock.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -18,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError
-from engine.generation.cache import Cache, empty_cache, joined
 from engine.generation.decoder import Decoder
-from engine.generation.outbox import Outbox, wake
-from engine.generation.sampling import choose, scores
+from engine.generation.outbox import Courier, StepResult
+from engine.generation.prefill import Prefill, next_prompts
+from engine.generation.rows import Rows, no_rows
 from engine.generation.sequence import SequenceState
 from engine.generation.waiting import Waiting, queue_full
 
@@ -59,24 +65,6 @@ class StepObserver(Protocol):
     def step(self, took_s: float, rows: int) -> None:
         """A step made a token for each of so many rows."""
 
-    def ended(self, tokens: int, took_s: float) -> None:
-        """An answer of so many tokens has ended, so long after its first one."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Prompts that are being read.
-
-    Attributes:
-        sequences: whose prompts.
-        cache: what is read of them.
-        at: how many tokens that is, of one long prompt.
-    """
-
-    sequences: list[SequenceState]
-    cache: Cache
-    at: int = 0
-
 
 class GenerationLoop:
     """Computes answers together, on a thread of its own.
@@ -85,20 +73,27 @@ class GenerationLoop:
         decoder: the model.
         name: of it, for the thread.
         limits: how much it takes on.
+        ends: tokens that end an answer.
         observer: hears how it goes.
     """
 
-    def __init__(self, decoder: Decoder, *, name: str, limits: LoopLimits, observer: StepObserver) -> None:
+    def __init__(
+        self, decoder: Decoder, *, name: str, limits: LoopLimits, ends: Sequence[int], observer: StepObserver
+    ) -> None:
         self._decoder = decoder
         self._limits = limits
         self._observer = observer
+        self._ends = np.zeros(decoder.form.vocabulary, bool)
+        self._ends[[each for each in ends if each < len(self._ends)]] = True
         self._waiting = Waiting(limits.max_waiting)
         self._admitted: deque[SequenceState] = deque()
-        self._reading: _Reading | None = None
-        self._running: list[SequenceState] = []
-        self._cache = empty_cache(decoder.form, 0)
-        self._rung: list[Outbox] = []
+        self._prefill: Prefill | None = None
+        self._rows = no_rows(decoder.form)
+        self._courier = Courier()
+        self._beside = ThreadPoolExecutor(1, f"look-ahead-{name}")
         self._changed = threading.Condition()
+        self._news = self._is_new = True
+        self._looks_at = math.inf
         self._closed = self._given_up = False
         self._thread = threading.Thread(target=self._serve, name=f"generate-{name}", daemon=True)
         self._thread.start()
@@ -116,7 +111,7 @@ class GenerationLoop:
     @property
     def cache_share(self) -> float:
         """How much of the cache is in use, from 0 to 1."""
-        cache = self._cache
+        cache = self._rows.cache
         return cache.rows * cache.tokens / self._limits.cache_tokens
 
     def submit(self, sequence: SequenceState) -> None:
@@ -130,16 +125,16 @@ class GenerationLoop:
             if self._closed:
                 raise _closing()
             pushed_out = self._waiting.add(sequence)
-            self._changed.notify()
+            sequence.outbox.unread = partial(self.cancel, sequence)
+            self._notify()
         if pushed_out is not None:
-            pushed_out.outbox.fail(queue_full(self._limits.max_waiting))
-            wake([pushed_out.outbox])
+            self._fail([pushed_out], queue_full(self._limits.max_waiting))
 
     def cancel(self, sequence: SequenceState) -> None:
         """Nobody wants an answer any more: before the next step it is gone."""
         with self._changed:
             sequence.cancelled = True
-            self._changed.notify()
+            self._notify()
 
     def close(self) -> None:
         """Finish what somebody waits for, then end the thread. Blocks until then, but not for long.
@@ -148,13 +143,13 @@ class GenerationLoop:
         """
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._notify()
         ends = time.monotonic() + _CLOSE_S
         while self._lives(_LOOK_S) and self._is_awaited() and time.monotonic() < ends:
             pass
         with self._changed:
             self._given_up = True
-            self._changed.notify_all()
+            self._notify()
         if self._lives(_LOOK_S):  # a run is under way that only its session can end
             self._fail([*self._under_way(), *self._waiting.clear()], _closing())
 
@@ -167,8 +162,13 @@ class GenerationLoop:
             return any(not each.cancelled for each in chain(self._under_way(), self._waiting.every()))
 
     def _under_way(self) -> Sequence[SequenceState]:
-        reading = self._reading
-        return [*self._running, *(reading.sequences if reading else ()), *self._admitted]
+        prefill = self._prefill
+        return [*self._rows.sequences, *(prefill.sequences if prefill else ()), *self._admitted]
+
+    def _notify(self) -> None:
+        """Have the thread look at who waits and who went away; under the lock."""
+        self._news = True
+        self._changed.notify()
 
     def _serve(self) -> None:
         while self._go_on():
@@ -178,26 +178,32 @@ class GenerationLoop:
                 self._step()
             except Exception as error:  # noqa: BLE001 -- whatever it is, everyone under way must hear of it
                 self._fail(self._under_way(), _failed(error))
-                self._running, self._reading, self._cache = [], None, empty_cache(self._decoder.form, 0)
+                self._prefill = None
                 self._admitted.clear()
-            wake(self._rung)
-            self._rung = []
+                self._take(no_rows(self._decoder.form))
         self._fail([*self._under_way(), *self._waiting.clear()], _closing())
+        self._beside.shutdown(wait=False)
 
     def _go_on(self) -> bool:
         """Let those in whose turn it is; wait while there is nothing to do. False at the end."""
+        under_way = self._rows.sequences or self._prefill is not None
+        self._is_new = self._news or not under_way or time.perf_counter() >= self._looks_at
+        if not self._is_new:
+            return True
         with self._changed:
             while not self._given_up:
+                self._news = False
                 now = time.perf_counter()
                 for gone, error in self._waiting.sweep(now):
                     if error is not None:
                         self._fail([gone], error)
                 self._admit()
-                if self._running or self._reading or self._admitted:
+                ends = self._waiting.earliest_end()
+                self._looks_at = math.inf if ends is None else ends
+                if self._under_way():
                     return True
                 if self._closed and not len(self._waiting):
                     return False
-                ends = self._waiting.earliest_end()
                 self._changed.wait(None if ends is None else max(0.0, ends - now))
             return False
 
@@ -218,121 +224,77 @@ class GenerationLoop:
 
     def _drop_cancelled(self) -> None:
         """Forget answers that nobody wants any more."""
-        self._admitted = deque(each for each in self._admitted if not each.cancelled)
-        reading = self._reading
-        if reading is not None and all(each.cancelled for each in reading.sequences):
-            self._reading = None
-        self._keep([row for row, each in enumerate(self._running) if not each.cancelled])
-
-    def _keep(self, rows: Sequence[int], come: Sequence[SequenceState] = (), cache: Cache | None = None) -> None:
-        """Let some rows under way stay, and others join them."""
-        if len(rows) == len(self._running) and not come:
+        if not self._is_new:
             return
-        kept = [self._running[row] for row in rows]
-        parts: list[tuple[Cache, Sequence[int]]] = [(self._cache, rows)] if rows else []
-        if cache is not None and come:
-            parts.append((cache, range(cache.rows)))
-        self._cache = joined(parts) if parts else empty_cache(self._decoder.form, 0)
-        self._running = [*kept, *come]
+        self._admitted = deque(each for each in self._admitted if not each.cancelled)
+        prefill = self._prefill
+        if prefill is not None and all(each.cancelled for each in prefill.sequences):
+            self._prefill = None
+        self._keep([row for row, each in enumerate(self._rows.sequences) if not each.cancelled])
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Let some rows stay and the others go."""
+        if len(rows) < len(self._rows):
+            self._take(self._rows.part(rows) if rows else no_rows(self._decoder.form))
+
+    def _take(self, rows: Rows) -> None:
+        """From now on these are under way; who waits may have room."""
+        self._rows, self._news = rows, True
 
     def _read(self) -> None:
         """Read the next piece of a prompt, or some short prompts together; who is read makes a first token."""
-        with self._changed:
-            if self._reading is None and self._admitted:
-                self._reading = _Reading(self._next_prompts(), empty_cache(self._decoder.form, 1))
-        reading, budget = self._reading, self._limits.prefill_tokens
-        if reading is None:
+        if self._prefill is None and self._admitted:
+            budget = self._limits.prefill_tokens
+            with self._changed:
+                self._prefill = Prefill(next_prompts(self._admitted, budget), self._decoder, budget, self._ends)
+        prefill = self._prefill
+        if prefill is None:
             return
-        sequences = reading.sequences
         try:
-            if len(sequences[0].prompt) <= budget:
-                cache, logits = self._decoder.begin([each.prompt for each in sequences])
-            else:
-                piece = np.array([sequences[0].prompt[reading.at : reading.at + budget]], np.int64)
-                cache, logits = self._decoder.step(reading.cache, piece)
-                reading.cache, reading.at = cache, reading.at + piece.shape[1]
-                if reading.at < len(sequences[0].prompt):
-                    return
+            read = prefill.read()
         except Exception as error:  # noqa: BLE001 -- it fails those alone whose prompts these are
-            self._reading = None
-            self._fail(sequences, _failed(error))
+            self._prefill = None
+            self._fail(prefill.sequences, _failed(error))
             return
-        go_on = self._advance(sequences, logits)
-        if go_on:
-            rows = range(len(self._running))
-            self._keep(rows, [sequences[row] for row in go_on], joined([(cache, go_on)]))
-        self._reading = None
-
-    def _next_prompts(self) -> list[SequenceState]:
-        """A long prompt, or as many short ones as are read at once."""
-        group = [self._admitted.popleft()]
-        longest = len(group[0].prompt)
-        while self._admitted:
-            longest = max(longest, len(self._admitted[0].prompt))
-            if (len(group) + 1) * longest > self._limits.prefill_tokens:
-                break
-            group.append(self._admitted.popleft())
-        return group
+        if read is None:
+            return
+        come, logits = read
+        now = time.perf_counter()
+        result = self._advance(come, logits, now)
+        for row, each in enumerate(come.sequences):
+            if not isinstance(result.ends.get(row), EngineError):
+                self._observer.first(now - each.since, len(each.prompt))
+        if go_on := result.go_on():
+            self._take(self._rows.and_those(come if len(go_on) == len(come) else come.part(go_on)))
+        self._prefill = None
 
     def _step(self) -> None:
         """One token for each answer under way."""
-        if not self._running:
+        rows = self._rows
+        if not rows.sequences:
             return
         began = time.perf_counter()
-        ids = np.array([[each.last] for each in self._running], np.int64)
+        ahead = self._beside.submit(rows.look_ahead) if rows.are_constrained else None
         try:
-            self._cache, logits = self._decoder.step(self._cache, ids)
+            logits = rows.step(self._decoder)
+            if ahead is not None:
+                ahead.result()
         except Exception as error:  # noqa: BLE001 -- it fails those alone who were in it
-            self._fail(self._running, _failed(error))
-            self._running, self._cache = [], empty_cache(self._decoder.form, 0)
+            self._fail(rows.sequences, _failed(error))
+            self._take(no_rows(self._decoder.form))
             return
-        go_on = self._advance(self._running, logits)
-        self._observer.step(time.perf_counter() - began, len(ids))
-        self._keep(go_on)
+        now = time.perf_counter()
+        self._keep(self._advance(rows, logits, now).go_on())
+        self._observer.step(now - began, len(rows))
 
-    def _advance(self, sequences: Sequence[SequenceState], logits: NDArray[np.float32]) -> list[int]:
-        """Choose the next token of each and hand on what it completes; the rows that go on."""
-        tops = [each.top_logprobs for each in sequences]
-        told = logits.copy() if any(top is not None for top in tops) else logits
-        failed: dict[int, EngineError] = {}
-        for row, each in enumerate(sequences):
-            if each.constraint is not None:
-                try:
-                    each.constraint.forbid(logits[row])
-                except EngineError as error:
-                    failed[row] = error
-        tokens = choose(logits, [each.chances for each in sequences])
-        scored = scores(told, tokens, tops)
-        go_on, now = [], time.perf_counter()
-        for row, (each, token) in enumerate(zip(sequences, tokens.tolist(), strict=True)):
-            if row in failed or token < 0:
-                self._fail([each], failed.get(row) or InferenceFailedError("the model gave logits that are no numbers"))
-                continue
-            try:
-                each.chances.note(token)
-                complete = each.constraint is not None and each.constraint.take(token)
-                piece = each.answer.push(token, scored[row], complete=complete)
-            except EngineError as error:
-                self._fail([each], error)
-                continue
-            if not each.told_at:
-                each.told_at = now
-                self._observer.first(now - each.since, len(each.prompt))
-            each.last = token
-            over = piece is not None and piece.finish is not None
-            if piece is not None:
-                over = not each.outbox.put(piece) or over
-                self._rung.append(each.outbox)
-            if over:
-                self._observer.ended(each.answer.made, now - each.told_at)
-            else:
-                go_on.append(row)
-        return go_on
+    def _advance(self, rows: Rows, logits: NDArray[np.float32], now: float) -> StepResult:
+        """Choose the next token of each and leave it for its reader."""
+        result = rows.advance(logits, now)
+        self._courier.send(result, rows.loops)
+        return result
 
     def _fail(self, sequences: Sequence[SequenceState], error: EngineError) -> None:
-        for each in sequences:
-            each.outbox.fail(error)
-        wake([each.outbox for each in sequences])
+        self._courier.fail([each.outbox for each in sequences], error)
 
 
 def _failed(error: Exception) -> EngineError:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chances", "Scored", "choose", "scores"]
+__all__ = ["Chances", "Chooser", "Scored", "scores"]
 
 _COLDEST = 1e-4
 """Below it the most probable token is all that would ever come, and dividing by it overflows."""
@@ -52,30 +52,75 @@ class Chances:
             self.made[token] += 1
 
 
-def choose(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
-    """The next token of each row.
+class Chooser:
+    """Chooses for the same rows step after step: what their settings come to is worked out once.
 
     Args:
-        logits: float32 (rows, vocabulary), changed here; what is forbidden is -inf.
         chances: of each row.
-
-    Returns:
-        Token ids, int64 (rows,); -1 where the logits hold no number to choose by.
     """
-    for row, each in enumerate(chances):
-        if each.made is not None:
-            logits[row] -= each.frequency_penalty * each.made + each.presence_penalty * (each.made > 0)
-    tokens = logits.argmax(axis=1)
-    best = logits[np.arange(len(tokens)), tokens]
-    drawn = [row for row, each in enumerate(chances) if each.temperature >= _COLDEST and np.isfinite(best[row])]
-    plain = [row for row in drawn if chances[row].top_k == 0 and chances[row].top_p >= 1]
-    if plain:
-        tokens[plain] = _draw(_probabilities(logits[plain], [chances[row] for row in plain]), plain, chances)
-    narrow = [row for row in drawn if row not in set(plain)]
-    if narrow:
-        tokens[narrow] = _draw_narrow(logits[narrow], [chances[row] for row in narrow])
-    tokens[~np.isfinite(best)] = -1
-    return np.asarray(tokens, np.int64)
+
+    def __init__(self, chances: Sequence[Chances]) -> None:
+        self._rows = np.arange(len(chances))
+        self._penalised = [(row, each) for row, each in enumerate(chances) if each.made is not None]
+        drawn = [row for row, each in enumerate(chances) if each.temperature >= _COLDEST]
+        narrow = [row for row in drawn if chances[row].top_k or chances[row].top_p < 1]
+        plain = [row for row in drawn if row not in set(narrow)]
+        self._plain = _Drawn.of(plain, chances) if plain else None
+        self._narrow = _Drawn.of(narrow, chances) if narrow else None
+
+    def choose(self, logits: Logits) -> NDArray[np.int64]:
+        """The next token of each row; it counts as made.
+
+        Args:
+            logits: float32 (rows, vocabulary), changed here; what is forbidden is -inf.
+
+        Returns:
+            Token ids, int64 (rows,); -1 where the logits hold no number to choose by.
+        """
+        for row, each in self._penalised:
+            if each.made is not None:
+                logits[row] -= each.frequency_penalty * each.made + each.presence_penalty * (each.made > 0)
+        tokens = np.asarray(logits.argmax(axis=1), np.int64)
+        sound = np.isfinite(logits[self._rows, tokens])
+        wrong = None if sound.all() else ~sound
+        if wrong is not None:
+            logits[wrong] = 0.0
+        if self._plain is not None:
+            tokens[self._plain.rows] = _draw(logits, self._plain)
+        if self._narrow is not None:
+            tokens[self._narrow.rows] = _draw_narrow(logits, self._narrow)
+        if wrong is not None:
+            tokens[wrong] = -1
+        for row, each in self._penalised:
+            each.note(int(tokens[row]))
+        return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Rows that draw, and by what settings: arrays with one number for each of them."""
+
+    rows: NDArray[np.int64]
+    temperature: NDArray[np.float64]
+    top_k: NDArray[np.int64]
+    top_p: NDArray[np.float64]
+    random: Sequence[np.random.Generator]
+
+    @classmethod
+    def of(cls, rows: Sequence[int], chances: Sequence[Chances]) -> _Drawn:
+        """Of these rows of all."""
+        some = [chances[row] for row in rows]
+        return cls(
+            np.array(rows, np.int64),
+            np.array([each.temperature for each in some]),
+            np.array([each.top_k for each in some]),
+            np.array([each.top_p for each in some]),
+            [each.random for each in some],
+        )
+
+    def points(self) -> NDArray[np.float64]:
+        """Where each row draws, from 0 to 1, by its own generator."""
+        return np.array([each.random() for each in self.random])
 
 
 def scores(logits: Logits, tokens: NDArray[np.int64], tops: Sequence[int | None]) -> list[Scored | None]:
@@ -101,19 +146,20 @@ def scores(logits: Logits, tokens: NDArray[np.int64], tops: Sequence[int | None]
     return found
 
 
-def _probabilities(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.float64]:
-    """Shares that come to 1 in each row, float64 (rows, vocabulary)."""
-    temperatures = np.array([each.temperature for each in chances])[:, None]
-    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperatures
+def _probabilities(logits: Logits, drawn: _Drawn) -> NDArray[np.float64]:
+    """Shares that come to 1 in each row that draws, float64 (rows, vocabulary)."""
+    mine = logits[drawn.rows]
+    scaled = (mine - mine.max(axis=1, keepdims=True)) / drawn.temperature[:, None]
     np.exp(scaled, out=scaled)
     scaled /= scaled.sum(axis=1, keepdims=True)
     return np.asarray(scaled, np.float64)
 
 
-def _draw(shares: NDArray[np.float64], rows: Sequence[int], chances: Sequence[Chances]) -> NDArray[np.int64]:
-    """One column of each row, as probable as its share."""
+def _draw(logits: Logits, drawn: _Drawn) -> NDArray[np.int64]:
+    """One token of each row, as probable as its share."""
+    shares = _probabilities(logits, drawn)
     ends = shares.cumsum(axis=1)
-    points = np.array([chances[row].random.random() for row in rows]) * ends[:, -1]
+    points = drawn.points() * ends[:, -1]
     columns = (ends <= points[:, None]).sum(axis=1)
     return np.asarray(np.minimum(columns, _last_possible(shares)), np.int64)
 
@@ -124,11 +170,10 @@ def _last_possible(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(width - 1 - (shares[:, ::-1] > 0).argmax(axis=1), np.int64)
 
 
-def _draw_narrow(logits: Logits, chances: Sequence[Chances]) -> NDArray[np.int64]:
+def _draw_narrow(logits: Logits, drawn: _Drawn) -> NDArray[np.int64]:
     """One token of each row, of the few that its `top_k` and `top_p` leave."""
-    shares = _probabilities(logits, chances)
-    points = np.array([each.random.random() for each in chances])
-    top_k, top_p = np.array([each.top_k for each in chances]), np.array([each.top_p for each in chances])
+    shares, points = _probabilities(logits, drawn), drawn.points()
+    top_k, top_p = drawn.top_k, drawn.top_p
     few, width = _most_probable(shares, min(_CANDIDATES, shares.shape[1])), shares.shape[1]
     ends = np.take_along_axis(shares, few, axis=1).cumsum(axis=1)
     tokens = few[np.arange(len(few)), _places(ends, top_k, top_p, points)]

@@ -29,8 +29,6 @@ class SequenceState:
         terms: for whom, how urgently, until when it waits.
         since: when it was asked for, seconds of `time.perf_counter`.
         cancelled: whether nobody wants it any more.
-        last: the token that was made last.
-        told_at: when the last token was made; 0 before the first.
     """
 
     prompt: Sequence[int]
@@ -43,5 +41,13 @@ class SequenceState:
     terms: Terms
     since: float
     cancelled: bool = field(default=False)
-    last: int = field(default=0)
-    told_at: float = field(default=0.0)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that the answer may have."""
+        return self.reserved - len(self.prompt)
+
+    @property
+    def made(self) -> int:
+        """How many tokens were made for it: those of the answer, or what has come of one that was given up."""
+        return self.answer.made if self.answer.over else self.outbox.received

@@ -31,6 +31,7 @@ class Characters:
         self._tokens: list[int] = []
         self._begins = 0
         self._told = 0
+        self._before = 0
 
     def push(self, token: int) -> str:
         """The text that a token completes; empty while a character is not whole."""
@@ -42,17 +43,18 @@ class Characters:
         return self._grown(last=True)
 
     def _grown(self, *, last: bool) -> str:
-        told = self._tokenizer.decode(self._tokens[self._begins : self._told])
         whole = self._tokenizer.decode(self._tokens[self._begins :])
         waits = len(self._tokens) - self._told
-        if whole.endswith(_UNKNOWN) and not last and waits < _LONGEST_CHARACTER:
+        if not last and waits < _LONGEST_CHARACTER and whole.endswith(_UNKNOWN):
             return ""
+        shown = str(whole[self._before :])
         self._begins, self._told = self._told, len(self._tokens)
         if self._begins > 64:  # what was told long ago is needed no more
             del self._tokens[: self._begins]
             self._told -= self._begins
             self._begins = 0
-        return str(whole[len(told) :])
+        self._before = len(self._tokenizer.decode(self._tokens[self._begins : self._told]))
+        return shown
 
 
 class StopTexts:

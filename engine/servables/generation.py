@@ -94,6 +94,7 @@ class TextGenerator:
                 max(self._assets.context, manifest.cache_mb * (1 << 20) // form.token_bytes),
                 manifest.prefill_tokens,
             ),
+            ends=self._assets.ends,
             observer=figures,
         )
         figures.watch(self._loop)
@@ -121,13 +122,14 @@ class TextGenerator:
 
     async def answer(self, sequence: SequenceState) -> AsyncGenerator[Piece]:
         """The answer of what was prepared, once."""
+        outbox = sequence.outbox
         self._loop.submit(sequence)
         try:
-            while True:
-                piece = await sequence.outbox.take()
-                yield piece
-                if piece.finish is not None:
-                    return
+            while not sequence.answer.over:
+                piece = sequence.answer.push(*await outbox.take())
+                if piece is not None:
+                    yield piece
+            self._figures.ended(sequence.made, outbox.last_at - outbox.first_at)
         finally:
             self._loop.cancel(sequence)
 
@@ -210,9 +212,7 @@ class TextGenerator:
         longest = min(sampling.max_tokens or room, room)
         answer = Answer(
             self._assets.tokenizer,
-            ends=frozenset(self._assets.ends),
             stops=(*self._manifest.stop, *sampling.stop),
-            max_tokens=longest,
             prompt_tokens=len(tokens),
             calls=self._prompts.calls(prompt),
         )

@@ -60,8 +60,8 @@ async def _noted(sequences: Sequence[SequenceState]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        read = sum(len(each.prompt) for each in sequences if each.answer.made)
-        note_predicted(len(sequences), read, sum(each.answer.made for each in sequences))
+        read = sum(len(each.prompt) for each in sequences if each.made)
+        note_predicted(len(sequences), read, sum(each.made for each in sequences))
 
 
 async def _prepared(

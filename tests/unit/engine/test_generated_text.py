@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.errors import PromptError
 from engine.generation.answer import Answer
-from engine.generation.base import Prompt, Tool, ToolCall
+from engine.generation.base import Piece, Prompt, Tool, ToolCall
 from engine.generation.text import Characters, StopTexts
 from engine.generation.tools import CallReader, check_tools, marked_calls
 from tests.fakes.decoders import byte_tokenizer
@@ -102,13 +102,39 @@ def test_what_reads_as_no_call_is_shown_as_it_is(text):
     assert CallReader(MARKS, ["find"], str).push(text, last=True) == (text, ())
 
 
+def pieces_of(tokens, ending, stops=(), together=1) -> list[Piece | None]:
+    """What an answer of these tokens shows, so many of them at once."""
+    answer = Answer(TOKENIZER, stops=stops, prompt_tokens=1)
+    found = []
+    for at in range(0, len(tokens), together):
+        last = at + together >= len(tokens)
+        found.append(answer.push([(token, None) for token in tokens[at : at + together]], ending if last else None))
+        if answer.over:
+            break
+    return found
+
+
 def test_an_answer_ends_at_a_token_that_ends_it_with_all_that_was_held_back():
     end = TOKENIZER.token_to_id("<|end|>")
-    answer = Answer(TOKENIZER, ends=frozenset([end]), stops=("abcd",), max_tokens=50, prompt_tokens=1)
-    pieces = [answer.push(token) for token in [*TOKENIZER.encode("xabc").ids, end]]
+    pieces = pieces_of([*TOKENIZER.encode("xabc").ids, end], "end", stops=("abcd",))
     assert pieces[0] is not None
     assert pieces[1:4] == [None, None, None]
     assert (pieces[4].text, pieces[4].finish, pieces[4].completion_tokens) == ("abc", "stop", 5)
+
+
+@given(
+    st.text("abé€", min_size=1, max_size=30),
+    st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
+    st.sampled_from(["end", "complete", "length"]),
+    st.integers(1, 9),
+)
+def test_tokens_that_come_together_make_the_text_and_the_end_that_they_make_one_by_one(text, stops, ending, together):
+    tokens = TOKENIZER.encode(text, add_special_tokens=False).ids
+    told = []
+    for size in (1, together):
+        pieces = [piece for piece in pieces_of(tokens, ending, stops, size) if piece is not None]
+        told.append(("".join(piece.text for piece in pieces), pieces[-1].finish, pieces[-1].completion_tokens))
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def half_precision(graph: onnx.ModelProto) -> None:
 async def test_a_cache_of_half_precision_is_kept_as_such(tmp_path):
     plain = open_generator(decoder_folder(tmp_path / "a"))
     half = open_generator(decoder_folder(tmp_path / "b", change=half_precision))
-    assert half._loop._cache.tensors[0].dtype == np.float16
+    assert half._loop._rows.cache.tensors[0].dtype == np.float16
     prompts = ["x", "hello there", "abc" * 20]
     expected = [await text_of(plain, Prompt(each)) for each in prompts]
     found = await asyncio.gather(*(text_of(half, Prompt(each)) for each in prompts))

@@ -5,11 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.generation.sampling import Chances, choose, scores
+from engine.generation.sampling import Chances, Chooser, scores
 
 
 def chances(temperature=1.0, top_p=1.0, top_k=0, seed=0, frequency=0.0, presence=0.0, made=None) -> Chances:
     return Chances(temperature, top_p, top_k, frequency, presence, np.random.default_rng(seed), made)
+
+
+def choose(rows, settings) -> np.ndarray:
+    """The next token of each row."""
+    return Chooser(settings).choose(rows)
 
 
 def logits(rows=1, width=50, seed=0):
@@ -90,7 +95,6 @@ def test_penalties_count_what_was_made():
     tokens = []
     for _ in range(4):
         tokens.append(int(choose(row.copy(), [settings])[0]))
-        settings.note(tokens[-1])
     assert tokens == [0, 1, 0, 1]
 
 
