@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.adapters.models_in_folder import FolderStorage
-from engine.errors import DigestMismatchError, StorageSettingError, StorageUnavailableError
+from engine.errors import DigestMismatchError, ModelFileError, StorageSettingError, StorageUnavailableError
 from engine.repository.models import File
 from engine.repository.upload import check_room
 
@@ -124,14 +125,13 @@ class S3Storage:
         staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=_FETCHING))
         try:
             for file in files:
+                self._check_kept(name, file)
                 path = staged / file.path
                 self._call(
                     lambda path=path: self._client.download_file(self._bucket, self._key(name, path.name), str(path))
                 )
                 if not _is(path, file):
-                    raise DigestMismatchError(
-                        f"{file.path}: what {self._where(name)} holds is not what was pushed; push another version"
-                    )
+                    raise self._another(name, file)
             if not self._has(name, files):  # another engine of this machine was faster
                 self._here.keep(name, staged, files)
         finally:
@@ -147,6 +147,42 @@ class S3Storage:
         """Remove a model there and here."""
         self._remove_below(f"{self._prefix}{model.removeprefix('tenants/')}/")
         self._here.remove_model(model)
+
+    def _check_kept(self, name: str, file: File) -> None:
+        """See that an object is there and as long as it was, before anything of it comes.
+
+        Raises:
+            ModelFileError: the bucket has no such object.
+            DigestMismatchError: it is longer or shorter.
+            StorageUnavailableError: the bucket itself is not there, or does not answer.
+        """
+        from botocore.exceptions import ClientError
+
+        def length() -> int | None:
+            try:
+                return int(
+                    self._client.head_object(Bucket=self._bucket, Key=self._key(name, file.path))["ContentLength"]
+                )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.NOT_FOUND:
+                    raise
+            self._client.head_bucket(Bucket=self._bucket)
+            return None
+
+        found = self._call(length)
+        if found is None:
+            raise ModelFileError(
+                f"{file.path}: is missing in {self._where(name)}; restore it there, or push another version",
+                file=file.path,
+            )
+        if found != file.size_bytes:
+            raise self._another(name, file)
+
+    def _another(self, name: str, file: File) -> DigestMismatchError:
+        return DigestMismatchError(
+            f"{file.path}: what {self._where(name)} holds is not what was pushed; restore it there, or push another "
+            "version"
+        )
 
     def _has(self, name: str, files: Sequence[File]) -> bool:
         """Whether all of a version is here, and right."""

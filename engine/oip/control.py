@@ -118,6 +118,8 @@ class RepositoryControl:
     async def _own(self, tenant: str, name: str) -> str:
         """The full name of a model of the tenant's own."""
         model = name if name.startswith(f"{PLATFORM}/") else f"{PLATFORM}/{tenant}/models/{name}"
+        if tenant_of(model) not in (tenant, SYSTEM_TENANT):
+            raise NotFoundError(model)
         try:
             await self._catalogue.get(Model, model)
         except NotFoundError:

@@ -297,9 +297,9 @@ class Memory:
 
 
 def _candidates(tenant: str, name: str) -> list[str]:
-    """The models that a name may mean, the caller's own first."""
+    """The models that a name may mean, the caller's own first; another tenant's is never meant."""
     if name.startswith(f"{PLATFORM}/"):
-        return [name]
+        return [name] if tenant_of(name) in (tenant, SYSTEM_TENANT) else []
     return [f"{PLATFORM}/{tenant}/models/{name}", f"{SYSTEM}/models/{name}"]
 
 

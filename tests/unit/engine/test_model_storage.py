@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from engine.adapters.models_in_folder import FolderStorage
 from engine.adapters.models_in_s3 import S3Settings, S3Storage, s3_client
-from engine.errors import DigestMismatchError, StorageSettingError, StorageUnavailableError
+from engine.errors import DigestMismatchError, ModelFileError, StorageSettingError, StorageUnavailableError
 from engine.repository.models import File, ModelVersion
 from mesh.config import EngineSettings, SettingsError, load_settings
 from tests.unit.engine.place import MODEL, Place
@@ -114,6 +114,56 @@ def test_another_machine_fetches_from_s3_and_checks_it(client, tmp_path):
     with pytest.raises(DigestMismatchError, match=r"model\.onnx: what s3://models/t/models/m/versions/1/ holds"):
         third.fetch(NAME, files)
     assert list((tmp_path / "three").iterdir()) == []
+
+
+def test_an_object_that_is_gone_longer_or_changed_while_it_is_read_is_named_and_nothing_stays(client, tmp_path):
+    folder, files = staged(tmp_path)
+    S3Storage(client, "s3://models", tmp_path / "one").keep(NAME, folder, files)
+    other = S3Storage(client, "s3://models", tmp_path / "two")
+    key = "t/models/m/versions/1/model.onnx"
+    download = client.download_file
+
+    def changed_meanwhile(bucket: str, key: str, path: str) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body=bytes(len(CONTENT["model.onnx"])))
+        download(bucket, key, path)
+
+    client.download_file = changed_meanwhile
+    with pytest.raises(DigestMismatchError, match=r"model\.yaml: what .* holds is not what was pushed; restore it"):
+        other.fetch(NAME, files)
+    client.download_file = lambda *_: pytest.fail("what is too long must not be fetched")
+    client.put_object(Bucket="models", Key="t/models/m/versions/1/model.yaml", Body=CONTENT["model.yaml"] * 1000)
+    with pytest.raises(DigestMismatchError, match=r"model\.yaml"):
+        other.fetch(NAME, files)
+    client.download_file = download
+    client.put_object(Bucket="models", Key="t/models/m/versions/1/model.yaml", Body=CONTENT["model.yaml"])
+    client.delete_object(Bucket="models", Key=key)
+    with pytest.raises(ModelFileError, match=r"model\.onnx: is missing in s3://models/t/models/m/versions/1/; restore"):
+        other.fetch(NAME, files)
+    with pytest.raises(StorageUnavailableError, match="s3://elsewhere/ refuses"):
+        S3Storage(client, "s3://elsewhere", tmp_path / "three").fetch(NAME, files)
+    assert list((tmp_path / "two").iterdir()) == []
+    client.put_object(Bucket="models", Key=key, Body=CONTENT["model.onnx"])
+    assert contents(other.fetch(NAME, files)) == CONTENT
+
+
+async def test_a_version_of_which_an_object_is_gone_has_failed_and_answers_once_it_is_restored(client, tmp_path):
+    place = Place(tmp_path)
+    try:
+        repository = await place.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
+        version = await place.push(repository)
+        await repository.stop()
+        shutil.rmtree(tmp_path / "models")
+        key = "t/models/m/versions/1/model.onnx"
+        content = client.get_object(Bucket="models", Key=key)["Body"].read()
+        client.delete_object(Bucket="models", Key=key)
+        repository = await place.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
+        entry = await place.catalogue.get(ModelVersion, version.name)
+        assert repository.state(entry) == "FAILED"
+        assert "model.onnx: is missing in s3://models/" in entry.body.failure
+        client.put_object(Bucket="models", Key=key, Body=content)
+        assert repository.state(await repository.load(version.name)) == "READY"
+    finally:
+        await place.close()
 
 
 def test_a_version_of_which_a_file_cannot_be_sent_is_not_there(client, tmp_path):

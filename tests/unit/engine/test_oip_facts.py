@@ -177,8 +177,9 @@ async def test_neither_anothers_models_nor_what_ships_with_the_platform_are_load
     for work in (load, unload):
         with pytest.raises(NotFoundError):
             await work(servicer, "secret")
-        with pytest.raises(NotFoundError):
-            await work(servicer, "never-was")
+        for name in ("never-was", OTHERS):
+            with pytest.raises(NotFoundError):
+                await work(servicer, name)
         with pytest.raises(Exception, match="ships with the platform"):
             await work(servicer, "shared")
     assert len(repository.in_memory()) == 2
