@@ -31,6 +31,14 @@ local function said(json, status)
     .. ',"code":' .. (reason and reason:lower() or "null") .. "}}"
 end
 
+-- The Open Inference Protocol says nothing in queries, and its servers take no notice of them.
+function envoy_on_request(handle)
+  if dialect ~= "open_inference" then return end
+  local path = handle:headers():get(":path")
+  local query = path:find("?", 1, true)
+  if query then handle:headers():replace(":path", path:sub(1, query - 1)) end
+end
+
 function envoy_on_response(handle)
   local status = handle:headers():get(":status")
   if status < "400" then return end

@@ -33,9 +33,8 @@ class TensorError(EngineError):
     reason = "TENSOR_INVALID"
 
     def __init__(self, tensor: str, message: str) -> None:
-        super().__init__(
-            f"tensor {tensor!r}: {message}", violations=(FieldViolation(f"inputs[{tensor}]", message),), tensor=tensor
-        )
+        said, field = (f"tensor {tensor!r}: {message}", f"inputs[{tensor}]") if tensor else (message, "inputs")
+        super().__init__(said, violations=(FieldViolation(field, message),), tensor=tensor)
 
 
 class BodyError(EngineError):

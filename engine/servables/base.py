@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ __all__ = [
     "Classified",
     "Inference",
     "Items",
+    "NamesColumns",
     "Servable",
     "Tensors",
     "check_tensors",
@@ -120,6 +121,15 @@ class Servable(Protocol):
 
     def close(self) -> None:
         """Give its memory back, after what it was asked is answered. Blocks."""
+
+
+@runtime_checkable
+class NamesColumns(Protocol):
+    """A model some of whose outputs have a column for each label."""
+
+    @property
+    def columns_of(self) -> Mapping[str, Sequence[str]]:
+        """The labels of an output's columns, by the output's name."""
 
 
 def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:

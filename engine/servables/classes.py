@@ -50,6 +50,11 @@ class ClassReading:
     names: tuple[str, ...]
     inferred: tuple[str, ...]
 
+    @property
+    def columns_of(self) -> Mapping[str, Sequence[str]]:
+        """What the columns of the output with probabilities are called."""
+        return {self.probabilities: self.names}
+
     def read(self, outputs: Mapping[str, Tensor]) -> Classified:
         """The labels of a run's rows."""
         table: NDArray[np.float32] = np.asarray(outputs[self.probabilities], np.float32)

@@ -5,7 +5,7 @@ How a graph wants its pixels is worked out in `engine.servables.image_input`; de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,11 @@ class ImageClassifier:
     def policy(self) -> BatchPolicy | None:
         """How requests are put together; None where each is computed alone."""
         return self._graph.policy
+
+    @property
+    def columns_of(self) -> Mapping[str, Sequence[str]]:
+        """The labels of an output's columns, by the output's name."""
+        return {"probabilities": self._names}
 
     @property
     def waiting(self) -> int:

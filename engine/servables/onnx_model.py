@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,11 @@ class OnnxModel:
     def policy(self) -> BatchPolicy | None:
         """How requests are put together; None where each is computed alone."""
         return self._graph.policy
+
+    @property
+    def columns_of(self) -> Mapping[str, Sequence[str]]:
+        """The labels of an output's columns, by the output's name."""
+        return self._reading.columns_of if isinstance(self._reading, ClassReading) else {}
 
     @property
     def waiting(self) -> int:

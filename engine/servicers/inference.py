@@ -28,7 +28,7 @@ from engine.repository.repository import Loaded, Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import TextGenerator
-from engine.servicers.inference_config import config_of
+from engine.servicers.inference_config import config_of, platform_of
 from engine.servicers.inference_facts import Facts, statistics_of
 from engine.servicers.inference_messages import (
     given_inputs,
@@ -51,8 +51,8 @@ from mesh.identity import SYSTEM_TENANT, current_caller
 __all__ = ["InferenceServicer"]
 
 _EXTENSIONS = (
-    "binary_tensor_data", "model_repository", "model_configuration", "parameters", "schedule_policy", "sequence",
-    "statistics",
+    "binary_tensor_data", "classification", "model_repository", "model_configuration", "parameters",
+    "schedule_policy", "sequence", "statistics",
 )  # fmt: skip
 _GRPC_ERROR = "triton_grpc_error"
 """The header with which a client asks for streams that end with the first error's status."""
@@ -106,7 +106,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         answer = pb.ModelMetadataResponse(
             name=request.name,
             versions=[str(number) for number in self._repository.versions_of(loaded.model)],
-            platform=loaded.servable.platform,
+            platform=platform_of(loaded.servable),
         )
         for spec in specs_of(loaded.servable):
             answer.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)

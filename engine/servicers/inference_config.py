@@ -11,11 +11,11 @@ from engine.manifest import EnsembleManifest
 from engine.repository.models import VersionPolicy
 from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import SequenceModel, TextGenerator
+from engine.servables import SequenceModel, Servable, TextGenerator
 from engine.servicers.inference_texts import specs_of
 from engine.tensor import TensorSpec
 
-__all__ = ["config_of"]
+__all__ = ["config_of", "platform_of"]
 
 _GPU, _CPU = pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_CPU
 
@@ -34,7 +34,7 @@ def config_of(name: str, loaded: Loaded, versions: VersionPolicy, device: str) -
     rows = policy.max_rows if policy is not None else 0
     config = pb.ModelConfig(
         name=name,
-        platform=servable.platform,
+        platform=platform_of(servable),
         backend=servable.platform,
         max_batch_size=rows,
         default_model_filename=getattr(manifest, "file", None) or "",
@@ -57,6 +57,11 @@ def config_of(name: str, loaded: Loaded, versions: VersionPolicy, device: str) -
         config.instance_group.extend(_instances(name, policy.instances if policy is not None else (), device))
     config.parameters["kind"].string_value = str(manifest.__struct_config__.tag)
     return config
+
+
+def platform_of(servable: Servable) -> str:
+    """What computes a model, with the format of its file as the protocol names platforms."""
+    return "onnxruntime_onnx" if servable.platform == "onnxruntime" else servable.platform
 
 
 def _versions(policy: VersionPolicy) -> pb.ModelVersionPolicy:

@@ -9,12 +9,15 @@ from typing import Any
 
 from inference import grpc_service_pb2 as pb
 
-from engine.errors import NotServedError, ParameterError, RegionInvalidError, TensorError
+from engine.errors import ParameterError, RegionInvalidError, TensorError
 from engine.figures import RequestTimes
+from engine.oip.classification import CLASSIFICATION, classes_of, read_count
 from engine.oip.places import Place, read_place
 from engine.oip.shared_memory import OpenRegion, Regions
 from engine.parameters import Parameter
 from engine.repository.repository import Loaded
+from engine.servables import Servable
+from engine.servables.base import NamesColumns
 from engine.tensor import (
     Tensor,
     TensorSpec,
@@ -47,10 +50,17 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An output that is asked for; `place` is where it goes in shared memory, None where it goes into the answer."""
+    """An output that is asked for.
+
+    Attributes:
+        name: its own.
+        place: where it goes in shared memory; None where it goes into the answer.
+        classes: of how many classes it is told; 0 for its values themselves.
+    """
 
     name: str
     place: Place | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +124,12 @@ def wanted_outputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -
             raise TensorError(name, f"the model has no such output; it gives {', '.join(known)}")
         if name in wanted:
             raise TensorError(name, "is asked for twice")
-        place = None
+        wanted[name] = Wanted(name)
         if asked.parameters:
             path = f"outputs[{name}]."
             parameters = heard(asked.parameters, path)
-            if "classification" in parameters:
-                raise NotServedError(f"{path}parameters[classification]: ask PredictionService.Classify for labels")
-            place = read_place(parameters, path)
-        wanted[name] = Wanted(name, place)
+            classes = read_count(parameters.get(CLASSIFICATION, 0), path)
+            wanted[name] = Wanted(name, read_place(parameters, path), classes)
     return list(wanted.values()) or [Wanted(name) for name in known]
 
 
@@ -210,6 +218,8 @@ def write(
     placed: list[tuple[Place, bytes]] = []
     for each in wanted:
         array = outputs[each.name]
+        if each.classes:
+            array = _as_classes(array, each, loaded.servable)
         data, place = encode_raw(array), each.place
         output = answer.outputs.add(name=each.name, datatype=datatype_of(array), shape=array.shape)
         answer.raw_output_contents.append(data if place is None else b"")
@@ -245,6 +255,11 @@ def note_timing(answer: pb.ModelInferResponse, times: RequestTimes) -> None:
     ):
         answer.parameters[name].int64_param = round(seconds * 1e6)
     answer.parameters["batch_rows"].int64_param = times.batch_rows
+
+
+def _as_classes(array: Tensor, wanted: Wanted, servable: Servable) -> Tensor:
+    labels = servable.columns_of.get(wanted.name, ()) if isinstance(servable, NamesColumns) else ()
+    return classes_of(wanted.name, array, wanted.classes, labels, rows=servable.policy is not None)
 
 
 def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Tensor:

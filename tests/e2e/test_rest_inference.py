@@ -115,11 +115,21 @@ try:
 finally:
     shm.destroy_shared_memory_region(region)
 
+inputs = [each for each in inputs if each.name() != "FP32"]
+inputs.append(triton.InferInput("FP32", [1, 3], "FP32"))
+inputs[-1].set_data_from_numpy(np.array([[1, 3, 2]], np.float32))
+for as_bytes in (True, False):
+    wanted = triton.InferRequestedOutput("FP32_back", binary_data=as_bytes, class_count=2)
+    answer = client.infer("rest-echo", inputs, outputs=[wanted], headers=dict(headers), query_params={"any": "thing"})
+    told = answer.as_numpy("FP32_back")
+    shown = [text.decode() if isinstance(text, bytes) else text for text in told[0]]
+    assert shown == ["3.000000:1", "2.000000:2"], told
+
 index = client.get_model_repository_index(headers=headers)
 assert {"name": "rest-echo", "version": "1", "state": "READY", "reason": ""} in index, index
 assert client.get_model_config("rest-echo", headers=headers)["name"] == "rest-echo"
 (counted,) = client.get_inference_statistics("rest-echo", headers=headers)["model_stats"]
-assert counted["inference_stats"]["success"]["count"] == 5, counted
+assert counted["inference_stats"]["success"]["count"] == 7, counted
 assert len(client.get_inference_statistics(headers=headers)["model_stats"]) > 1
 client.unload_model("rest-echo", headers=headers)
 assert not client.is_model_ready("rest-echo", headers=headers)

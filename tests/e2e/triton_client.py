@@ -266,6 +266,23 @@ async def asynchronously() -> None:
         assert heard == ["0", "1", "2", "3"], heard
 
 
+def an_output_may_come_as_classes() -> None:
+    wanted = triton.InferRequestedOutput("y", class_count=1)
+    answer = client.infer("oip-double", [given("x", X, "FP32")], outputs=[wanted], headers=HEADERS)
+    assert answer.as_numpy("y").tolist() == [[b"4.000000:1"], [b"8.000000:1"]], answer.as_numpy("y")
+    with refused("INVALID_ARGUMENT", "only numbers"):
+        wanted = triton.InferRequestedOutput("BYTES_back", class_count=1)
+        client.infer("oip-texts", [given("BYTES", texts(b"a"), "BYTES")], outputs=[wanted], headers=HEADERS)
+
+
+def health_and_the_servers_own_facts_need_no_token() -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.get_server_metadata().name == "tiation"
+    with refused("UNAUTHENTICATED", ""):
+        client.get_model_metadata("oip-double")
+
+
 WRITER = "docs-writer"
 
 
@@ -363,6 +380,8 @@ CHECKS: tuple[Callable[[], None], ...] = (
     a_stream_says_which_answer_is_the_last_and_stays_open_after_an_error,
     a_stream_ends_with_the_first_error_where_that_is_asked_for,
     the_asynchronous_client_gets_the_same,
+    an_output_may_come_as_classes,
+    health_and_the_servers_own_facts_need_no_token,
     a_model_that_writes_says_that_its_answers_are_several,
     a_text_comes_part_by_part_to_a_callback_beside_other_answers,
     a_stream_that_is_cancelled_stops_what_is_written,

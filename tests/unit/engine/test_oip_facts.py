@@ -19,6 +19,7 @@ from engine.repository.loading import Loading
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_facts import Facts
 from engine.servicers.inference_rest import InferenceRestServicer
+from engine.tensor import decode_raw
 from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
@@ -283,6 +284,23 @@ async def test_an_answer_says_where_its_time_went_when_it_is_asked_to(place, rep
         await servicer.ModelInfer(asking([[1, 2]], priority="high"), None)
 
 
+async def test_an_output_is_told_as_its_largest_values_with_their_places_and_labels(place, repository, servicer):
+    await place.push(repository, manifest="name: m\nkind: onnx\nprobabilities: y\nlabels: [left, right]\n")
+    request = asking([[1, 2], [4, 3]])
+    request.outputs.add(name="y").parameters["classification"].int64_param = 1
+    answer = await servicer.ModelInfer(request, None)
+    (output,) = answer.outputs
+    assert (output.datatype, list(output.shape)) == ("BYTES", [2, 1])
+    told = decode_raw("y", "BYTES", [2, 1], answer.raw_output_contents[0])
+    assert told.ravel().tolist() == [b"4.000000:1:right", b"8.000000:0:left"]
+    request.outputs[0].parameters["classification"].int64_param = 0
+    assert (await servicer.ModelInfer(request, None)).outputs[0].datatype == "FP32"
+    for wrong in (-1, 2**40):
+        request.outputs[0].parameters["classification"].int64_param = wrong
+        with pytest.raises(ParameterError, match=r"outputs\[y\]\.parameters\[classification\]"):
+            await servicer.ModelInfer(request, None)
+
+
 async def test_settings_are_read_as_they_are_and_changed_nowhere_here(servicer):
     traces = (await servicer.TraceSetting(pb.TraceSettingRequest(), None)).settings
     assert {name: list(value.value) for name, value in traces.items()} == {
@@ -304,10 +322,10 @@ async def test_settings_are_read_as_they_are_and_changed_nowhere_here(servicer):
 
 async def test_extensions_are_those_that_are_served(servicer):
     told = await servicer.ServerMetadata(pb.ServerMetadataRequest(), None)
-    assert {"model_repository", "model_configuration", "statistics", "parameters"} <= set(told.extensions)
-    assert not {"system_shared_memory", "cuda_shared_memory", "classification", "trace", "logging"} & set(
+    assert {"model_repository", "model_configuration", "statistics", "parameters", "classification"} <= set(
         told.extensions
     )
+    assert not {"system_shared_memory", "cuda_shared_memory", "trace", "logging"} & set(told.extensions)
     servicer._regions = Regions("own")
     told = await servicer.ServerMetadata(pb.ServerMetadataRequest(), None)
     assert "system_shared_memory" in told.extensions

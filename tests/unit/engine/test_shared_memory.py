@@ -14,7 +14,6 @@ from inference import grpc_service_pb2 as pb
 
 from engine.errors import (
     EngineError,
-    NotServedError,
     ParameterError,
     RegionExistsError,
     RegionInvalidError,
@@ -284,9 +283,9 @@ async def test_inputs_and_outputs_go_through_shared_memory_and_raw_contents_side
             "are not in it",
         ),
         (
-            lambda r: setattr(r.outputs.add(name="sum").parameters["classification"], "int64_param", 3),
-            NotServedError,
-            "ask PredictionService.Classify",
+            lambda r: setattr(r.outputs.add(name="sum").parameters["classification"], "int64_param", -3),
+            ParameterError,
+            "must be a whole number",
         ),
     ],
 )
