@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError, TensorError
+from engine.errors import InferenceFailedError, InferenceTimeoutError, ManifestError, ModelFileError, TensorError
 from engine.manifest import GraphManifest
 from engine.manifest.padding import PaddingSection
 from engine.runtime.sessions import Session
@@ -46,7 +46,8 @@ class Graph:
         unpadded: why rows of different length do not share one, though they shall.
 
     Raises:
-        ManifestError: padding that the graph has no axes for, or that changes its answers.
+        ManifestError: padding that the graph has no axes for, or that changes its answers; requests that shall share
+            runs of a graph that has no free first axis.
         EngineError: the file is no graph that can be run.
     """
 
@@ -66,6 +67,8 @@ class Graph:
         self._session = self._instances.first
         with closed_on_failure(self._instances):
             _check_lengths(path.name, self._session.inputs)
+            if batching == "on":
+                _check_rows(self._session.inputs)
             self.batches = batching == "on" or (batching == "auto" and rows_are_apart(self._session))
             self.unpadded = self._prepare(padding) if padding is not None else ""
         self._max_rows = limits.max_rows
@@ -221,6 +224,20 @@ def _check_lengths(file: str, inputs: Sequence[TensorSpec]) -> None:
                 f"{file}: the input {spec.name!r} has the shape {list(spec.shape)}, which is {values} values at least; "
                 f"at most {MAX_ELEMENTS} are taken: export it with other lengths, or with free ones",
                 file=file,
+            )
+
+
+def _check_rows(inputs: Sequence[TensorSpec]) -> None:
+    """Refuse to have requests share runs of a graph that takes no more rows than its own number.
+
+    Raises:
+        ManifestError: naming the input, and the line to write.
+    """
+    for spec in inputs:
+        if not spec.shape or spec.shape[0] != -1:
+            raise ManifestError(
+                f"batching: requests share a run along a free first axis, and the input `{spec.name}` has the shape "
+                f"{list(spec.shape)}; write the line `batching: off`, or export the graph with a free first axis"
             )
 
 

@@ -135,8 +135,10 @@ def open_tokenizer(path: Path, max_tokens: int | None) -> Tokenizer:
     """A tokenizer that cuts texts at so many tokens, or not at all.
 
     Raises:
-        ModelFileError: the file is none.
+        ModelFileError: the file is none, or missing.
     """
+    if not path.is_file():
+        raise ModelFileError(f"{path.name}: is missing; push the tokenizer together with model.yaml", file=path.name)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 -- the library raises plain Exception
