@@ -113,13 +113,7 @@ class Uploads:
         if not (place / _LIST).exists():
             raise _not_found(upload_id)
         known = self._same(place, files)
-        with (place / _LOCK).open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UploadBusyError(
-                    f"upload {upload_id} is written by another call; try again when that has ended", retry_after_s=1.0
-                ) from None
+        with _alone(place):
             if not (place / _LIST).exists():
                 raise _not_found(upload_id)
             (place / _FILES).mkdir(mode=0o700, exist_ok=True)
@@ -130,11 +124,13 @@ class Uploads:
 
         Raises:
             UploadNotFoundError: there is none.
+            UploadBusyError: somebody goes on with it: its files must not change under who has looked at them.
         """
         place = self._folder / tenant / upload_id
         if not (place / _LIST).exists():
             raise _not_found(upload_id)
-        _remove(place)
+        with _alone(place):
+            _remove(place)
 
     def finished(self, tenant: str, upload_id: str) -> None:
         """Forget an upload whose files have gone where they belong, or never can."""
@@ -159,6 +155,31 @@ class Uploads:
 
 def _not_found(upload_id: str) -> UploadNotFoundError:
     return UploadNotFoundError(f"there is no upload {upload_id}; begin it", upload=upload_id)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keep everybody else from an upload meanwhile, in this process or another.
+
+    Raises:
+        UploadBusyError: somebody else goes on with it.
+        UploadNotFoundError: it has just been removed.
+    """
+    try:
+        lock = (place / _LOCK).open("ab")
+    except FileNotFoundError:
+        raise _not_found(place.name) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.fstat(lock.fileno()), (place / _LOCK).stat())
+        except OSError:
+            is_there = False
+        if not is_there:  # it is held, or was removed and begun anew since it was opened
+            raise UploadBusyError(
+                f"upload {place.name} is written by another call; try again when that has ended", retry_after_s=1.0
+            )
+        yield
 
 
 def _remove(place: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import engine.repository.uploads as uploads_module
 from engine.errors import (
     DigestMismatchError,
     TooManyUploadsError,
@@ -120,6 +121,39 @@ def test_one_call_at_a_time_goes_on_with_an_upload(tmp_path):
     ):
         pass
     with uploads.writing("t", "u", listed()):
+        pass
+
+
+def test_an_upload_that_is_written_is_not_taken_away_from_under_its_writer(tmp_path):
+    uploads = Uploads(tmp_path)
+    uploads.begin("t", "u", listed(), {})
+    with uploads.writing("t", "u", listed()) as upload:
+        with pytest.raises(UploadBusyError):
+            Uploads(tmp_path).cancel("t", "u")
+        for name, data in CONTENT.items():
+            upload.write(name, data)
+        upload.finish()
+        assert {path.name: path.read_bytes() for path in upload.folder.iterdir()} == CONTENT
+    uploads.cancel("t", "u")
+    with pytest.raises(UploadNotFoundError):
+        uploads.cancel("t", "u")
+
+
+def test_who_opened_a_lock_that_was_taken_away_since_does_not_go_on(tmp_path, monkeypatch):
+    uploads = Uploads(tmp_path)
+    uploads.begin("t", "u", listed(), {})
+    lock = uploads_module.fcntl.flock
+
+    def begun_anew(*arguments):
+        lock(*arguments)
+        monkeypatch.undo()
+        uploads_module._remove(tmp_path / "t" / "u")
+        uploads.begin("t", "u", listed(), {})
+        with uploads.writing("t", "u", listed()):  # somebody else
+            return
+
+    monkeypatch.setattr(uploads_module.fcntl, "flock", begun_anew)
+    with pytest.raises(UploadBusyError), uploads.writing("t", "u", listed()):
         pass
 
 
