@@ -68,6 +68,7 @@ class CallContext:
         self._messages = Messages(max_bytes, head.encoding)
         self._max_bytes = max_bytes
         self._deadline = None if head.timeout_s is None else time.monotonic() + head.timeout_s
+        self._left = head.length
         self._requests: deque[Message] = deque()
         self._kept = 0
         self._wrong: StatusError | None = None
@@ -197,6 +198,10 @@ class CallContext:
 
     def _parse(self, data: bytes, *, ended: bool) -> list[Message]:
         """The messages that are whole now; the memory of what came is kept until it is read."""
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0 or (ended and self._left):
+                raise StatusError(grpc.StatusCode.INTERNAL, "the body has not the length that its headers say")
         before = self._messages.held
         found = self._messages.feed(data)
         more = self._messages.held - before

@@ -57,12 +57,14 @@ class Head:
         metadata: all that is not gRPC's own, in order; binary ones decoded.
         timeout_s: how long the caller waits; None where it does not say.
         encoding: how messages are compressed; `identity` where they are not.
+        length: bytes of the body; None where the headers do not say.
     """
 
     path: str
     metadata: tuple[tuple[str, str | bytes], ...]
     timeout_s: float | None
     encoding: str
+    length: int | None = None
 
 
 def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
@@ -76,7 +78,7 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
     _check_bytes(headers)
     own: dict[str, str] = {}
     metadata: list[tuple[str, str | bytes]] = []
-    regular = False
+    regular, length = False, None
     for raw, value in headers:
         name, text = raw.decode("latin-1"), value.decode("latin-1")
         if name[:1] == ":":
@@ -87,6 +89,8 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
         regular = True
         if name in _OWN:
             own[name] = text
+        elif name == "content-length":
+            length = _length(text, length)
         elif name.endswith("-bin"):
             metadata += [(name, _binary(part)) for part in text.split(",")]
         else:
@@ -97,7 +101,7 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
     encoding = own.get("grpc-encoding", "identity")
     if encoding != "identity" and encoding not in _INFLATES:
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"messages compressed with {encoding[:32]!r} are not taken")
-    return Head(own.get(":path", ""), tuple(metadata), _seconds(own.get("grpc-timeout", "")), encoding)
+    return Head(own.get(":path", ""), tuple(metadata), _seconds(own.get("grpc-timeout", "")), encoding, length)
 
 
 def _check_bytes(headers: list[tuple[bytes, bytes]]) -> None:
@@ -114,6 +118,13 @@ def _binary(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise StatusError(grpc.StatusCode.INTERNAL, "a header that ends in -bin is not base64") from None
+
+
+def _length(text: str, said: int | None) -> int:
+    """Bytes of a body; whoever says it twice says the same (RFC 9110, 8.6)."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 18 or said not in (None, int(text)):
+        raise StatusError(grpc.StatusCode.INTERNAL, f"content-length: {text[:32]!r} is none, or not the only one")
+    return int(text)
 
 
 def _seconds(timeout: str) -> float | None:

@@ -18,6 +18,7 @@ import structlog
 
 from mesh.http2.calls import CallContext, Handler
 from mesh.http2.connection import Connection, Limits
+from mesh.http2.door import Door
 from mesh.http2.frames import Ended, ErrorCode
 from mesh.http2.memory import Memory
 from mesh.http2.messages import StatusError, answer_headers, read_head, trailers
@@ -26,7 +27,6 @@ from mesh.svid import SvidSource
 
 __all__ = ["Http2Server"]
 
-_HANDSHAKE_S = 10.0
 _MAX_AGE_S = 600.0
 _LAST_CALLS_S = 0.2
 """Between telling a peer to go elsewhere and taking no more calls of it: those on their way arrive."""
@@ -59,7 +59,7 @@ class Http2Server:
         self._registered: dict[str, Handler] = {}
         self.handlers: dict[str, Handler] = {}
         self._connections: set[_GrpcConnection] = set()
-        self._listening: asyncio.Server | None = None
+        self._door: Door | None = None
         self._certificate = ShownCertificate(svid)
         self.memory = Memory(_KEPT_BYTES)
         self.stopping = False
@@ -83,21 +83,14 @@ class Http2Server:
                 self.handlers[path] = wrapped
         self.stopping = False
         host, _, port = address.rpartition(":")
-        self._listening = await asyncio.get_running_loop().create_server(
-            lambda: _GrpcConnection(self),
-            host.strip("[]") or None,
-            int(port),
-            ssl=self._certificate.context,
-            ssl_handshake_timeout=_HANDSHAKE_S,
-            backlog=1024,
-        )
-        return int(self._listening.sockets[0].getsockname()[1])
+        self._door = Door(self._certificate.context, lambda: _GrpcConnection(self))
+        return await self._door.open(host.strip("[]"), int(port))
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those under way finish for so long, then end them."""
         self.stopping = True
-        if self._listening is not None:
-            self._listening.close()
+        if self._door is not None:
+            await self._door.close()
         leaving = [asyncio.ensure_future(connection.leave(grace_s)) for connection in tuple(self._connections)]
         if leaving:
             await asyncio.gather(*leaving)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 import time
 from contextlib import suppress
 
@@ -36,7 +38,7 @@ async def slowest(channel: grpc.aio.Channel, count: int = 30) -> float:
 
 
 async def test_connections_that_never_finish_their_handshake_are_ended_and_keep_nobody_waiting(mesh, monkeypatch):
-    monkeypatch.setattr("mesh.http2.server._HANDSHAKE_S", 1.0)
+    monkeypatch.setattr("mesh.http2.door._HANDSHAKE_S", 1.0)
     await mesh.server.stop(0.1)
     mesh.port = await mesh.server.listen("127.0.0.1:0")
     async with mesh.channel() as channel:
@@ -50,6 +52,45 @@ async def test_connections_that_never_finish_their_handshake_are_ended_and_keep_
                 await asyncio.wait_for(reader.read(), 5)
             writer.close()
         assert await slowest(channel) < 5 * before + 0.5
+
+
+async def test_more_handshakes_than_are_taken_end_the_oldest_and_keep_nobody_out(mesh, monkeypatch):
+    monkeypatch.setattr("mesh.http2.door._MOST_STRANGERS", 20)
+    silent = []
+    for _ in range(3 * 20):
+        silent.append(await asyncio.open_connection("127.0.0.1", mesh.port))
+    async with mesh.channel() as channel:
+        assert await slowest(channel, 3) < 2
+    assert len(mesh.server._door._strangers) <= 20
+    gone = 0
+    for reader, _ in silent:
+        with suppress(TimeoutError):
+            gone += await asyncio.wait_for(reader.read(1), 0.02) == b""
+    assert gone >= 40
+    assert not any(writer.transport.is_closing() for _, writer in silent[-15:])
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_a_process_without_sockets_left_lets_its_peers_go_on_and_takes_new_ones_later(mesh, monkeypatch):
+    async with mesh.channel() as channel:
+        await slowest(channel, 1)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        mine = psutil.Process().num_fds()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (mine + 40, hard))
+        held = []
+        try:
+            with suppress(OSError):  # both ends are of this process
+                for _ in range(200):
+                    held.append(socket.create_connection(("127.0.0.1", mesh.port)))
+                    await asyncio.sleep(0)
+            assert await slowest(channel, 3) < 5
+        finally:
+            for each in held:
+                each.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        async with mesh.channel() as other:
+            assert await slowest(other, 3) < 5
 
 
 async def test_peers_that_come_and_go_leave_nothing_behind(mesh):

@@ -198,6 +198,16 @@ async def test_bodies_that_do_not_end_are_kept_up_to_a_bound_and_refused_beyond_
         assert (peer.status[after], mesh.server.memory.kept) == ("0", 0)
 
 
+@pytest.mark.parametrize("method", ["Large", "Late"])
+@pytest.mark.parametrize("length", ["0", "5", "7", "999", "-6", "6, 6", "x", "9" * 30])
+async def test_a_body_of_another_length_than_was_said_is_refused(mesh, length: str, method: str):
+    async with connected(mesh) as peer:
+        true = peer.open(method, framed(b"1"), content_length="6")
+        lie = peer.open(method, framed(b"1"), content_length=length)
+        await peer.read(lambda: {true, lie} <= peer.status.keys())
+        assert (peer.status[true], peer.status[lie]) == ("0", "13")
+
+
 async def test_a_second_request_where_one_is_taken_is_refused_before_the_call_ends(mesh):
     async with connected(mesh) as peer:
         stream = peer.open("Large", framed(b"1") * 2, ended=False)
