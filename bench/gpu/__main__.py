@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import uvloop
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.gpu.decoder import STREAMS, decoder_rounds
@@ -25,6 +27,7 @@ from bench.serving.workloads import Workload
 from engine.errors import DeviceUnavailableError
 from engine.runtime.sessions import SessionSettings, check_device
 from mesh.gpus import find_gpus
+from mesh.host import SWITCH_S
 
 LEAST = 0.85
 NO_GPU = 2
@@ -89,14 +92,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="how long each figure is measured")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    sys.setswitchinterval(SWITCH_S)
     name = device_name(options.device)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for workload in WORKLOADS:
-        measured = asyncio.run(classes(options.device, workload, options.seconds, options.rounds))
+        measured = uvloop.run(classes(options.device, workload, options.seconds, options.rounds))
         found[workload.name, "engine's classes"] = measured
     for what, pairs in whole(options.device, options.seconds, options.rounds).items():
         found[what, "whole engine"] = pairs
-    decoded = asyncio.run(decoder_rounds(options.device, options.rounds))
+    decoded = uvloop.run(decoder_rounds(options.device, options.rounds))
     found[f"docs-writer, {STREAMS} streams", "engine's classes"] = decoded
     rows: list[dict[str, object]] = []
     ratios = {}

@@ -1,7 +1,7 @@
 """Keys and values of several rows side by side: padded on the left, so that every row ends where the next token goes.
 
 From one step to the next they are handed on as the runtime gave them: on the CPU arrays, on a device what it keeps
-there. When rows join or leave they are copied, in memory.
+there. When rows join or leave they are copied: here in memory, on a device by `engine.generation.device_cache`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.generation.form import DecoderForm
 from engine.runtime.kept import Kept
 from engine.tensor import Tensor
 
-__all__ = ["Cache", "empty_cache", "joined"]
+__all__ = ["Cache", "Part", "empty_cache", "joined"]
 
 
 @dataclass(slots=True)
@@ -64,28 +64,55 @@ def empty_cache(form: DecoderForm, rows: int) -> Cache:
     return Cache(tensors, np.zeros(rows, np.int64))
 
 
-def joined(parts: Sequence[tuple[Cache, Sequence[int]]]) -> Cache:
-    """Some rows of some caches as one cache, in this order, no longer than its longest row.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a cache that go into another one.
 
-    Args:
-        parts: caches, and which of their rows; at least one row in all.
+    Attributes:
+        cache: which one.
+        rows: which of its rows, in their order.
+        drop: how many of the last tokens of each are left behind.
     """
-    lengths = np.concatenate([cache.lengths[list(rows)] for cache, rows in parts])
+
+    cache: Cache
+    rows: Sequence[int]
+    drop: int = 0
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many tokens of each row it has, int64 (rows,)."""
+        return self.cache.lengths[list(self.rows)] - self.drop
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it is the whole cache as it is, with no column of padding alone."""
+        every = not self.drop and list(self.rows) == list(range(self.cache.rows))
+        return every and int(self.cache.lengths.max(initial=0)) == self.cache.tokens
+
+    def columns(self, longest: int) -> tuple[int, int, int]:
+        """Where to cut so that each row comes to `longest` tokens: padding to put before, first column, end."""
+        end = self.cache.tokens - self.drop
+        begin = max(0, end - longest)
+        return longest - (end - begin), begin, end
+
+
+def joined(parts: Sequence[Part]) -> Cache:
+    """Parts of caches in memory as one, in this order, no longer than the longest row; at least one row in all."""
+    if len(parts) == 1 and parts[0].is_all:
+        return parts[0].cache
+    lengths = np.concatenate([part.lengths for part in parts])
     longest = int(lengths.max())
-    first, all_of_it = parts[0][0], list(parts[0][1]) == list(range(parts[0][0].rows))
-    if len(parts) == 1 and all_of_it and longest == first.tokens:
-        return first
     tensors: list[Tensor | Kept] = []
-    for at in range(len(first.tensors)):
-        arrays = [_array(cache.tensors[at]) for cache, _ in parts]
+    for at in range(len(parts[0].cache.tensors)):
+        arrays = [_array(part.cache.tensors[at]) for part in parts]
         _, heads, _, width = arrays[0].shape
         whole = np.empty((len(lengths), heads, longest, width), arrays[0].dtype)
         into = iter(whole)
-        for (cache, rows), array in zip(parts, arrays, strict=True):
-            kept = min(longest, cache.tokens)
-            for row, place in zip(rows, into, strict=False):
-                place[:, : longest - kept] = 0
-                place[:, longest - kept :] = array[row, :, cache.tokens - kept :]
+        for part, array in zip(parts, arrays, strict=True):
+            padding, begin, end = part.columns(longest)
+            for row, place in zip(part.rows, into, strict=False):
+                place[:, :padding] = 0
+                place[:, padding:] = array[row, :, begin:end]
         tensors.append(whole)
     return Cache(tensors, lengths)
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelFileError
-from engine.generation.cache import Cache, empty_cache, joined
+from engine.generation.cache import Cache, Part, empty_cache, joined
+from engine.generation.device_cache import DeviceCaches
 from engine.generation.form import DecoderForm
 from engine.runtime.sessions import Session
 
@@ -34,16 +35,21 @@ class Decoder:
     Args:
         session: the graph in memory.
         form: what is what in it.
-        keep: whether keys and values stay on the session's device from one step to the next.
+        device: joins caches on the session's device, where keys and values then stay; None where that is memory.
     """
 
-    def __init__(self, session: Session, form: DecoderForm, *, keep: bool = False) -> None:
-        self._keep = frozenset(each.present for each in form.cache) if keep else frozenset()
+    def __init__(self, session: Session, form: DecoderForm, *, device: DeviceCaches | None = None) -> None:
+        self._device = device
+        self._keep = frozenset(each.present for each in form.cache)
         self.form = form
         self._session = session
         self._presents = [each.present for each in form.cache]
         self._pasts = [each.past for each in form.cache]
         self._names = [form.logits, *self._presents]
+
+    def join(self, parts: Sequence[Part]) -> Cache:
+        """Parts of caches as one, in this order, no longer than its longest row; at least one row in all."""
+        return joined(parts) if self._device is None else self._device.joined(parts)
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> tuple[Cache, Logits]:
         """Read whole prompts, padded on the left to the longest: their cache, and the logits after each."""
@@ -82,7 +88,7 @@ class Decoder:
         return Cache(tensors, lengths, cache.wide), np.ascontiguousarray(logits[:, -1], np.float32)
 
     def _run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._keep:
+        if self._device is not None:
             return self._session.run_keeping(feeds, self._names, self._keep, limit_s=self.limit_s)
         return self._session.run(feeds, self._names, limit_s=self.limit_s)
 
@@ -120,5 +126,5 @@ def _two_steps(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Logits:
     """Logits after the prompts and one more token, which see both ways of padding; the rows change places between."""
     cache, _ = decoder.begin(prompts)
     order = list(reversed(range(len(prompts))))
-    cache, logits = decoder.step(joined([(cache, order)]), np.ones((len(prompts), 1), np.int64))
+    cache, logits = decoder.step(decoder.join([Part(cache, order)]), np.ones((len(prompts), 1), np.int64))
     return logits[order]

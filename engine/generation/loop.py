@@ -88,7 +88,7 @@ class GenerationLoop:
         self._waiting = Waiting(limits.max_waiting)
         self._admitted: deque[SequenceState] = deque()
         self._prefill: Prefill | None = None
-        self._rows = no_rows(decoder.form)
+        self._rows = no_rows(decoder)
         self._courier = Courier()
         self._beside = ThreadPoolExecutor(1, f"look-ahead-{name}")
         self._changed = threading.Condition()
@@ -180,7 +180,7 @@ class GenerationLoop:
                 self._fail(self._under_way(), _failed(error))
                 self._prefill = None
                 self._admitted.clear()
-                self._take(no_rows(self._decoder.form))
+                self._take(no_rows(self._decoder))
         self._fail([*self._under_way(), *self._waiting.clear()], _closing())
         self._beside.shutdown(wait=False)
 
@@ -235,7 +235,7 @@ class GenerationLoop:
     def _keep(self, rows: Sequence[int]) -> None:
         """Let some rows stay and the others go."""
         if len(rows) < len(self._rows):
-            self._take(self._rows.part(rows) if rows else no_rows(self._decoder.form))
+            self._take(self._rows.part(rows) if rows else no_rows(self._decoder))
 
     def _take(self, rows: Rows) -> None:
         """From now on these are under way; who waits may have room."""
@@ -276,12 +276,12 @@ class GenerationLoop:
         began = time.perf_counter()
         ahead = self._beside.submit(rows.look_ahead) if rows.are_constrained else None
         try:
-            logits = rows.step(self._decoder)
+            logits = rows.step()
             if ahead is not None:
                 ahead.result()
         except Exception as error:  # noqa: BLE001 -- it fails those alone who were in it
             self._fail(rows.sequences, _failed(error))
-            self._take(no_rows(self._decoder.form))
+            self._take(no_rows(self._decoder))
             return
         now = time.perf_counter()
         self._keep(self._advance(rows, logits, now).go_on())

@@ -51,7 +51,7 @@ class Prefill:
             self._at += piece.shape[1]
             if self._at < len(prompts[0]):
                 return None
-        return Rows.begun(self.sequences, self._cache, self._ends), logits
+        return Rows.begun(self.sequences, self._cache, self._ends, self._decoder), logits
 
 
 def next_prompts(admitted: deque[SequenceState], budget: int) -> list[SequenceState]:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError, InferenceFailedError
 from engine.generation.answer import Ending
-from engine.generation.cache import Cache, empty_cache, joined
+from engine.generation.cache import Cache, Part, empty_cache
 from engine.generation.decoder import Decoder
-from engine.generation.form import DecoderForm
 from engine.generation.outbox import StepResult
 from engine.generation.sampling import Chooser, Scored, scores
 from engine.generation.sequence import SequenceState
@@ -34,6 +33,7 @@ class Rows:
         ids: the token of each that comes next into the cache, int64 (rows,); nothing of meaning before the first.
         left: how many tokens each may still get as it joins, int64 (rows,).
         ends: whether a token ends a text, bool (vocabulary,).
+        decoder: computes them.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class Rows:
         ids: NDArray[np.int64],
         left: NDArray[np.int64],
         ends: NDArray[np.bool_],
+        decoder: Decoder,
     ) -> None:
         self.sequences = tuple(sequences)
+        self._decoder = decoder
         self.cache = cache
         self._ids = ids
         self._left = left
@@ -61,10 +63,10 @@ class Rows:
         self._tops = [sequences[row].top_logprobs for row in self._told]
 
     @classmethod
-    def begun(cls, sequences: Sequence[SequenceState], cache: Cache, ends: NDArray[np.bool_]) -> Rows:
+    def begun(cls, sequences: Sequence[SequenceState], cache: Cache, ends: NDArray[np.bool_], decoder: Decoder) -> Rows:
         """Answers that have no token yet; the cache is of their prompts."""
         left = np.array([each.longest for each in sequences], np.int64)
-        return cls(sequences, cache, np.zeros(len(sequences), np.int64), left, ends)
+        return cls(sequences, cache, np.zeros(len(sequences), np.int64), left, ends, decoder)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -79,9 +81,9 @@ class Rows:
         for _, constraint in self._constraints:
             constraint.look_ahead()
 
-    def step(self, decoder: Decoder) -> NDArray[np.float32]:
+    def step(self) -> NDArray[np.float32]:
         """Read the last token of each row; the logits of the next one."""
-        self.cache, logits = decoder.step(self.cache, self._ids[:, None])
+        self.cache, logits = self._decoder.step(self.cache, self._ids[:, None])
         return logits
 
     def advance(self, logits: NDArray[np.float32], at: float) -> StepResult:
@@ -105,10 +107,11 @@ class Rows:
         """Some of them, at least one."""
         return Rows(
             [self.sequences[row] for row in rows],
-            joined([(self.cache, rows)]),
+            self._decoder.join([Part(self.cache, rows)]),
             self._ids[list(rows)],
             self._left[list(rows)] - self._made,
             self._ends,
+            self._decoder,
         )
 
     def and_those(self, others: Rows) -> Rows:
@@ -117,10 +120,11 @@ class Rows:
             return others
         return Rows(
             (*self.sequences, *others.sequences),
-            joined([(each.cache, range(len(each))) for each in (self, others)]),
+            self._decoder.join([Part(each.cache, range(len(each))) for each in (self, others)]),
             np.concatenate([self._ids, others._ids]),
             np.concatenate([self._left - self._made, others._left - others._made]),
             self._ends,
+            self._decoder,
         )
 
     def _forbid(self, logits: NDArray[np.float32]) -> dict[int, EngineError]:
@@ -157,7 +161,7 @@ class Rows:
         return {row: each for row, each in zip(self._told, found, strict=True) if each is not None}
 
 
-def no_rows(form: DecoderForm) -> Rows:
+def no_rows(decoder: Decoder) -> Rows:
     """None at all."""
     nothing = np.zeros(0, np.int64)
-    return Rows([], empty_cache(form, 0), nothing, nothing, np.zeros(form.vocabulary, bool))
+    return Rows([], empty_cache(decoder.form, 0), nothing, nothing, np.zeros(decoder.form.vocabulary, bool), decoder)

@@ -35,7 +35,16 @@ from engine.runtime.tracks import Track
 from engine.runtime.values import MAPS, spec_of, to_bytes, to_text
 from engine.tensor import Tensor, TensorSpec
 
-__all__ = ["Session", "SessionSettings", "Turn", "check_device", "cores", "open_session", "release_memory"]
+__all__ = [
+    "Session",
+    "SessionSettings",
+    "Turn",
+    "check_device",
+    "cores",
+    "open_built",
+    "open_session",
+    "release_memory",
+]
 
 Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
@@ -232,6 +241,21 @@ def open_session(path: Path, settings: SessionSettings) -> Session:
     if classes.sized_by_values:
         _take_little(made)
     return made
+
+
+def open_built(graph: bytes, name: str, settings: SessionSettings) -> Session:
+    """Read a graph into memory that is built here, not a file that somebody brought.
+
+    Raises:
+        DeviceUnavailableError: as `open_session`.
+        ModelLoadError: as above.
+    """
+    try:
+        session = _open(graph, settings, _providers(settings))
+    except RUNTIME_ERRORS as error:
+        raise load_failure(name, error) from None
+    _check_used(session, settings.device)
+    return Session(session, name, ArtifactClasses((), {}), settings)
 
 
 def _take_little(session: Session) -> None:

@@ -18,6 +18,7 @@ from engine.generation.answer import Answer
 from engine.generation.assets import read_assets
 from engine.generation.base import Piece, Prompt, Sampling
 from engine.generation.decoder import Decoder, pads_alike
+from engine.generation.device_cache import DeviceCaches
 from engine.generation.figures import GenerationFigures
 from engine.generation.form import read_form
 from engine.generation.loop import GenerationLoop, LoopLimits
@@ -26,6 +27,7 @@ from engine.generation.prompts import Prompts, Renderer, check_sampling
 from engine.generation.sequence import SequenceState
 from engine.manifest import GenerationManifest
 from engine.repository.folders import graph_file
+from engine.runtime.devices import read_device
 from engine.runtime.sessions import SessionSettings, open_session, release_memory
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
@@ -78,7 +80,8 @@ class TextGenerator:
                 kv_heads=manifest.kv_heads,
                 head_dim=manifest.head_dim,
             )
-            decoder = Decoder(self._session, form, keep=settings.device != "cpu")
+            self._device = DeviceCaches(form, settings) if read_device(settings.device).is_gpu else None
+            decoder = Decoder(self._session, form, device=self._device)
             together = manifest.max_running != 1 and pads_alike(decoder, path.name)
         said_rows = () if together or manifest.max_running == 1 else ("max_running: 1",)
         self.inferred = (*said_file, *self._assets.inferred, *said_rows)
@@ -185,6 +188,8 @@ class TextGenerator:
         self._loop.close()
         self._figures.forget()
         self._session.close()
+        if self._device is not None:
+            self._device.close()
         release_memory()
 
     async def _whole(self, at: int, text: str, sampling: Sampling, terms: Terms) -> Piece:

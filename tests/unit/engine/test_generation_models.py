@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from engine.errors import EngineError, ManifestError, ModelFileError
 from engine.generation.base import Message, Prompt, Sampling, Tool
 from engine.generation.decoder import Decoder
+from engine.generation.device_cache import DeviceCaches
 from engine.generation.form import read_form
 from engine.runtime.kept import Kept
+from engine.runtime.sessions import SessionSettings
 from engine.servables import TextGenerator
 from engine.tensor import TensorSpec
 from mesh.sandbox import SandboxPool, TemplateInvalidError
@@ -121,33 +123,6 @@ def mask_as_length(graph: onnx.ModelProto) -> None:
                 node.input[at] = "all_ones"
 
 
-async def test_a_cache_that_stays_where_it_was_computed_gives_the_same_answers(tmp_path, monkeypatch):
-    """As on a device: kept there from one step to the next, copied when rows join or leave."""
-    folder = decoder_folder(tmp_path / "m")
-    plain = open_generator(folder)
-    monkeypatch.setattr(
-        "engine.servables.generation.Decoder", lambda session, form, keep: Decoder(session, form, keep=not keep)
-    )
-    model = open_generator(folder)
-    assert model.inferred == plain.inferred
-    kept = []
-    run_keeping = model._session.run_keeping
-
-    def noted(feeds, *arguments, **named):
-        kept.append(sum(isinstance(each, Kept) for each in feeds.values()))
-        return run_keeping(feeds, *arguments, **named)
-
-    monkeypatch.setattr(model._session, "run_keeping", noted)
-    prompts = ["x", "hello there", "abc" * 20]
-    lengths = [Sampling(max_tokens=length, temperature=0) for length in (4, 12, 25)]
-    expected = [await text_of(plain, Prompt(each), wish) for each, wish in zip(prompts, lengths, strict=True)]
-    asked = [text_of(model, Prompt(each), wish) for each, wish in zip(prompts, lengths, strict=True)]
-    assert await asyncio.gather(*asked) == expected
-    assert kept.count(2 * 2) > 15
-    plain.close()
-    model.close()
-
-
 def half_precision(graph: onnx.ModelProto) -> None:
     """Let the cache be FP16 outside of the graph."""
     inner = graph.graph
@@ -162,6 +137,37 @@ def half_precision(graph: onnx.ModelProto) -> None:
         inner.node.insert(0, helper.make_node("Cast", [name], [inside], to=TensorProto.FLOAT))
     for each in [*pasts, *(output for output in inner.output if output.name.startswith("present"))]:
         each.type.tensor_type.elem_type = TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize("change", [None, half_precision], ids=["FP32", "FP16"])
+async def test_a_cache_that_stays_where_it_was_computed_gives_the_same_answers(tmp_path, monkeypatch, change):
+    """As on a device: kept there from one step to the next, and when rows join or leave."""
+    folder = decoder_folder(tmp_path / "m", change=change)
+    plain = open_generator(folder)
+    monkeypatch.setattr(
+        "engine.servables.generation.Decoder",
+        lambda session, form, device: Decoder(session, form, device=device or DeviceCaches(form, SessionSettings())),
+    )
+    model = open_generator(folder)
+    assert model.inferred == plain.inferred
+    kept = []
+    run_keeping = model._session.run_keeping
+
+    def noted(feeds, *arguments, **named):
+        if feeds["attention_mask"].shape[1] > feeds["input_ids"].shape[1]:
+            kept.append(sum(isinstance(each, Kept) for each in feeds.values()))
+        return run_keeping(feeds, *arguments, **named)
+
+    monkeypatch.setattr(model._session, "run_keeping", noted)
+    prompts = ["x", "hello there", "abc" * 20]
+    lengths = [Sampling(max_tokens=length, temperature=0) for length in (4, 12, 25)]
+    expected = [await text_of(plain, Prompt(each), wish) for each, wish in zip(prompts, lengths, strict=True)]
+    asked = [text_of(model, Prompt(each), wish) for each, wish in zip(prompts, lengths, strict=True)]
+    assert await asyncio.gather(*asked) == expected
+    assert len(kept) > 15
+    assert set(kept) == {2 * 2}
+    plain.close()
+    model.close()
 
 
 async def test_a_cache_of_half_precision_is_kept_as_such(tmp_path):
