@@ -82,7 +82,7 @@ class Call:
 
     def to_record(self, service: str) -> call_record_pb2.CallRecord:
         """The record of the call as it stands now."""
-        caller = self.caller
+        caller, took_ns = self.caller, time.perf_counter_ns() - self.started_ns
         record = call_record_pb2.CallRecord(
             uid=self.uid,
             service=service,
@@ -102,11 +102,14 @@ class Call:
             trace_id=self.trace_id,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
-            stage_us=self.stage_us,
-            usage=self.usage,
         )
-        record.start_time.FromNanoseconds(self.start_ns)
-        record.duration.FromNanoseconds(time.perf_counter_ns() - self.started_ns)
+        for stage, taken in self.stage_us.items():  # maps and times as arguments cost twice as much
+            record.stage_us[stage] = taken
+        for unit, amount in self.usage.items():
+            record.usage[unit] = amount
+        start, duration = record.start_time, record.duration
+        start.seconds, start.nanos = divmod(self.start_ns, 1_000_000_000)
+        duration.seconds, duration.nanos = divmod(took_ns, 1_000_000_000)
         return record
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, TypeAlias
@@ -39,6 +40,8 @@ from mesh.uuid7 import uuid7
 __all__ = ["CallInterceptor", "Stages"]
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_NO_LIMIT = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 limit_s = self._admit(call)
                 request = await self._request(call, incoming)
                 mark = time.perf_counter_ns()
-                async with asyncio.timeout(limit_s):
+                async with asyncio.timeout(limit_s) if limit_s is not None else _NO_LIMIT:
                     if method.streams_in:
                         with self._stages.lasting.watch(call):
                             made = await behavior(request, context)

@@ -120,7 +120,8 @@ class Tracer:
         above = parse_traceparent(header)
         if above is None:
             sampled = self._ratio > 0 and self._chance() < self._ratio
-            return TraceContext(secrets.token_hex(16), secrets.token_hex(8), sampled), ""
+            made = secrets.token_hex(24)
+            return TraceContext(made[:32], made[32:], sampled), ""
         if not above.sampled or self._processor is None:
             return above, above.span_id
         return above.below(secrets.token_hex(8)), above.span_id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 
 __all__ = ["uuid7"]
 
@@ -13,4 +12,5 @@ def uuid7() -> str:
     """A UUIDv7 (RFC 9562): identifiers that sort by time."""
     millis = time.time_ns() // 1_000_000
     value = (millis << 80) | (0x7 << 76) | (int.from_bytes(os.urandom(10), "big") & ((1 << 76) - 1))
-    return str(uuid.UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62)))
+    text = f"{(value & ~(0x3 << 62)) | (0x2 << 62):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

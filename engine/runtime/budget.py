@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["CoreBudget", "Share"]
+__all__ = ["CoreBudget", "Hold", "Share"]
 
 _SLICE_S = 0.1
 """For so long a run has its cores to itself, and so long nobody waits for more than one of them."""
@@ -50,32 +49,33 @@ class CoreBudget:
         """What one model uses of it."""
         return Share(self)
 
-    @contextmanager
-    def hold(self, share: Share, cores: int) -> Iterator[None]:
-        """Have cores up to the end of the block; blocks until one is free, or for a slice.
+    def take(self, share: Share, cores: int) -> bool:
+        """Have cores until they are given back; blocks until one is free, or for a slice.
 
-        A thread that has some already gets no more.
+        Returns:
+            False where none were taken: the thread has some already, or none are wanted.
         """
         me = threading.get_ident()
         if me in self._loans or not cores:
-            yield
-            return
+            return False
         with self._changed:
             self._await(share)
-            loan = self._loans[me] = _Loan(min(cores, self._cores), self._clock())
-        try:
-            yield
-        finally:
-            with self._changed:
-                del self._loans[me]
-                share.used_s += loan.cores * (self._clock() - loan.began)
+            self._loans[me] = _Loan(min(cores, self._cores), self._clock())
+        return True
+
+    def give_back(self, share: Share) -> None:
+        """Give back what the thread has."""
+        with self._changed:
+            loan = self._loans.pop(threading.get_ident())
+            share.used_s += loan.cores * (self._clock() - loan.began)
+            if self._waiting:
                 self._changed.notify_all()
 
     def _await(self, share: Share) -> None:
         """Wait until it is a model's turn and a core is free, but for a slice at most."""
         now = self._clock()
         share.used_s = max(share.used_s, self._least_s)
-        if self._waiting or self._busy(now) >= self._cores:
+        if self._waiting or (self._loans and self._busy(now) >= self._cores):
             ends = now + _SLICE_S
             self._waiting.append(share)
             while now < ends and (self._next() is not share or self._busy(now) >= self._cores):
@@ -117,8 +117,30 @@ class Share:
         """Itself: what all sessions of a model use together."""
         return self
 
-    @contextmanager
-    def hold(self, cores: int) -> Iterator[None]:
-        """Have cores up to the end of the block; none are held where none are wanted."""
-        with self._budget.hold(self, cores):
-            yield
+    def hold(self, cores: int) -> Hold:
+        """Have cores up to the end of a block; none are held where none are wanted."""
+        return Hold(self._budget, self, cores)
+
+
+class Hold:
+    """Cores that are held up to the end of the block; blocks at its beginning until one is free, or for a slice.
+
+    Args:
+        budget: all of them.
+        share: of whose model.
+        cores: how many.
+    """
+
+    __slots__ = ("_budget", "_cores", "_holds", "_share")
+
+    def __init__(self, budget: CoreBudget, share: Share, cores: int) -> None:
+        self._budget = budget
+        self._share = share
+        self._cores = cores
+
+    def __enter__(self) -> None:
+        self._holds = self._budget.take(self._share, self._cores)
+
+    def __exit__(self, *_: object) -> None:
+        if self._holds:
+            self._budget.give_back(self._share)

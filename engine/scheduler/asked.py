@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar
 
 from engine.scheduler.lanes import Waiting
 from engine.scheduler.observer import Computed, Dispatch, Ran
 from engine.scheduler.run import Item, Result
 
 __all__ = ["Asked", "let_go", "ran_of", "settle"]
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -61,16 +63,25 @@ def settle(batch: Sequence[Asked[Item, Result]], results: Sequence[Result], erro
                 future.set_result(results[at])
 
     here = _current_loop()
+    if len(batch) == 1:  # the most frequent, and the most urgent
+        _hand_over(batch[0].loop, here, resolve, [(0, batch[0])])
+        return
     by_loop: dict[int, list[tuple[int, Asked[Item, Result]]]] = {}
     for at, asked in enumerate(batch):
         by_loop.setdefault(id(asked.loop), []).append((at, asked))
     for members in by_loop.values():
-        loop = members[0][1].loop
-        if loop is here:
-            resolve(members)
-            continue
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve, members)
+        _hand_over(members[0][1].loop, here, resolve, members)
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop | None, resolve: Callable[[T], None], members: T
+) -> None:
+    """Resolve on the loop of those who wait."""
+    if loop is here:
+        resolve(members)
+        return
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(resolve, members)
 
 
 def _current_loop() -> asyncio.AbstractEventLoop | None:

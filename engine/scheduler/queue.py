@@ -162,7 +162,7 @@ class RequestQueue(Generic[W]):
 
     def _next(self) -> W | None:
         """Whose turn it is: the head of the most urgent level, or of the one that was passed over for too long."""
-        waiting = [level for level in self._levels if level.count]
+        waiting = [level for level in self._levels if level.count] if len(self._levels) > 1 else self._levels
         if not waiting:
             return None
         if len(waiting) > 1 and self._passed_over >= _PATIENCE - 1:
@@ -175,6 +175,9 @@ class RequestQueue(Generic[W]):
         level = self._levels[head.level]
         level.served = self._cuts
         level.clock = max(level.clock, head.purse.spent)
+        if level.count == self._room.count:
+            self._passed_over = 0
+            return
         others = any(other.count for other in self._levels[head.level + 1 :])
         urgent = not any(other.count for other in self._levels[: head.level])
         self._passed_over = self._passed_over + 1 if others and urgent else 0
@@ -191,6 +194,8 @@ class RequestQueue(Generic[W]):
 
     def _filled(self, head: W, limit: int, reason: Dispatch) -> Cut[W]:
         """The batch: its head, all of its group that fit, and of like groups those that are not worth a run."""
+        if self._room.count == 1:
+            return self._alone(head, reason)
         batch: Batch[W] = Batch(limit, self._policy.max_padded)
         alike = self._alike(head.group, batch)
         batch.add(head)
@@ -205,6 +210,16 @@ class RequestQueue(Generic[W]):
             waiters.lanes.first()  # what was taken is let go of
         full = batch.rows >= self._policy.max_rows or (batch.refused and reason != "preferred")
         return Cut(batch.members, "full" if full else reason)
+
+    def _alone(self, head: W, reason: Dispatch) -> Cut[W]:
+        """The batch where nothing else waits."""
+        head.waits = False
+        head.purse.spent += head.rows
+        self._took(head.level, head.purse, 1, head.size)
+        self._shrank(head.group, 1, head.rows)
+        head.group.lanes[head.level].first()  # what was taken is let go of
+        self._levels[head.level].lanes.first()
+        return Cut([head], "full" if head.rows >= self._policy.max_rows else reason)
 
     def _alike(self, group: Group[W], batch: Batch[W]) -> Iterator[Group[W]]:
         """The group, then those of lengths next to it whose padding costs no more than the run that it saves."""

@@ -204,12 +204,13 @@ class CallContext:
                 raise StatusError(grpc.StatusCode.INTERNAL, "the body has not the length that its headers say")
         before = self._messages.held
         found = self._messages.feed(data)
-        more = self._messages.held - before
+        held = self._messages.held
+        more = held - before
         for each in found:
             more += len(each.body) + _ENTRY_BYTES
         self._wire.memory.keep(more)
         self._kept += more
-        if ended and self._messages.held:
+        if ended and held:
             raise StatusError(grpc.StatusCode.INTERNAL, "the request ends in the middle of a message")
         if not self._handler.request_streaming and len(self._requests) + len(found) > 1:
             raise StatusError(grpc.StatusCode.INTERNAL, _ONE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.http2.frames import PREFACE, Ended, ErrorCode, Flag, Kind, Setting, frame
-from mesh.http2.headers import HeaderDecoder, HeadersTooLargeError, HpackError
+from mesh.http2.headers import HeaderDecoder, Headers, HeadersTooLargeError, HpackError
 from mesh.http2.sending import Sender
 
 __all__ = ["Connection", "Limits", "Listener"]
@@ -50,7 +50,7 @@ class Limits:
 class Listener(Protocol):
     """Hears what comes on streams."""
 
-    def opened(self, stream: int, headers: list[tuple[bytes, bytes]] | None, *, ended: bool) -> None:
+    def opened(self, stream: int, headers: Headers | None, *, ended: bool) -> None:
         """A request begins; its headers are None where they were too large. `ended`: it has no body."""
 
     def received(self, stream: int, data: bytes, *, ended: bool) -> None:
@@ -230,7 +230,7 @@ class Connection:
 
     def _on_block(self, stream: int, block: bytes, *, ended: bool) -> None:
         """A whole header block: a request's, or what follows its body."""
-        headers: list[tuple[bytes, bytes]] | None
+        headers: Headers | None
         try:
             headers = self._headers.decode(block)  # also where nobody wants them: the next ones build on them
         except HeadersTooLargeError:
@@ -322,7 +322,7 @@ class Connection:
             raise Ended(ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes, on no stream")
         if not flags & Flag.ACK:
             self._noise()
-            self.sender.now(frame(Kind.PING, Flag.ACK, 0, payload))
+            self.sender.soon(frame(Kind.PING, Flag.ACK, 0, payload))
 
     def _on_window(self, stream: int, _: int, payload: bytes) -> None:
         if len(payload) != 4:

@@ -1,18 +1,19 @@
 """Header blocks (HPACK, RFC 7541): what a client sends is decoded, what is answered is written without compression.
 
 Decoding is the larger part of what a small call costs, so what comes again is remembered: texts that were Huffman-
-coded, an access token above all, are decoded once a connection.
+coded, an access token above all, are decoded once a connection, and so are whole blocks.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 from hpack import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-__all__ = ["HeaderDecoder", "HeadersTooLargeError", "HpackError", "field", "integer"]
+__all__ = ["HeaderDecoder", "Headers", "HeadersTooLargeError", "HpackError", "field", "integer"]
 
 _STATIC: tuple[tuple[bytes, bytes], ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)
 """Indices begin at 1 (RFC 7541, appendix A)."""
@@ -22,6 +23,9 @@ _ENTRY_BYTES = 32
 _REMEMBERED = 64
 _REMEMBERED_BYTES = 4096
 _LONGEST = 1 << 24
+
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 class HpackError(Exception):
@@ -45,18 +49,29 @@ class HeaderDecoder:
         self._table_bytes = 0
         self._table_limit = _TABLE_BYTES
         self._texts: dict[bytes, bytes] = {}
+        self._blocks: dict[bytes, Headers] = {}
+        self._changed = False
 
-    def decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        """The headers of a block, in order.
+    def decode(self, block: bytes) -> Headers:
+        """The headers of a block, in order; the very same ones where the block is like an earlier one.
 
         Raises:
             HpackError: it is none.
             HeadersTooLargeError: there is too much; later blocks can still be decoded.
         """
+        known = self._blocks.get(block)  # as long as the table is what it was then
+        if known is not None:
+            return known
+        self._changed = False
         try:
-            return self._decode(block)
+            headers = tuple(self._decode(block))
         except (IndexError, HPACKDecodingError):
             raise HpackError("a header block ends early, or names what is not there") from None
+        if not self._changed and len(block) <= _REMEMBERED_BYTES:
+            if len(self._blocks) >= _REMEMBERED:
+                self._blocks.clear()
+            self._blocks[block] = headers
+        return headers
 
     def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
         at, end, size = 0, len(block), 0
@@ -109,6 +124,8 @@ class HeaderDecoder:
         self._evict()
 
     def _evict(self) -> None:
+        self._changed = True
+        self._blocks.clear()
         while self._table_bytes > self._table_limit:
             name, value = self._table.pop()
             self._table_bytes -= len(name) + len(value) + _ENTRY_BYTES

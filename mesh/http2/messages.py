@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import grpc
 
-from mesh.http2.headers import field
+from mesh.http2.headers import Headers, field
 
 __all__ = [
     "ANSWER_HEADERS",
@@ -67,7 +67,7 @@ class Head:
     length: int | None = None
 
 
-def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
+def read_head(headers: Headers | None) -> Head:
     """Read a request's headers.
 
     Raises:
@@ -104,7 +104,7 @@ def read_head(headers: list[tuple[bytes, bytes]] | None) -> Head:
     return Head(own.get(":path", ""), tuple(metadata), _seconds(own.get("grpc-timeout", "")), encoding, length)
 
 
-def _check_bytes(headers: list[tuple[bytes, bytes]]) -> None:
+def _check_bytes(headers: Headers) -> None:
     """See that names and values are made of what they may be made of (RFC 9113, 8.2.1); all at once, for speed."""
     names = b"".join([name for name, _ in headers])
     values = b"".join([value for _, value in headers])
@@ -177,8 +177,11 @@ class Messages:
         Raises:
             StatusError: one is too large.
         """
+        size = len(data)
+        if not self._head and size >= 5 and int.from_bytes(data[1:5], "big") == size - 5 <= self._max_bytes:
+            return [Message(data[0], data[5:], size)]  # one, and whole: most requests
         found: list[Message] = []
-        at, size = 0, len(data)
+        at = 0
         while at < size:
             begin = at
             if len(self._head) < 5:

@@ -44,6 +44,7 @@ class Sender:
         self.max_frame = 16384
         self.answers = 0
         self._ready: list[_Bytes] = []
+        self._patient: list[_Bytes] = []
         self._control = 0
         self._window = 65535
         self._first_window = 65535
@@ -53,8 +54,21 @@ class Sender:
 
     def take(self) -> bytes:
         """Everything that can be sent now."""
+        if self._patient:
+            self._ready += self._patient
+            self._patient = []
         ready, self._ready, self._control = b"".join(self._ready), [], 0
         return ready
+
+    @property
+    def presses(self) -> bool:
+        """Whether there is anything that shall be sent at once."""
+        return bool(self._ready)
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether there is anything that may as well go with the next answer."""
+        return bool(self._patient)
 
     def moved(self) -> set[int]:
         """The streams of which something that waited was sent since this was asked last."""
@@ -73,6 +87,11 @@ class Sender:
     def now(self, control: bytes) -> None:
         """Send frames that no window holds back."""
         self._ready.append(control)
+        self._control += len(control)
+
+    def soon(self, control: bytes) -> None:
+        """Send such frames with what is sent next."""
+        self._patient.append(control)
         self._control += len(control)
 
     def check(self) -> None:

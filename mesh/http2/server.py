@@ -20,8 +20,9 @@ from mesh.http2.calls import CallContext, Handler
 from mesh.http2.connection import Connection, Limits
 from mesh.http2.door import Door
 from mesh.http2.frames import Ended, ErrorCode
+from mesh.http2.headers import Headers
 from mesh.http2.memory import Memory
-from mesh.http2.messages import StatusError, answer_headers, read_head, trailers
+from mesh.http2.messages import Head, StatusError, answer_headers, read_head, trailers
 from mesh.http2.tls import ShownCertificate, identity
 from mesh.svid import SvidSource
 
@@ -33,6 +34,10 @@ _LAST_CALLS_S = 0.2
 _END_S = 1.0
 """How long calls that were ended may take for it, and a peer to say that it has heard of the end of the connection."""
 _HIGH_WATER = 1 << 20
+_PATIENT_S = 0.02
+"""A ping is answered with the next answer, or after so long: alone, its answer costs a small call a tenth."""
+_HEADS = 16
+"""So many different requests' headers are remembered for a connection."""
 _KEPT_BYTES = 1 << 30
 """Of messages of all connections together that are not read or not sent yet."""
 
@@ -118,6 +123,7 @@ class _GrpcConnection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, CallContext] = {}
+        self._heads: dict[Headers, Head] = {}
         self._late: dict[int, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: Any = None
@@ -129,6 +135,7 @@ class _GrpcConnection(asyncio.Protocol):
         self._idle = asyncio.Event()
         self._idle.set()
         self._age: asyncio.TimerHandle | None = None
+        self._patient: asyncio.TimerHandle | None = None
         self.limits = Limits()
         self.connection = Connection(self, self.limits)
         self.memory = Memory(self.limits.kept_bytes, server.memory)
@@ -154,8 +161,9 @@ class _GrpcConnection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """The peer is gone: nobody waits for its calls."""
         self._server.went(self)
-        if self._age is not None:
-            self._age.cancel()
+        for timer in (self._age, self._patient):
+            if timer is not None:
+                timer.cancel()
         self._transport = None
         for stream in tuple(self._calls):
             self.reset(stream)
@@ -180,7 +188,10 @@ class _GrpcConnection(asyncio.Protocol):
         for stream in self.connection.sender.moved():
             if (call := self._calls.get(stream)) is not None:
                 call.widened()
-        self.flush()
+        if self.connection.sender.presses:
+            self.flush()
+        elif self.connection.sender.is_patient and self._patient is None:
+            self._patient = self._loop.call_later(_PATIENT_S, self._flush_patient)
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -209,13 +220,13 @@ class _GrpcConnection(asyncio.Protocol):
         while self._room is not None:
             await self._room.wait()
 
-    def opened(self, stream: int, headers: list[tuple[bytes, bytes]] | None, *, ended: bool) -> None:
+    def opened(self, stream: int, headers: Headers | None, *, ended: bool) -> None:
         """A call begins."""
         if len(self._tasks) >= self.limits.streams:  # those that were taken back may still be busy ending
             self.connection.reset(stream, ErrorCode.REFUSED_STREAM)
             return
         try:
-            head = read_head(headers)
+            head = self._head(headers)
             handler = self._server.handlers.get(head.path)
             if handler is None:
                 self._refuse(stream, grpc.StatusCode.UNIMPLEMENTED, "nobody serves this method here")
@@ -291,6 +302,22 @@ class _GrpcConnection(asyncio.Protocol):
 
         task.add_done_callback(over)
 
+    def _head(self, headers: Headers | None) -> Head:
+        """What a request's headers say; most requests of a peer say the same.
+
+        Raises:
+            StatusError: they are no gRPC request's, or more than is taken.
+        """
+        if headers is None:
+            return read_head(None)
+        head = self._heads.get(headers)
+        if head is None:
+            head = read_head(headers)
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[headers] = head
+        return head
+
     def _over(self, call: CallContext) -> None:
         """A call is over, and forgotten."""
         self._calls.pop(call.stream, None)
@@ -318,6 +345,10 @@ class _GrpcConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self.flush_now()
+
+    def _flush_patient(self) -> None:
+        self._patient = None
         self.flush_now()
 
     def _send(self) -> None:

@@ -6,6 +6,7 @@ The decision itself is `mesh.policy`'s; this stage finds the resource and holds 
 from __future__ import annotations
 
 import time
+from functools import cache
 
 from google.protobuf.message import Message
 
@@ -144,7 +145,7 @@ def _denied(call: Call, caller: Caller, policy: Policy, decision: Decision, targ
 def _resource(method: Method, request: Message, tenant: str) -> str:
     """The resource that a request is about."""
     if method.template:
-        field = method.template.rsplit("{", 1)[1].rstrip("}")
+        field = _field(method.template)
         name = str(getattr(request, field)).partition(":")[0]  # what follows is one of its versions' aliases
         if method.whole and not name:
             return f"{PLATFORM}/{tenant}"
@@ -159,6 +160,12 @@ def _resource(method: Method, request: Message, tenant: str) -> str:
         expected = " or ".join(f"`{pattern}`" for pattern in method.resource.patterns)
         raise InvalidError(method.resource.dotted, f"must look like {expected}", value=name[:200])
     return name
+
+
+@cache
+def _field(template: str) -> str:
+    """The request's field that a resource of this form is named by."""
+    return template.rsplit("{", 1)[1].rstrip("}")
 
 
 def _below(template: str, tenant: str, field: str, name: str) -> str:
