@@ -78,6 +78,7 @@ class Peer:
         self.bodies: dict[int, bytes] = {}
         self.status: dict[int, str] = {}
         self.ended: list[object] = []
+        self.pongs: list[bytes] = []
 
     def open(self, method: str, body: bytes = b"", *, ended: bool = True, **headers: str) -> int:
         stream = self.h2.get_next_available_stream_id()
@@ -108,6 +109,8 @@ class Peer:
         elif isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
             if (status := dict(event.headers).get("grpc-status")) is not None:
                 self.status[event.stream_id] = status
+        elif isinstance(event, h2.events.PingAckReceived):
+            self.pongs.append(event.ping_data)
         elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
             self.ended.append(event)
 
@@ -152,6 +155,19 @@ async def test_what_calls_have_not_read_when_they_end_is_not_missed_by_the_ones_
             stream = peer.open("Deaf", framed(bytes(1000)) * 900, ended=False)
             await peer.read(lambda stream=stream: stream in peer.status)
         assert peer.status == dict.fromkeys(peer.status, "0")
+
+
+async def test_a_ping_is_answered_with_the_next_answer_or_soon_by_itself(mesh):
+    async with connected(mesh) as peer:
+        peer.h2.ping(b"together")
+        stream = peer.open("Large", framed(b"3"))
+        await peer.read(lambda: stream in peer.status)
+        assert peer.pongs == [b"together"]
+        peer.h2.ping(b"no calls")
+        peer.writer.write(peer.h2.data_to_send())
+        async with asyncio.timeout(1):
+            await peer.read(lambda: len(peer.pongs) == 2)
+        assert peer.pongs[1] == b"no calls"
 
 
 async def test_one_message_that_is_not_read_leaves_the_connection_to_the_others(mesh):

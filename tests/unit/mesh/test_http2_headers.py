@@ -46,6 +46,22 @@ def test_a_block_that_is_too_large_leaves_the_next_one_readable():
     assert decoder.decode(encoder.encode([(b"own", b"x" * 100)])) == ((b"own", b"x" * 100),)
 
 
+def test_a_block_that_comes_again_is_read_anew_once_the_table_has_changed():
+    encoder, decoder = hpack.Encoder(), HeaderDecoder(1 << 16)
+    for own in (b"one", b"two", b"three"):
+        block = encoder.encode([(b"own", own)])
+        decoder.decode(block)
+        again = encoder.encode([(b"own", own)])  # an index, the same one for each of them
+        assert again == b"\xbe"
+        assert decoder.decode(again) == decoder.decode(again) == ((b"own", own),)
+    with pytest.raises(HeadersTooLargeError):
+        small = HeaderDecoder(64)
+        small.decode(b"\x40\x01a\x01b")
+        assert small.decode(b"\xbe") == ((b"a", b"b"),)
+        small.decode(b"\x40\x01c\x01d\x40\x01e\x50" + b"f" * 80)
+    assert small.decode(b"\xbf") == ((b"c", b"d"),)
+
+
 @pytest.mark.parametrize(
     "block",
     [b"\x80", b"\xff\xff\xff\xff\xff\xff\x7f", b"\x40\x7f\xff\xff\xff\xff\x7f", b"\xc0", b"\x88\x20", b"\x3f\xff\x7f"],
