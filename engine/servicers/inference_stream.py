@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 from inference import grpc_service_pb2 as pb
@@ -82,7 +83,7 @@ class _Stream:
     def __init__(self, work: _Work) -> None:
         self._work = work
         self._window = _Window()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[_Place, asyncio.Task[None]] = {}
         self._open = 1  # what may still ask for a place: whoever reads requests, and each request
         self.places: asyncio.Queue[_Place | None] = asyncio.Queue()
 
@@ -93,9 +94,7 @@ class _Stream:
                 place = _Place(await self._window.enter(request.ByteSize()))
                 self.places.put_nowait(place)
                 self._open += 1
-                task = asyncio.ensure_future(self._answer(request, place))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[place] = asyncio.ensure_future(self._answer(request, place))
         finally:
             self._done()
 
@@ -108,35 +107,33 @@ class _Stream:
 
     def close(self) -> None:
         """Give up whatever is under way."""
-        for task in list(self._tasks):
+        for task in list(self._tasks.values()):
             task.cancel()
 
     async def _answer(self, request: pb.ModelInferRequest, place: _Place) -> None:
-        moved = False
-
-        async def tell(answer: pb.ModelStreamInferResponse) -> None:
-            nonlocal moved
-            if not moved:
-                moved = True
-                place.outcome.set_result(None)
-            over = asyncio.Event()
-            self._put(_Place(0, over), answer)
-            await over.wait()
-
-        def end(outcome: _Outcome) -> None:
-            if moved:
-                self._put(_Place(place.weight), outcome)
-            else:
-                place.outcome.set_result(outcome)
-            self._done()
-
         try:
-            end(await self._work(request, tell))
+            self._end(place, await self._work(request, partial(self._tell, place)))
         except asyncio.CancelledError as error:
-            end(error)
+            self._end(place, error)
             raise
         except Exception as error:  # noqa: BLE001 -- it is raised where answers are taken
-            end(error)
+            self._end(place, error)
+
+    async def _tell(self, place: _Place, answer: pb.ModelStreamInferResponse) -> None:
+        """An answer that is not the last of its request, which leaves its place with the first of them."""
+        if not place.outcome.done():
+            place.outcome.set_result(None)
+        over = asyncio.Event()
+        self._put(_Place(0, over), answer)
+        await over.wait()
+
+    def _end(self, place: _Place, outcome: _Outcome) -> None:
+        del self._tasks[place]
+        if not place.outcome.done():
+            place.outcome.set_result(outcome)
+        elif not place.outcome.cancelled():  # it is where whoever waited for it has gone
+            self._put(_Place(place.weight), outcome)
+        self._done()
 
     def _put(self, place: _Place, outcome: _Outcome) -> None:
         place.outcome.set_result(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +114,105 @@ async def test_an_error_ends_the_stream_after_the_answers_before_it():
         async for answer in answers_of(Client([1] * 6).requests(), work):
             heard.append(answer.infer_response.id)
     assert heard == ["0", "1"]
+
+
+def told(request, text: str = "") -> pb.ModelStreamInferResponse:
+    answer = pb.ModelInferResponse(id=request.id, model_name=text)
+    return pb.ModelStreamInferResponse(infer_response=answer)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_several_answers_to_a_request_come_in_their_order_and_keep_nobody_waiting(counts):
+    async def work(request, tell):
+        for at in range(counts[int(request.id)]):
+            await asyncio.sleep(0)
+            await tell(told(request, str(at)))
+        return told(request, "last")
+
+    async def main():
+        heard = [a.infer_response async for a in answers_of(Client([1] * len(counts)).requests(), work)]
+        for at, count in enumerate(counts):
+            mine = [each.model_name for each in heard if each.id == str(at)]
+            assert mine == [*map(str, range(count)), "last"]
+        single = [each.id for each in heard if counts[int(each.id)] == 0]
+        assert single == sorted(single, key=int)
+
+    asyncio.run(main())
+
+
+async def test_a_request_with_several_answers_lets_those_behind_it_go_first():
+    on = asyncio.Event()
+
+    async def work(request, tell):
+        if request.id == "0":
+            await tell(told(request))
+            await on.wait()
+        return told(request)
+
+    answers = answers_of(Client([1] * 3).requests(), work)
+    assert sorted([(await anext(answers)).infer_response.id for _ in range(3)]) == ["0", "1", "2"]
+    on.set()
+    assert [a.infer_response.id async for a in answers] == ["0"]
+
+
+async def test_answers_are_made_no_faster_than_they_are_read():
+    made = 0
+
+    async def work(request, tell):
+        nonlocal made
+        for _ in range(100):
+            made += 1
+            await tell(told(request))
+        return told(request)
+
+    answers = answers_of(Client([1]).requests(), work)
+    for read in range(1, 5):
+        await anext(answers)
+        await asyncio.sleep(0.01)
+        assert made <= read + 1
+    await answers.aclose()
+
+
+async def test_who_is_cancelled_while_waiting_leaves_nothing_behind():
+    heard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    ended = []
+
+    async def work(request, tell):
+        try:
+            if request.id == "1":
+                await tell(told(request))
+            await asyncio.sleep(60)
+        finally:
+            ended.append(request.id)
+
+    async def reading():
+        async for _ in answers_of(Client([1] * 4).requests(), work):
+            pass
+
+    reader = asyncio.ensure_future(reading())
+    await asyncio.sleep(0.02)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    await asyncio.sleep(0.02)
+    del reader
+    gc.collect()
+    assert sorted(ended) == ["0", "1", "2", "3"]
+    assert heard == []
+
+
+async def test_an_error_after_several_answers_ends_the_stream_behind_them():
+    async def work(request, tell):
+        await tell(told(request))
+        raise QueueFullError("full", retry_after_s=1.0)
+
+    heard = []
+    with pytest.raises(QueueFullError):
+        async for answer in answers_of(Client([1]).requests(), work):
+            heard.append(answer.infer_response.id)
+    assert heard == ["0"]
 
 
 class Context:
