@@ -157,6 +157,12 @@ class RequestTimes:
         self.output_s += ran.output_s
         self.batch_rows = max(self.batch_rows, ran.rows)
 
+    def wrote(self, texts: int) -> None:
+        """So many texts were written for it. All of its time is the model's: it waits between any two of its steps."""
+        self.runs += texts
+        self.infer_s += time.perf_counter() - self._began - self.input_s - self.output_s
+        self._figures.wrote(texts)
+
 
 @dataclass(slots=True)
 class _Totals:
@@ -249,6 +255,12 @@ class ModelFigures:
             times.ran(ran, waited_s)
         if self._traced is not None:
             self._traced(self, ran, waited_s)
+
+    def wrote(self, texts: int) -> None:
+        """So many texts were written: each counts as a row and as a run, however many steps it took."""
+        with self._changed:
+            self._totals.inferences += texts
+            self._totals.executions += texts
 
     def request(self) -> RequestTimes:
         """One request, to the end of the block; it failed if an exception ends it."""

@@ -75,7 +75,7 @@ def _settings(text: object) -> dict[str, Any]:
         raise ParameterError(_SETTINGS, f"is no JSON object: {str(error)[:200]}") from None
     for name in found:
         if name not in _READERS:
-            raise ParameterError(name[:64], f"is not known; known are {', '.join(_READERS)}", f"{_SETTINGS}.")
+            raise ParameterError(_SETTINGS, f"`{name[:64]}` is not known; known are {', '.join(_READERS)}")
     return found
 
 

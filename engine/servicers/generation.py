@@ -48,10 +48,12 @@ async def generated(request: pb.GenerateRequest, loaded: Loaded, owner: str) -> 
         for index, prompt in enumerate(request.prompts)
     ]
     told = [0] * len(sequences)
-    async with _noted(sequences), aclosing(_merged([writer.answer(each) for each in sequences])) as parts:
-        async for index, piece in parts:
-            told[index] += 1
-            yield _response(index, told[index], piece, loaded.version)
+    with loaded.figures.request() as times:
+        async with _noted(sequences), aclosing(_merged([writer.answer(each) for each in sequences])) as parts:
+            async for index, piece in parts:
+                told[index] += 1
+                yield _response(index, told[index], piece, loaded.version)
+        times.wrote(len(sequences))
 
 
 @asynccontextmanager

@@ -309,7 +309,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         if isinstance(servable, TextGenerator):
             make = partial(write, request, loaded, wanted=wanted, regions=regions)
             parts = None if any(each.place for each in wanted) else tell  # one place has room for one answer
-            return await written(loaded, tensors, heard(request.parameters), terms, make, parts)
+            return await written(loaded, tensors, heard(request.parameters), terms, times, make, parts)
         found = await loaded.infer(tensors, terms)
         began = time.perf_counter()
         outputs = {each.name: found.outputs[each.name] for each in wanted}

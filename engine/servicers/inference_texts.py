@@ -12,6 +12,7 @@ from typing import TypeAlias
 from inference import grpc_service_pb2 as pb
 
 from engine.errors import ElementError, ParameterError, PromptError, SamplingError, TensorError
+from engine.figures import RequestTimes
 from engine.generation.base import Piece, Prompt
 from engine.manifest import GenerationManifest
 from engine.oip.texts import CHOICES, TextWish, read_text_wish
@@ -41,6 +42,7 @@ async def written(
     tensors: Mapping[str, Tensor],
     parameters: Mapping[str, Parameter],
     terms: Terms,
+    times: RequestTimes,
     make: Make,
     tell: TellPart | None,
 ) -> pb.ModelInferResponse:
@@ -51,6 +53,7 @@ async def written(
         tensors: what the request holds.
         parameters: of the request.
         terms: for whom, how urgent, and until when.
+        times: hear how long it took.
         make: makes an answer of its outputs.
         tell: takes the parts before the last; None where there may be only one answer.
 
@@ -74,10 +77,13 @@ async def written(
         )
     try:
         if tell is None or wish.stream is False:
-            return await _whole(generator, texts, wish, terms, make)
-        return await _parts(generator, texts, wish, terms, make, tell)
+            answer = await _whole(generator, texts, wish, terms, make)
+        else:
+            answer = await _parts(generator, texts, wish, terms, make, tell)
     except SamplingError as error:
         raise ParameterError(error.field, error.said) from None
+    times.wrote(len(texts))
+    return answer
 
 
 async def _whole(

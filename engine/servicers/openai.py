@@ -138,16 +138,18 @@ class OpenAIServicer(openai_pb2_grpc.OpenAIServiceServicer):
         answer = Answer(kind, asked.model, uuid7().replace("-", ""), int(time.time()), asked.usage)
         usage = Usage(len(asked.choices) // asked.prompts)
         streams = [generator.generate(prompt, sampling, terms) for prompt, sampling in asked.choices]
-        with loaded.figures.request():
+        with loaded.figures.request() as times:
             async with aclosing(_counted(streams, usage)) as pieces:
                 if not asked.streams:
                     choices = [Choice() for _ in streams]
                     async for at, piece in pieces:
                         choices[at].add(piece)
+                    times.wrote(len(streams))
                     yield shown_json(answer.whole(choices, usage))
                     return
                 async for event in _events(answer, pieces, usage):
                     yield httpbody_pb2.HttpBody(content_type=_EVENTS, data=event)
+                times.wrote(len(streams))
 
     async def _found(self, model: str, key: str) -> Loaded:
         """The model that a body names: `id`, `id:version`, or a full name.

@@ -177,6 +177,19 @@ async def test_who_does_not_want_parts_gets_one_answer_and_several_texts_at_once
     assert text_of(answer.infer_response) == "".join(alone)
 
 
+async def test_requests_for_texts_are_counted_with_their_times(servicer):
+    figures = servicer._repository.loaded.figures
+    answer = await servicer.ModelInfer(asking("once", "twice", timing=True), None)
+    assert answer.parameters["compute_infer_us"].int64_param > 0
+    await streamed(servicer, asking("once"))
+    with pytest.raises(ParameterError):
+        await servicer.ModelInfer(asking("x", temperature="warm"), None)
+    now = figures.statistics()
+    assert (now.success.count, now.fail.count, now.compute_infer.count) == (2, 1, 2)
+    assert (now.inferences, now.executions) == (3, 3)
+    assert 0 < now.compute_infer.ns <= now.success.ns
+
+
 async def test_wishes_in_parameters_in_json_and_as_texts_are_the_same(servicer):
     wished = {"max_tokens": 9, "temperature": 1.5, "seed": 7, "top_k": 40, "top_p": 0.9}
     said = await servicer.ModelInfer(asking("x", **wished), None)
@@ -221,7 +234,7 @@ async def test_the_prompt_stands_before_the_answer_where_that_is_asked_for(servi
         (choosing(asking("x"), sampling_parameters="[1]"), r"parameters\[sampling_parameters\]: is no JSON object"),
         (
             choosing(asking("x"), sampling_parameters='{"max_token": 1}'),
-            r"parameters\[max_token\]: is not known",
+            r"parameters\[sampling_parameters\]: `max_token` is not",
         ),
         (choosing(asking("x"), sampling_parameters="[" * 5000), r"parameters\[sampling_parameters\]"),
         (choosing(asking("x"), colour="red"), "no such input"),
