@@ -120,7 +120,10 @@ class Loading:
         signed_by = await asyncio.to_thread(self._signatures.check, name, folder) if self._signatures else ""
         manifest = await asyncio.to_thread(self._opener.manifest, name, folder)
         size = Size(await asyncio.to_thread(bytes_in, folder), instances_of(manifest))
-        claim = await self._room.make(name, self._room.needs(name, size))
+        needs = self._room.needs(name, size)
+        below = [await self._records.known(ModelVersion, base) for base in self._memory.based(name, manifest.stands_on)]
+        self._room.check(name, needs, [self._needs(entry) for entry in below if entry is not None])
+        claim = await self._room.make(name, needs)
         try:
             opened, grown = await self._open(name, folder, claim)
         except BaseException:
@@ -128,9 +131,9 @@ class Loading:
             raise
         try:
             await self._room.grow(name, size, claim, grown)
-            for base in self._memory.based(opened):  # of an alias all versions: each request may draw another one
+            for base in self._memory.based(name, manifest.stands_on):  # of an alias all: each request may draw another
                 if self._memory.is_aside(base):
-                    await self._bring_base(base, name, claim)
+                    await self._bring_base(base)
         except BaseException:  # a cancelled load, too, leaves nothing in memory
             await to_the_end(asyncio.to_thread(opened.close))
             raise
@@ -143,7 +146,7 @@ class Loading:
             try:
                 opened = await self._opener.open(name, folder, self._memory.find)
             except AsideError as error:
-                await self._bring_base(str(error.metadata["resource"]), name, claim)
+                await self._bring_base(str(error.metadata["resource"]))
             else:
                 return replace(opened, claim=claim), growth.bytes()
         raise NoRoomError(f"what {name} stands on does not stay in memory beside it", resource=name)
@@ -202,15 +205,9 @@ class Loading:
         size = Size(sum(file.size_bytes for file in entry.body.files), entry.body.instances)
         return self._room.needs(entry.name, size)
 
-    async def _bring_base(self, name: str, above: str, claim: Claim) -> None:
-        """Have in memory what a version that is being opened stands on, and keep it there meanwhile.
-
-        Raises:
-            ModelTooBigError: the two never fit together.
-        """
-        entry = await self._records.catalogue.get(ModelVersion, name)
-        self._room.check(above, claim.needs, [self._needs(entry)])
-        await self.load(entry)
+    async def _bring_base(self, name: str) -> None:
+        """Have in memory what a version that is being opened stands on, and keep it there meanwhile."""
+        await self.load(await self._records.catalogue.get(ModelVersion, name))
         loaded, task = self._memory.named(name), asyncio.current_task()
         if loaded is not None and task is not None:
             loaded.uses.by(task)

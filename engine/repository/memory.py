@@ -16,10 +16,10 @@ from engine.errors import (
     ModelNotReadyError,
     VersionNotFoundError,
 )
+from engine.manifest import Base
 from engine.repository.aliases import drawn, share_of
 from engine.repository.completion import to_the_end
 from engine.repository.opening import Loaded
-from engine.repository.uses import Uses
 from engine.scheduler.terms import Terms
 from engine.servables import SequenceModel
 from mesh.identity import SYSTEM_TENANT
@@ -32,6 +32,8 @@ SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
 """The tenant whose models all tenants may ask."""
 _UNLOAD_S = 0.5
 """How long what has found a version that is unloaded may take to ask it; what it is asked has its own ten seconds."""
+_FOLLOWED_S = 5.0
+"""The same, where another version of the model answers meanwhile: what is unloaded is often what an alias has left."""
 _SWAP_S = 600.0
 """How long calls may go on with a version that another one has followed: nobody waits for its memory."""
 _MAX_SHOWN = 128
@@ -76,7 +78,9 @@ class Memory:
 
         Nobody works with one, no operator has pinned it, and nothing that is in memory stands on it.
         """
-        based = {name for loaded in self._loaded.values() for name in self.based(loaded)}
+        based = {
+            name for loaded in self._loaded.values() for name in self.based(loaded.model, loaded.manifest.stands_on)
+        }
         free = [
             loaded
             for name, loaded in self._loaded.items()
@@ -183,10 +187,10 @@ class Memory:
                 return loaded
         return None
 
-    def based(self, loaded: Loaded) -> Iterator[str]:
-        """The names of the versions that a version stands on; of an alias all that it names."""
-        for base in loaded.manifest.stands_on:
-            model = self.meant_by(tenant_of(loaded.model), base.model)
+    def based(self, above: str, bases: Iterable[Base]) -> Iterator[str]:
+        """The names of the versions that a model, or a version of it, stands on; of an alias all that it names."""
+        for base in bases:
+            model = self.meant_by(tenant_of(above), base.model)
             numbers = self._aliases.get(model, {}).get(base.version) or (base.version or self.serving(model),)
             yield from (f"{model}/versions/{number}" for number in numbers)
 
@@ -258,7 +262,9 @@ class Memory:
         waiting = {closing: loaded for closing, loaded in self._closing.items() if loaded.name in names}
         if not waiting:
             return
-        asyncio.get_running_loop().call_later(_UNLOAD_S, _hurry, [loaded.uses for loaded in waiting.values()])
+        loop = asyncio.get_running_loop()
+        for loaded in waiting.values():
+            loop.call_later(_FOLLOWED_S if loaded.model in self._serving else _UNLOAD_S, loaded.uses.hurry)
         await to_the_end(asyncio.gather(*waiting))
 
     async def close(self) -> None:
@@ -301,11 +307,6 @@ def _candidates(tenant: str, name: str) -> list[str]:
     if name.startswith(f"{PLATFORM}/"):
         return [name] if tenant_of(name) in (tenant, SYSTEM_TENANT) else []
     return [f"{PLATFORM}/{tenant}/models/{name}", f"{SYSTEM}/models/{name}"]
-
-
-def _hurry(uses: Iterable[Uses]) -> None:
-    for each in uses:
-        each.hurry()
 
 
 def _model_of(name: str) -> str:

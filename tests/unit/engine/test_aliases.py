@@ -254,3 +254,24 @@ async def test_nobody_fails_while_aliases_move_and_old_versions_go(place: Place)
     await asyncio.gather(*callers)
     for name in STAGES:
         assert min(answered[name, 1], answered[name, 2]) > 0, (name, answered)
+
+
+async def test_a_call_that_found_what_an_alias_has_left_since_may_take_its_time_to_ask(place: Place):
+    repository = await place.started()
+    await push(place, repository, "numbers", 2)
+    await repository.update_model(named("numbers"), "", aliases(production={1: 1}))
+    found = asyncio.Event()
+
+    async def call() -> None:
+        loaded = await repository.found("t", "numbers", "production")
+        found.set()
+        await asyncio.sleep(1.0)  # a long text is made into tokens, for instance
+        answer = await loaded.infer({"x": np.ones((1, 2), np.float32)})
+        assert (loaded.version, answer.outputs["y"].tolist()) == (1, [[2, 2]])
+
+    calling = asyncio.create_task(call())
+    await found.wait()
+    await repository.update_model(named("numbers"), "", aliases(production={2: 1}))
+    await repository.unload(f"{named('numbers')}/versions/1")
+    assert repository.versions_of(named("numbers")) == [2]
+    await calling

@@ -177,6 +177,19 @@ async def test_nothing_is_put_aside_where_that_would_not_do(place: Place, monkey
     assert await state(place, repository, "c") == "READY"
 
 
+async def test_what_never_fits_together_with_what_it_stands_on_is_told_at_once(place: Place, monkeypatch):
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
+    repository = await place.started(memory_bytes=3 * MB)
+    for name in ("a", "b"):
+        await place.push(repository, named(name), content=heavy(2))
+    steps = "".join(f"  - {{model: {name}, inputs: {{x: {source}}}}}\n" for name, source in (("a", "x"), ("b", "a.y")))
+    ensemble = f"name: both\nkind: ensemble\ninputs: [{{name: x, datatype: FP32, shape: [-1, 2]}}]\nsteps:\n{steps}"
+    ensemble += "outputs: {y: b.y}\n"
+    with pytest.raises(ModelTooBigError, match=r"what it stands on \d+, .* even with all others unloaded"):
+        await place.push(repository, named("both"), manifest=ensemble)
+    assert await state(place, repository, "b") == "READY"
+
+
 async def test_loads_that_race_never_take_more_than_the_budget(place: Place, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
     repository = await place.started(memory_bytes=5 * MB)
