@@ -29,6 +29,7 @@ from engine.decisions.bandits.resource import Bandits
 from engine.decisions.graphs import Decisions
 from engine.generation.figures import GenerationMetrics
 from engine.gpu_figures import GpuFigures
+from engine.memory_figures import MemoryFigures
 from engine.metrics import EngineMetrics
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
@@ -91,6 +92,7 @@ async def build(mesh: Mesh) -> Service:
     )
     limits = BatchPolicy(settings.max_batch, settings.max_queue, settings.max_queue_bytes)
     store_figures = StoreFigures(mesh.registry)
+    mesh.registry.register(MemoryFigures(sessions.ledger))
     mesh.registry.register(await asyncio.to_thread(GpuFigures))  # to wake a driver takes a while
     store = _answer_store(settings, store_figures)
     models = Path(settings.models) if settings.models else mesh.state.parent / "engine" / "models"

@@ -45,7 +45,12 @@ class Ledger:
     def __init__(self, limit_of: Callable[[str], int] = lambda _: 0) -> None:
         self.limit_of = limit_of
         self._changed = threading.Lock()
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, int] = {CPU: 0}
+
+    @property
+    def devices(self) -> list[str]:
+        """The CPU, and every device of which something was claimed."""
+        return sorted(self._taken)
 
     def taken(self, device: str) -> int:
         """How many bytes of a device's memory are claimed."""

@@ -13,8 +13,10 @@ import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from engine.errors import ModelTooBigError, NoRoomError
+from engine.memory_figures import MemoryFigures
 from engine.repository.changes import ModelChange
 from engine.repository.models import ModelVersion, VersionPolicy
 from engine.runtime.device_memory import DeviceMemory
@@ -89,6 +91,21 @@ def test_claims_never_come_to_more_than_there_is(limit, steps):
             gone.release()
         assert ledger.taken("a") == sum(each.needs["a"] for each in held) <= limit
         assert ledger.taken("b") == sum(each.needs["b"] for each in held)
+
+
+def test_what_is_claimed_and_may_be_is_shown_by_device():
+    ledger, registry = Ledger(lambda device: 0 if device == CPU else 80), CollectorRegistry()
+    registry.register(MemoryFigures(ledger))
+    claim = ledger.claim({CPU: 7, "cuda:1": 30})
+
+    def shown(name: str, device: str) -> float | None:
+        return registry.get_sample_value(f"tiation_model_memory_{name}", {"device": device})
+
+    assert [shown("bytes", CPU), shown("bytes", "cuda:1"), shown("bytes", "cuda:0")] == [7, 30, None]
+    assert [shown("limit_bytes", CPU), shown("limit_bytes", "cuda:1")] == [None, 80]
+    assert claim is not None
+    claim.release()
+    assert [shown("bytes", CPU), shown("bytes", "cuda:1")] == [0, 0]
 
 
 def test_claims_from_many_threads_never_come_to_more_than_there_is():

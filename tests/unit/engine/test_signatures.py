@@ -58,16 +58,17 @@ async def test_what_is_not_signed_or_by_somebody_else_is_refused_and_leaves_noth
     assert not (place.root / "models/t/m").exists()
 
 
-async def test_what_was_changed_after_the_push_is_not_loaded(place: Place):
+@pytest.mark.parametrize("file", ["model.onnx", "model.yaml"])
+async def test_what_was_changed_after_the_push_is_not_loaded(place: Place, file: str):
     repository = await place.started(signatures=trust(place, KEY))
     made = await place.push(repository, key=KEY)
     await repository.stop()
-    path = place.root / "models/t/m/1/model.onnx"
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    path = place.root / "models/t/m/1" / file
+    path.write_bytes(path.read_bytes() + b"#")
     repository = await place.started(signatures=trust(place, KEY))
     entry = await place.catalogue.get(ModelVersion, made.name)
     assert repository.state(entry) == "FAILED"
-    assert "model.onnx: has other content than was signed" in entry.body.failure
+    assert f"{file}: has other content than was signed" in entry.body.failure
     with pytest.raises(SignatureError):
         await repository.load(made.name)
 
