@@ -12,10 +12,12 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -39,6 +41,8 @@ STREAMS = (1, 8, 32)
 LENGTH = 96
 """Tokens that are made."""
 PROMPT_TEXT = "An agent's flow is a document of the workflow language, in YAML."
+SHARED = "A flow has steps, and each step is a call of a tool, of a model or of another flow. " * 20
+"""About 500 tokens."""
 
 
 def even_manifest() -> GenerationManifest:
@@ -101,43 +105,69 @@ async def engine_round(model: TextGenerator, prompt: str, streams: int) -> tuple
     return made / (time.perf_counter() - began), first, gaps
 
 
+async def first_token(model: TextGenerator, rounds: int) -> list[float]:
+    """Seconds until the first token of prompts that have all but their last words in common, one after the other."""
+    found = []
+    for at in range(rounds + 1):
+        began = time.perf_counter()
+        async for _ in model.generate(Prompt(f"{SHARED} {at}: what is a flow?"), Sampling(max_tokens=1, temperature=0)):
+            pass
+        found.append(time.perf_counter() - began)
+    return found[1:]  # the first one finds nothing that it could begin with
+
+
 async def measured(rounds: int) -> None:
     """Measure in turn, and write the medians."""
     manifest = even_manifest()
     figures = GenerationMetrics(CollectorRegistry()).of("docs-writer", 1)
     pool = SandboxPool()
-    model = TextGenerator(FOLDER, manifest, SessionSettings(), BatchPolicy(32, 1024), figures, pool)
-    loop, prompt = Loop(), PROMPT_TEXT
+
+    def opened(manifest: GenerationManifest) -> TextGenerator:
+        return TextGenerator(FOLDER, manifest, SessionSettings(), BatchPolicy(32, 1024), figures, pool)
+
+    model, forgetful = opened(manifest), opened(msgspec.structs.replace(manifest, prefix_mb=0))
+    loop = Loop()
     limits: dict[int, list[float]] = {streams: [] for streams in STREAMS}
     found: dict[int, list[tuple[float, list[float], list[float]]]] = {streams: [] for streams in STREAMS}
+    firsts: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(rounds):
         for streams in STREAMS:
             limits[streams].append(await asyncio.to_thread(loop.tokens_a_second, streams))
-            found[streams].append(await engine_round(model, prompt, streams))
-    await asyncio.to_thread(model.close)
+            found[streams].append(await engine_round(model, PROMPT_TEXT, streams))
+        firsts["without"] += await first_token(forgetful, 5)
+        firsts["with"] += await first_token(model, 5)
+    for each in (model, forgetful):
+        await asyncio.to_thread(each.close)
     await pool.close()
     rows: list[dict[str, object]] = []
     ratios = {}
     for streams in STREAMS:
-        rates = [rate for rate, _, _ in found[streams]]
-        first = [value for _, values, _ in found[streams] for value in values]
-        gaps = [value for _, _, values in found[streams] for value in values]
-        limit, rate = statistics.median(limits[streams]), statistics.median(rates)
+        limit = statistics.median(limits[streams])
         rows.append({"row": "bare loop", "streams": streams, "tokens_s": limit})
-        rows.append(
-            {
-                "row": "engine",
-                "streams": streams,
-                "tokens_s": rate,
-                "first_p50_ms": quantile(first, 0.5) * 1000,
-                "gap_p50_ms": quantile(gaps, 0.5) * 1000,
-                "gap_p99_ms": quantile(gaps, 0.99) * 1000,
-            }
-        )
+        rows.append(engine_row(streams, found[streams]))
         ratios[f"{streams} streams / bare loop"] = statistics.median(
-            rate / limit for rate, limit in zip(rates, limits[streams], strict=True)
+            rate / limit for (rate, _, _), limit in zip(found[streams], limits[streams], strict=True)
         )
+    for name, values in firsts.items():
+        rows.append({"row": f"{name} the last prompts", "streams": 1, "first_p50_ms": statistics.median(values) * 1000})
+    ratios["first token of a prompt of 500 tokens, with / without the last prompts"] = statistics.median(
+        firsts["with"]
+    ) / statistics.median(firsts["without"])
     write_results("generation", rows, ratios)
+
+
+def engine_row(streams: int, found: Sequence[tuple[float, list[float], list[float]]]) -> dict[str, object]:
+    """What the engine reached in these rounds."""
+    first = [value for _, values, _ in found for value in values]
+    gaps = [value for _, _, values in found for value in values]
+    return {
+        "row": "engine",
+        "streams": streams,
+        "tokens_s": statistics.median(rate for rate, _, _ in found),
+        "first_p50_ms": quantile(first, 0.5) * 1000,
+        "gap_p50_ms": quantile(gaps, 0.5) * 1000,
+        "gap_p99_ms": quantile(gaps, 0.99) * 1000,
+    }
 
 
 def main() -> None:

@@ -45,7 +45,13 @@ class GenerationMetrics:
         self.first = histogram("gen_ai_server_time_to_first_token_seconds", "From request to first token.")
         self.each = histogram("gen_ai_server_time_per_output_token_seconds", "Per token after the first, of an answer.")
         self.step = histogram("gen_ai_server_step_duration_seconds", "One step: a token for every answer under way.")
-        self.prompt_tokens = Counter("gen_ai_server_prompt_tokens", "Tokens read.", _LABELS, registry=registry)
+        self.prompt_tokens = Counter("gen_ai_server_prompt_tokens", "Tokens of prompts.", _LABELS, registry=registry)
+        self.shared_tokens = Counter(
+            "gen_ai_server_prompt_tokens_shared",
+            "Tokens of prompts that earlier ones had read.",
+            _LABELS,
+            registry=registry,
+        )
         self.tokens = Counter("gen_ai_server_generation_tokens", "Tokens made.", _LABELS, registry=registry)
         self.running = gauge("gen_ai_server_requests_running", "Answers under way.")
         self.waiting = gauge("gen_ai_server_requests_waiting", "Answers that wait for their turn.")
@@ -68,6 +74,7 @@ class GenerationFigures:
         self._first, self._each = metrics.first.labels(*labels), metrics.each.labels(*labels)
         self._step = metrics.step.labels(*labels)
         self._prompt_tokens, self._tokens = metrics.prompt_tokens.labels(*labels), metrics.tokens.labels(*labels)
+        self._shared_tokens = metrics.shared_tokens.labels(*labels)
         self._running, self._waiting = metrics.running.labels(*labels), metrics.waiting.labels(*labels)
         self._cache = metrics.cache.labels(*labels)
 
@@ -82,10 +89,11 @@ class GenerationFigures:
         for gauge in (self._running, self._waiting, self._cache):
             gauge.set_function(lambda: 0)
 
-    def first(self, waited_s: float, prompt_tokens: int) -> None:
-        """An answer has its first token."""
+    def first(self, waited_s: float, prompt_tokens: int, shared: int) -> None:
+        """An answer has its first token; so many tokens of its prompt were not read again."""
         self._first.observe(waited_s)
         self._prompt_tokens.inc(prompt_tokens)
+        self._shared_tokens.inc(shared)
         self._tokens.inc()
 
     def step(self, took_s: float, rows: int) -> None:

@@ -27,6 +27,7 @@ from engine.errors import EngineError, InferenceFailedError, ModelNotReadyError
 from engine.generation.decoder import Decoder
 from engine.generation.outbox import Courier, StepResult
 from engine.generation.prefill import Prefill, next_prompts
+from engine.generation.prefixes import Prefixes
 from engine.generation.rows import Rows, no_rows
 from engine.generation.sequence import SequenceState
 from engine.generation.waiting import Waiting, queue_full
@@ -48,19 +49,21 @@ class LoopLimits:
         max_waiting: the most that wait.
         cache_tokens: the most tokens in the cache, padding included: rows times the longest that one may become.
         prefill_tokens: the most tokens of prompts that are read between two steps.
+        prefix_tokens: the most tokens of prompts that are kept for those that begin alike.
     """
 
     max_running: int
     max_waiting: int
     cache_tokens: int
     prefill_tokens: int
+    prefix_tokens: int
 
 
 class StepObserver(Protocol):
     """Hears how it goes; called on the loop's thread."""
 
-    def first(self, waited_s: float, prompt_tokens: int) -> None:
-        """An answer has its first token, so long after it was asked for."""
+    def first(self, waited_s: float, prompt_tokens: int, shared: int) -> None:
+        """An answer has its first token, so long after it was asked for; so much of its prompt was read before."""
 
     def step(self, took_s: float, rows: int) -> None:
         """A step made a token for each of so many rows."""
@@ -88,6 +91,7 @@ class GenerationLoop:
         self._waiting = Waiting(limits.max_waiting)
         self._admitted: deque[SequenceState] = deque()
         self._prefill: Prefill | None = None
+        self._prefixes = Prefixes(limits.prefix_tokens)
         self._rows = no_rows(decoder)
         self._courier = Courier()
         self._beside = ThreadPoolExecutor(1, f"look-ahead-{name}")
@@ -246,7 +250,8 @@ class GenerationLoop:
         if self._prefill is None and self._admitted:
             budget = self._limits.prefill_tokens
             with self._changed:
-                self._prefill = Prefill(next_prompts(self._admitted, budget), self._decoder, budget, self._ends)
+                prompts = next_prompts(self._admitted, self._prefixes, budget)
+                self._prefill = Prefill(prompts, self._prefixes, self._decoder, budget, self._ends)
         prefill = self._prefill
         if prefill is None:
             return
@@ -263,7 +268,7 @@ class GenerationLoop:
         result = self._advance(come, logits, now)
         for row, each in enumerate(come.sequences):
             if not isinstance(result.ends.get(row), EngineError):
-                self._observer.first(now - each.since, len(each.prompt))
+                self._observer.first(now - each.since, len(each.prompt), prefill.shared[row])
         if go_on := result.go_on():
             self._take(self._rows.and_those(come if len(go_on) == len(come) else come.part(go_on)))
         self._prefill = None

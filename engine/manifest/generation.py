@@ -49,6 +49,8 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
         timeout_ms: how long one may wait where its caller does not say; 0 for as long as it takes.
         cache_mb: the most memory for keys and values, MiB.
         prefill_tokens: the most tokens of prompts that are read between two steps.
+        prefix_mb: the most memory for keys and values of earlier prompts, MiB, for those of the same tenant that begin
+            alike; 0 keeps none.
         kv_heads: heads of keys and values, where the graph leaves that open.
         head_dim: numbers of a head, as above.
     """
@@ -68,6 +70,7 @@ class GenerationManifest(Common, frozen=True, tag="text-generation"):
     timeout_ms: Annotated[float, msgspec.Meta(ge=0, le=86_400_000)] = 0.0
     cache_mb: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
     prefill_tokens: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
+    prefix_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 64
     kv_heads: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     head_dim: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
 

@@ -96,6 +96,7 @@ class TextGenerator:
                 manifest.max_queue or limits.max_waiting,
                 max(self._assets.context, manifest.cache_mb * (1 << 20) // form.token_bytes),
                 manifest.prefill_tokens,
+                manifest.prefix_mb * (1 << 20) // form.token_bytes,
             ),
             ends=self._assets.ends,
             observer=figures,

@@ -140,7 +140,7 @@ async def test_the_same_seed_gives_the_same_answer_and_another_one_another(model
 
 
 async def test_a_long_prompt_is_read_in_pieces_and_others_go_on_meanwhile(folder, monkeypatch):
-    model = open_generator(folder, more="prefill_tokens: 16\n")
+    model = open_generator(folder, more="prefill_tokens: 16\nprefix_mb: 0\n")
     alone = await whole(model, "x" * 200)
     seen: list[int] = []
     run = model._session.run
