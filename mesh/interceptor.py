@@ -186,6 +186,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             first = self._check(call, await anext(raw))
         except StopAsyncIteration:
+            if call.method.streams_out:
+                return _nothing()
             raise MalformedRequestError("the stream ended before its first message") from None
         return self._checked_stream(call, first, raw)
 
@@ -247,6 +249,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stages.metrics.close(call)
         self._stages.trace.close(call)
         return failure
+
+
+async def _nothing() -> AsyncIterator[Message]:
+    """A stream that ended before its first message: nothing was asked, and so nothing is answered."""
+    nothing: tuple[Message, ...] = ()
+    for message in nothing:
+        yield message
 
 
 def _last_word(method: Method, failure: TiationError, domain: str) -> Message | None:

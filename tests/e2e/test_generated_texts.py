@@ -156,12 +156,13 @@ def test_the_protocol_of_tensors_gives_whole_texts(home_of_all: Installed):
 
 
 def test_tritons_generate_gives_a_text_whole_and_generate_stream_its_parts(home_of_all: Installed):
-    body = {"text_input": "# Access", "max_tokens": 20, "parameters": {"temperature": 0, "stop": ["zebra"]}}
+    settings = {"temperature": 2.0, "seed": 1, "stop": ["zebra"]}
+    body = {"text_input": "# Access", "max_tokens": 300, "parameters": settings}
     with home_of_all.rest() as client:
         whole = client.post("/v2/models/docs-writer/generate", json={**body, "id": "r1"})
         assert whole.status_code == 200, whole.text
         assert whole.headers["content-type"] == "application/json"
-        assert {"id": "r1", "model_name": "docs-writer", "completion_tokens": 20}.items() <= whole.json().items()
+        assert {"id": "r1", "model_name": "docs-writer", "prompt_tokens": 3}.items() <= whole.json().items()
         events = []
         with client.stream("POST", "/v2/models/docs-writer/versions/1/generate_stream", json=body) as answer:
             assert answer.headers["content-type"] == "text/event-stream"

@@ -65,7 +65,7 @@ def test_tritonclient(found: dict[str, str], check: str):
 
 def test_every_check_was_made(found: dict[str, str]):
     assert list(found) == CHECKS
-    assert len(CHECKS) >= 20
+    assert len(CHECKS) >= 21
 
 
 def test_what_was_asked_is_among_the_figures_under_tritons_names(found: dict[str, str], home_of_all: Installed):

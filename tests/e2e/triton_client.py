@@ -242,6 +242,10 @@ def a_stream_says_which_answer_is_the_last_and_stays_open_after_an_error() -> No
     assert "never-was" in str(heard[1])
 
 
+def a_stream_in_which_nothing_is_asked_ends_without_an_answer_and_without_an_error() -> None:
+    assert streamed(HEADERS, []) == []
+
+
 def a_stream_ends_with_the_first_error_where_that_is_asked_for() -> None:
     heard = streamed({**HEADERS, "triton_grpc_error": "true"}, ["oip-double", "oip-never-was"])
     assert [isinstance(each, Exception) for each in heard] == [False, True], heard
@@ -303,7 +307,7 @@ def written(results: list[triton.InferResult]) -> str:
     return b"".join(each.as_numpy("text_output")[0] for each in results).decode()
 
 
-WISHED = {"max_tokens": 30, "temperature": 0}
+WISHED = {"max_tokens": 300, "temperature": 2.0, "seed": 1}  # long enough to be read in parts by whoever is slow
 
 
 def a_text_comes_part_by_part_to_a_callback_beside_other_answers() -> None:
@@ -378,6 +382,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     parameters_are_understood_or_named,
     settings_are_told_and_not_changed,
     a_stream_says_which_answer_is_the_last_and_stays_open_after_an_error,
+    a_stream_in_which_nothing_is_asked_ends_without_an_answer_and_without_an_error,
     a_stream_ends_with_the_first_error_where_that_is_asked_for,
     the_asynchronous_client_gets_the_same,
     an_output_may_come_as_classes,
