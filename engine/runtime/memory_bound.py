@@ -14,12 +14,14 @@ from pathlib import Path
 __all__ = ["bound_memory", "memory_there_is"]
 
 _SHARE = 0.95
+_UNUSED_BYTES = 512 << 20
+"""Mapped and not used, so that no memory is taken by it: the stacks of threads, mostly."""
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def bound_memory() -> int:
     """Let allocations fail that go beyond; returns the bound in bytes. Whoever set a narrower one is obeyed."""
-    bound = int(memory_there_is() * _SHARE)
+    bound = int(memory_there_is() * _SHARE) + _UNUSED_BYTES
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     given = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
     bound = min([bound, *given])

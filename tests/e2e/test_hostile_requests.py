@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -28,6 +30,7 @@ from tests.unit.engine.graphs import aligning, doubling, endless, folder, rangin
 from tests.unit.engine.test_hostile_pushes import billion, crashing
 
 ENCODER = "tenants/system/models/all-minilm-l6-v2"
+WRITER = "tenants/system/models/docs-writer"
 _SLACK_S = 1.5
 """What a busy machine may add to anything."""
 
@@ -261,6 +264,33 @@ def test_ten_thousand_streams_at_once_are_served_or_refused_and_nobody_else_wait
         assert found["RESOURCE_EXHAUSTED"] > 100, found
         assert max(opening, during) < 10 * before + 4 * _SLACK_S
         assert grown < 400 << 20
+
+
+def test_streams_of_text_that_nobody_reads_are_bounded_and_forgotten_once_their_readers_go(home_of_all: Installed):
+    body = json.dumps({"model": WRITER, "prompt": "The", "stream": True, "max_tokens": 200, "n": 4}).encode()
+    token = Path(home_of_all.gateway["token_file"]).read_text().strip()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    context = ssl.create_default_context(cafile=str(home_of_all.home / "ca.pem"))
+    host, _, port = home_of_all.address.rpartition(":")
+    engine, readers = psutil.Process(home_of_all.pid("engine")), []
+    with nobody_is_hurt(home_of_all), ExitStack() as unread:
+        for _ in range(48):
+            plain = unread.enter_context(socket.socket())
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.connect((host, int(port)))
+            secure = unread.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            secure.settimeout(30)
+            secure.sendall(head.encode() + body)
+            readers.append(secure)
+        resident = engine.memory_info().rss
+        assert slowest(home_of_all) < 10
+        time.sleep(2)
+        assert engine.memory_info().rss - resident < 200 << 20
+        assert {reader.recv(12) for reader in readers} == {b"HTTP/1.1 200"}
+    with home_of_all.rest() as client:  # whoever reads is answered soon
+        answer = client.post("/v1/completions", json={"model": WRITER, "prompt": "The", "max_tokens": 5})
+        assert answer.status_code == 200, answer.text
 
 
 def boxes(side: float) -> pb.ModelInferRequest:

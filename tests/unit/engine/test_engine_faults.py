@@ -217,7 +217,7 @@ import engine.runtime.memory_bound as bound
 from engine.errors import InputTooLargeError
 from engine.runtime.sessions import SessionSettings, open_session
 
-bound.memory_there_is = lambda: 1 << 30
+bound.memory_there_is = lambda: 512 << 20
 assert bound.bound_memory() < 1 << 30
 session = open_session(Path(sys.argv[1]), SessionSettings("cpu", 1))
 before = psutil.Process().memory_info().rss
