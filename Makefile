@@ -30,7 +30,7 @@ setup: $(RUN) .envoy/.$(ENVOY_VERSION) .models/.ready ## virtual environment, lo
 
 setup-test: setup .venv/.dev .cache/kserve/.ready .cache/bin/grpcurl .cache/bin/.go-client $(TYPESCRIPT)/node_modules/.ready ## what the tests need besides
 
-demo: setup ## start the platform, run every example on it, show what happened, stop
+demo: setup ## start the platform, run the examples with agents on it, show what happened, stop
 	@$(BIN)/python examples/demo.py
 
 # What fails on a busy machine is run once more, by itself; what fails twice fails.

@@ -1,4 +1,4 @@
-"""The whole platform in one command: starts it, runs every example on it, shows what happened, stops everything.
+"""The whole platform in one command: starts it, runs the examples that have an agent, shows what happened, stops it.
 
 Run it with `make demo`. It keeps its state in `.tiation-demo/` beside the Makefile and removes it at the next run.
 """

@@ -12,24 +12,29 @@ import pytest
 
 from tests.fakes.installed import CLONE, Installed
 
-BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(python|sh|yaml|json)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 """What is shown as `yml` or `shell` stands for a model of the reader's own; kinds are tested in `test_model_kinds`."""
+NAMED = re.compile(r"`([\w-]+\.json)`:\n\n\Z")
+"""JSON has no comments: the words before a block say which file it is."""
 
 
 def do(here: Installed, folder: Path, guide: str, *, only: str = "") -> list[str]:
     """Do what a guide says, or the blocks of one language only; what each command printed."""
     said = []
     environment = {**os.environ, "TIATION_HOME": str(here.home)}
-    for language, block in BLOCK.findall((CLONE / "docs" / guide).read_text()):
+    page = (CLONE / "docs" / guide).read_text()
+    for found in BLOCK.finditer(page):
+        language, block = found.groups()
         if only not in ("", language):
             continue
         text = block.replace(".venv/bin/", f"{CLONE}/.venv/bin/").replace(".tiation/", f"{here.home}/")
         text = text.replace("127.0.0.1:8443", here.address)
-        if language == "yaml":
-            first, _, rest = text.partition("\n")
-            file = folder / first.removeprefix("# ")
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(rest)
+        if language in ("yaml", "json"):
+            named = NAMED.search(page, 0, found.start())
+            if language == "yaml" or named:
+                file = folder / (named[1] if named else text.partition("\n")[0].removeprefix("# "))
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text)  # word by word, as a reader takes it over
             continue
         command = ["bash", "-ec", text] if language == "sh" else [str(CLONE / ".venv/bin/python"), "-c", text]
         ran = subprocess.run(
@@ -54,13 +59,15 @@ def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: I
 
 
 def test_the_inference_protocol_answers_curl_as_its_page_says(home_of_all: Installed, tmp_path: Path):
-    (answers,) = do(home_of_all, tmp_path, "inference-protocol.md", only="sh")
+    streamed, answers = do(home_of_all, tmp_path, "inference-protocol.md", only="sh")
+    assert '"finish_reason":"length"' in streamed
     assert answers.startswith('{"ready":true}{"name":"all-minilm-l6-v2","versions":["1"],')
     assert '"outputs":[{"name":"embedding","datatype":"FP32","shape":[1,384],"data":[' in answers
 
 
 def test_openais_client_and_curl_get_what_the_guide_says(home_of_all: Installed, tmp_path: Path):
-    vectors, answers = do(home_of_all, tmp_path, "openai.md")
+    vectors, answers, exchanged = do(home_of_all, tmp_path, "openai.md")
+    assert exchanged == "1 vector\n"
     first, _, written = vectors.partition("\n")
     assert first.startswith("2 vectors of 384 numbers, ")
     assert len(written) > 20

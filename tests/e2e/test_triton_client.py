@@ -80,17 +80,17 @@ def test_what_was_asked_is_among_the_figures_under_tritons_names(found: dict[str
 def test_the_lines_of_the_guide_run_as_they_are(home_of_all: Installed):
     guide = (CLONE / "docs" / "inference-protocol.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     lines = "\n".join([*blocks, "print(client.get_system_shared_memory_status(headers=headers).regions['images'].key)"])
     lines = lines.replace(".tiation/", f"{home_of_all.home}/").replace("127.0.0.1:8443", home_of_all.address)
-    lines = lines.replace('"token"]', f'"token", "--home", "{home_of_all.home}"]')
     lines += "\nclient.unregister_system_shared_memory(headers=headers)"
     lines += "\nshared_memory.destroy_shared_memory_region(images)"
     ran = subprocess.run(
         [sys.executable, "-c", lines], capture_output=True, text=True, timeout=60, check=False, cwd=CLONE
     )
     assert ran.returncode == 0, ran.stderr
-    first, *text, last = ran.stdout.strip().split("\n")
+    first, versions, *text, last = ran.stdout.strip().split("\n")
+    assert versions == "['1']"  # asked without headers: the plug-in brought the token
     assert (first, last.endswith("/default.images")) == ("(1, 384)", True)
     assert len("".join((*text, last))) > len("/default.images") + 20
 
