@@ -1,4 +1,4 @@
-"""Every block of the pages that is a file, or a part of one, is taken as it stands by what the platform reads it with."""
+"""Every block of the pages that is a file, or a part of one, is taken as it stands by whatever reads such files."""
 
 from __future__ import annotations
 
