@@ -5,7 +5,7 @@ What may be asked for is `engine.oip.texts`'.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -32,9 +32,9 @@ Make: TypeAlias = Callable[[Mapping[str, Tensor]], pb.ModelInferResponse]
 """Makes an answer of its outputs."""
 
 
-def specs_of(servable: Servable) -> tuple[TensorSpec, ...]:
+def specs_of(servable: Servable) -> Sequence[TensorSpec]:
     """What a request may hold: a model's inputs, and for one that writes texts how that is done."""
-    return (*servable.inputs, *CHOICES) if isinstance(servable, TextGenerator) else tuple(servable.inputs)
+    return (*servable.inputs, *CHOICES) if isinstance(servable, TextGenerator) else servable.inputs
 
 
 async def written(

@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
     return decoder_folder(tmp_path_factory.mktemp("decoder") / "tiny")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(folder):
     made = open_generator(folder)
     yield made
