@@ -18,7 +18,7 @@ from tests.unit.engine.graphs import doubling, endless, heavy, model, opened
 from tests.unit.engine.test_hostile_models import ROW
 
 MANIFEST = "name: m\nkind: onnx\n"
-ASKED = 150
+ASKED = 100
 
 
 def multiplying(size: int = 512) -> bytes:
