@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from mesh.json_value import message_to_json
 
-__all__ = ["as_json", "print_json", "print_one", "print_table"]
+__all__ = ["as_json", "numbered", "print_json", "print_one", "print_table"]
 
 
 def as_json(message: Message) -> Any:  # noqa: ANN401 -- any JSON
@@ -38,3 +38,8 @@ def print_one(message: Message, output: str, line: str) -> None:
         print_json(as_json(message))
     else:
         click.echo(line)
+
+
+def numbered(count: int, noun: str) -> str:
+    """So many of something, whose plural takes an s: `1 row`, `8 rows`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

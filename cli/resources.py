@@ -41,6 +41,8 @@ class Kind:
         headings: the columns of `list`.
         row: the columns' values of one.
         complete: fills in what a file may leave out, given the tenant; or brings it into the platform's order.
+        refuse: raises where what belongs to a tenant, given too its full name, can never be changed.
+        none_yet: what `list` says where there are none; empty for nothing.
     """
 
     pb: Any
@@ -52,6 +54,8 @@ class Kind:
     headings: Sequence[str]
     row: Callable[[Any], Sequence[object]]
     complete: Callable[[Any, str], None] = lambda _resource, _owner: None
+    refuse: Callable[[str, str], None] = lambda _owner, _name: None
+    none_yet: str = ""
 
     @property
     def is_in_tenant(self) -> bool:
@@ -142,6 +146,8 @@ def add_looking(group: click.Group, kind: Kind, example: str, *, ending: str = "
             print_json([as_json(each) for each in found])
         else:
             print_table(kind.headings, [kind.row(each) for each in found])
+            if not found and kind.none_yet and tenant != "system":
+                click.echo(kind.none_yet)
 
     @group.command()
     @click.argument("name")
@@ -164,6 +170,7 @@ def add_looking(group: click.Group, kind: Kind, example: str, *, ending: str = "
     @_taught(f"Delete one of the {kind.group}.{ending}", f"{kind.group} delete {example}")
     def delete(name: str, home: Home, tenant: str, output: str) -> None:
         owner, _, full = kind.split(tenant, name)
+        kind.refuse(owner, full)
         with kind.connect(home, owner) as stub:
             kind.call(stub, "Delete", name=full)
         if output == "json":

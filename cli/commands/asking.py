@@ -15,6 +15,7 @@ from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect
 from cli.commands.model_kind import KIND
+from cli.commands.model_names import own_or_shipped
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_table
@@ -30,20 +31,22 @@ class _Asker:
     """Who asks which model, and how the answer is to be shown.
 
     Attributes:
-        model: the fields of a request that say which model, and which version of it.
-        owner: the tenant to act in.
+        tenant: the tenant to act in.
+        model: the model, as it was given.
+        which: the field of a request that says which version of it.
         as_json: whether the whole answer is printed, as JSON.
     """
 
     home: Home
-    owner: str
-    model: Mapping[str, Any]
+    tenant: str
+    model: str
+    which: Mapping[str, Any]
     as_json: bool
 
     def ask(
         self,
         send: Callable[[prediction_pb2_grpc.PredictionServiceStub], Callable[..., Any]],
-        request: Message,
+        request: Any,  # noqa: ANN401 -- any generated request that has a `name`
         headings: Sequence[str],
         rows: Callable[[Any], Iterable[Sequence[object]]],
     ) -> None:
@@ -51,16 +54,25 @@ class _Asker:
 
         Args:
             send: the method of the service.
-            request: what it takes.
-            headings: of the table.
+            request: what it takes, but for the model's name.
+            headings: of the table; the last columns are left out where no row has anything in them.
             rows: the table's rows, of an answer.
         """
-        with connect(self.home, prediction_pb2_grpc.PredictionServiceStub, self.owner) as stub:
-            answer = send(stub)(request, timeout=TIMEOUT_S)
+
+        def named(name: str) -> Message:
+            request.name = name
+            answer: Message = send(stub)(request, timeout=TIMEOUT_S)
+            return answer
+
+        owner, _, _ = KIND.split(self.tenant, self.model)
+        with connect(self.home, prediction_pb2_grpc.PredictionServiceStub, owner) as stub:
+            answer = own_or_shipped(self.home, self.tenant, self.model, named)
         if self.as_json:
             print_json(as_json(answer))
-        else:
-            print_table(headings, rows(answer))
+            return
+        cells = [tuple(map(str, row)) for row in rows(answer)]
+        width = max((at for row in cells for at, cell in enumerate(row, 1) if cell), default=len(headings))
+        print_table(headings[:width], [row[:width] for row in cells])
 
 
 def _asking(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,9 +80,8 @@ def _asking(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def ask(model: str, version: str, home: Home, tenant: str, output: str, **own: Any) -> None:  # noqa: ANN401
-        owner, _, name = KIND.split(tenant, model)
         which = {"version": int(version)} if version.isdecimal() else {"alias": version}
-        command(_Asker(home, owner, {"name": name, **which}, output == "json"), **own)
+        command(_Asker(home, tenant, model, which, output == "json"), **own)
 
     taken: Callable[..., None] = ask
     which = click.option(
@@ -88,6 +99,10 @@ _records = click.option(
     "--record", "records", multiple=True, help="A JSON object of a row's values; may be given several times."
 )
 
+_explain = click.option(
+    "--explain", is_flag=True, help="Say too what each value did, against the background rows; for the kind tabular."
+)
+
 
 @click.command()
 @click.option("--text", "texts", multiple=True, required=True, help="A text; may be given several times.")
@@ -97,11 +112,11 @@ def embed(asker: _Asker, texts: Sequence[str]) -> None:
 
     \b
     Example:
-      tiation models embed tenants/system/models/all-minilm-l6-v2 --text "Where is my parcel?"
+      tiation models embed all-minilm-l6-v2 --text "Where is my parcel?"
     """  # noqa: D301 -- \b is click's
     asker.ask(
         lambda stub: stub.Embed,
-        prediction_pb2.EmbedRequest(**asker.model, texts=texts),
+        prediction_pb2.EmbedRequest(**asker.which, texts=texts),
         ("text", "width", "vector"),
         lambda answer: (
             (text, len(vector.values), " ".join(f"{value:.4f}" for value in vector.values[:_SHOWN]) + " …")
@@ -122,7 +137,8 @@ def embed(asker: _Asker, texts: Sequence[str]) -> None:
     "--label", "labels", multiple=True, help="A label to choose from, for a zero-shot model: NAME or NAME=WORDS."
 )
 @click.option("--multi-label", is_flag=True, help="Each label is true or false by itself, for a zero-shot model.")
-@click.option("--top-k", default=0, help="How many labels to show for each, best first.")
+@click.option("--top-k", default=0, help="How many labels to show for each, the chosen one among them.")
+@_explain
 @_asking
 def classify(
     asker: _Asker,
@@ -134,15 +150,16 @@ def classify(
     top_k: int,
     *,
     multi_label: bool,
+    explain: bool,
 ) -> None:
     """Ask MODEL for the labels of texts, images or rows.
 
     \b
     Example:
-      tiation models classify tenants/system/models/digits --image seven.png --top-k 3
+      tiation models classify digits --image seven.png --top-k 3
     """  # noqa: D301 -- \b is click's
     request = prediction_pb2.ClassifyRequest(
-        **asker.model,
+        **asker.which,
         texts=texts,
         images=[image.read_bytes() for image in images],
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
@@ -150,29 +167,34 @@ def classify(
         top_k=top_k,
         labels=[_candidate(label) for label in labels],
         multi_label=multi_label or None,
+        explain=explain,
     )
     titles = [*texts, *(image.name for image in images), *rows, *records]
     asker.ask(
         lambda stub: stub.Classify,
         request,
-        ("item", "label", "score", "others"),
+        ("item", "label", "score", "others", "because of"),
         lambda answer: (
-            (
-                title,
-                found.label,
-                f"{found.score:.3f}",
-                " ".join(f"{each.label} {each.score:.3f}" for each in found.scores),
-            )
+            (title, found.label, f"{found.score:.3f}", _others(found), _reasons([found.explanation]))
             for title, found in zip(titles, answer.classifications, strict=True)
         ),
     )
 
 
+def _others(found: prediction_pb2.Classification) -> str:
+    """The labels that were not chosen, best first."""
+    return ", ".join(f"{each.label} {each.score:.3f}" for each in found.scores if each.label != found.label)
+
+
 def _numbers(text: str) -> list[float]:
+    return [_cell(cell.strip(), text) for cell in text.split(",")]
+
+
+def _cell(text: str, row: str) -> float:
     try:
-        return [float(number) for number in text.split(",")]
+        return float(text)
     except ValueError:
-        raise click.UsageError(f"`{text}` is no row of numbers; write `5.1,3.5,1.4`") from None
+        raise click.UsageError(f"--row `{row}`: `{text}` is no number") from None
 
 
 def _candidate(text: str) -> prediction_pb2.CandidateLabel:
@@ -193,7 +215,7 @@ def extract_entities(asker: _Asker, texts: Sequence[str], min_score: float) -> N
     """  # noqa: D301 -- \b is click's
     asker.ask(
         lambda stub: stub.ExtractEntities,
-        prediction_pb2.ExtractEntitiesRequest(**asker.model, texts=texts, min_score=min_score),
+        prediction_pb2.ExtractEntitiesRequest(**asker.which, texts=texts, min_score=min_score),
         ("text", "label", "entity", "start", "end", "score"),
         lambda answer: (
             (at, each.label, each.text, each.start, each.end, f"{each.score:.3f}")
@@ -219,7 +241,7 @@ def detect(asker: _Asker, images: Sequence[Path], min_score: float | None, max_d
       tiation models detect street-signs --image crossing.jpg --min-score 0.5
     """  # noqa: D301 -- \b is click's
     request = prediction_pb2.DetectRequest(
-        **asker.model,
+        **asker.which,
         images=[image.read_bytes() for image in images],
         min_score=min_score,
         max_detections=max_detections,
@@ -243,7 +265,7 @@ def _sides(box: prediction_pb2.Box) -> tuple[float, float, float, float]:
 @click.command()
 @_rows
 @_records
-@click.option("--explain", is_flag=True, help="Say too what each value did, against the model's background rows.")
+@_explain
 @_asking
 def regress(asker: _Asker, rows: Sequence[str], records: Sequence[str], *, explain: bool) -> None:
     """Ask MODEL what rows come to.
@@ -253,7 +275,7 @@ def regress(asker: _Asker, rows: Sequence[str], records: Sequence[str], *, expla
       tiation models regress house-prices --record '{"area": 84, "town": "Bern"}'
     """  # noqa: D301 -- \b is click's
     request = prediction_pb2.RegressRequest(
-        **asker.model,
+        **asker.which,
         rows=[prediction_pb2.Row(values=_numbers(row)) for row in rows],
         records=[_record(record) for record in records],
         explain=explain,
@@ -273,7 +295,7 @@ def _reasons(explanations: Sequence[prediction_pb2.Explanation]) -> str:
     """What moved an answer, the most of it first."""
     moved = [each for why in explanations for each in why.attributions if each.value]
     moved.sort(key=lambda each: -abs(each.value))
-    return " ".join(f"{each.column} {each.value:+.4g}" for each in moved)
+    return ", ".join(f"{each.column} {each.value:+.4g}" for each in moved)
 
 
 def _record(text: str) -> struct_pb2.Struct:

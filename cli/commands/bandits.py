@@ -12,7 +12,7 @@ from cli.client import TIMEOUT_S, parse
 from cli.document import json_option
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
-from cli.output import as_json, print_json, print_one, print_table
+from cli.output import as_json, numbered, print_json, print_one, print_table
 from cli.resources import Kind, add_apply, add_looking
 
 __all__ = ["bandits"]
@@ -121,12 +121,12 @@ def report(bandit: str, home: Home, tenant: str, output: str) -> None:
         [
             (
                 each.arm, f"{each.reward_count:g}", f"{each.mean_reward:.3f}", f"{each.always_reward:.3f}",
-                f"{each.effective_count:.0f} choices", _weights(each),
+                numbered(round(each.effective_count), "choice"), _weights(each),
             )
             for each in found.arms
         ],
     )  # fmt: skip
-    click.echo(f"\n{found.choice_count} choices, {found.reward_count} rewards")
+    click.echo(f"\n{numbered(found.choice_count, 'choice')}, {numbered(found.reward_count, 'reward')}")
 
 
 def _weights(arm: pb.ArmReport) -> str:

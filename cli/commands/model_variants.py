@@ -13,6 +13,8 @@ from tiation.engine.v1 import model_pb2_grpc
 
 from cli.client import TIMEOUT_S, FileError, connect
 from cli.commands.model_kind import KIND
+from cli.commands.model_names import own_or_shipped
+from cli.commands.model_words import WORDS_OF_VERSION, refuse_failed, state_of, version_in_words
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -62,8 +64,9 @@ def variant(
         made = stub.DeriveModelVariant(request, timeout=_TIMEOUT_S)
     if output == "json":
         print_json(as_json(made))
-        return
-    _say(made)
+    else:
+        _say(made)
+    refuse_failed(made)
 
 
 @click.command()
@@ -72,27 +75,46 @@ def variant(
 @home_option
 @output_option
 def get(name: str, home: Home, tenant: str, output: str) -> None:
-    """Show a model, or one version of it: how it was made, and how near a variant is to what it was made of.
+    """Show a model, or one version of it: who pushed it and when, its files, or how near a variant is to its source.
 
     \b
     Example:
       tiation models get support-intents
     """  # noqa: D301 -- \b is click's
     model, _, number = name.partition(":")
-    owner, _, full = KIND.split(tenant, model)
+    owner, _, _ = KIND.split(tenant, model)
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         if not number:
-            found = stub.GetModel(pb.GetModelRequest(name=full), timeout=TIMEOUT_S)
-            lines = [f"{heading}: {value}" for heading, value in zip(KIND.headings, KIND.row(found), strict=True)]
-            print_one(found, output, "\n".join(lines))
+            found = own_or_shipped(
+                home, tenant, model, lambda full: stub.GetModel(pb.GetModelRequest(name=full), timeout=TIMEOUT_S)
+            )
+            print_one(found, output, _lined(KIND.headings, KIND.row(found)))
             return
-        version = stub.GetModelVersion(pb.GetModelVersionRequest(name=f"{full}/versions/{number}"), timeout=TIMEOUT_S)
+        version = own_or_shipped(home, tenant, model, lambda full: _version(stub, full, number))
     if output == "json":
         print_json(as_json(version))
     elif version.HasField("variant"):
         _say(version)
     else:
-        click.echo(f"{version.name} {_state(version)}: {version.kind}, {len(version.files)} files")
+        click.echo(_lined(("version", *WORDS_OF_VERSION), (version.name, *version_in_words(version))))
+        click.echo(_lined(("takes", "gives"), (_tensors(version.inputs), _tensors(version.outputs))))
+        print_table(
+            ("file", "bytes", "sha256"), [(each.path, each.size_bytes, each.sha256[:12]) for each in version.files]
+        )
+
+
+def _version(stub: Any, model: str, number: str) -> Any:  # noqa: ANN401 -- see `connect`
+    return stub.GetModelVersion(pb.GetModelVersionRequest(name=f"{model}/versions/{number}"), timeout=TIMEOUT_S)
+
+
+def _lined(headings: Iterable[str], values: Iterable[object]) -> str:
+    """A line for each value that there is."""
+    return "\n".join(f"{heading}: {value}" for heading, value in zip(headings, values, strict=True) if value != "")
+
+
+def _tensors(specs: Iterable[pb.TensorSpec]) -> str:
+    """Tensors in one line: `x FP32 [-1, 4], y INT64 [-1]`."""
+    return ", ".join(f"{each.name} {each.datatype} {list(each.shape)}" for each in specs)
 
 
 def _serving(stub: Any, model: str) -> int:  # noqa: ANN401 -- see `connect`
@@ -121,7 +143,7 @@ def _lines(path: Path) -> list[str]:
 def _say(made: pb.ModelVersion) -> None:
     report = made.variant
     precision = pb.ModelVariant.Precision.Name(report.precision).lower()
-    click.echo(f"{made.name} {_state(made)}: {precision} of {report.source}")
+    click.echo(f"{made.name} {state_of(made)}: {precision} of {report.source}")
     click.echo(
         f"{_mb(report.size_bytes)} MB in place of {_mb(report.source_bytes)}; {report.own_ms:.1f} ms in place of "
         f"{report.source_ms:.1f} on {report.device} for {report.rows} {'made-up ' * report.made_up}rows: "
@@ -136,10 +158,6 @@ def _rows(outputs: Iterable[pb.VariantOutput]) -> Iterable[tuple[str, ...]]:
     fields = ("cosine_mean", "cosine_min", "error_mean", "error_max", "agreement", "probability_difference_max")
     for each in outputs:
         yield each.name, *(f"{getattr(each, field):.4f}" if each.HasField(field) else "-" for field in fields)
-
-
-def _state(version: pb.ModelVersion) -> str:
-    return pb.ModelVersion.State.Name(version.state).lower()
 
 
 def _mb(size: int) -> str:

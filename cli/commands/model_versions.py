@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from tiation.engine.v1 import model_pb2 as pb
 
 from cli.client import connect, pages
-from cli.commands.model_words import aliases_of, policy_of
+from cli.commands.model_names import own_or_shipped
+from cli.commands.model_words import WORDS_OF_VERSION, aliases_of, policy_of, version_in_words
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import as_json, print_json, print_one, print_table
@@ -17,7 +19,6 @@ from cli.resources import Kind
 __all__ = ["add_versions"]
 
 _LOAD_TIMEOUT_S = 600.0
-_HEADINGS = ("version", "state", "kind", "pushed", "by", "source", "signed", "why")
 
 
 def add_versions(group: click.Group, kind: Kind) -> None:
@@ -39,33 +40,22 @@ def _add_versions(group: click.Group, kind: Kind) -> None:
         Example:
           tiation models versions support-intents
         """  # noqa: D301 -- \b is click's
-        owner, _, full = kind.split(tenant, model)
+        owner, _, _ = kind.split(tenant, model)
         with connect(home, kind.stub, owner) as stub:
-            found = list(pages(stub.ListModelVersions, pb.ListModelVersionsRequest(parent=full), "model_versions"))
+            found = own_or_shipped(home, tenant, model, lambda full: _every(stub, full))
         if output == "json":
             print_json([as_json(each) for each in found])
             return
         found.sort(key=lambda version: int(version.name.rsplit("/", 1)[1]))
-        print_table(
-            ("version", "state", "kind", "pushed", "by", "source", "signed", "why"),
-            [_row(version) for version in found],
-        )
+        print_table(("version", *WORDS_OF_VERSION), [_row(version) for version in found])
+
+
+def _every(stub: Any, model: str) -> list[pb.ModelVersion]:  # noqa: ANN401 -- see `connect`
+    return list(pages(stub.ListModelVersions, pb.ListModelVersionsRequest(parent=model), "model_versions"))
 
 
 def _row(version: pb.ModelVersion) -> tuple[str, ...]:
-    state, came = pb.ModelVersion.State.Name(version.state).lower(), version.provenance
-    source = "@".join(part for part in (came.source.uri, came.source.revision[:12]) if part)
-    pushed = version.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
-    return (
-        version.name.rsplit("/", 1)[1],
-        state,
-        version.kind,
-        pushed,
-        (came.actor or came.subject).rsplit("/", 1)[-1] or "-",
-        source or "-",
-        came.signature_key_id[:12] or "-",
-        version.state_message,
-    )
+    return version.name.rsplit("/", 1)[1], *version_in_words(version)
 
 
 def _add_policy(group: click.Group, kind: Kind) -> None:
@@ -97,6 +87,7 @@ def _add_policy(group: click.Group, kind: Kind) -> None:
         else:
             chosen.all.SetInParent()
         owner, _, full = kind.split(tenant, model)
+        kind.refuse(owner, full)
         _update(kind, home, owner, pb.Model(name=full, version_policy=chosen), "version_policy", output)
 
 
@@ -122,10 +113,11 @@ def _add_alias(group: click.Group, kind: Kind) -> None:
         if bool(versions) == remove:
             raise click.UsageError("give versions, or --remove")
         owner, _, full = kind.split(tenant, model)
+        kind.refuse(owner, full)
         with connect(home, kind.stub, owner) as stub:
             current = kind.call(stub, "Get", name=full)
         if remove and alias not in current.aliases:
-            raise click.UsageError(f"{full} has no alias `{alias}`; it has {aliases_of(current)}")
+            raise click.UsageError(f"{full} has no alias `{alias}`; it has {aliases_of(current) or 'none'}")
         current.aliases.pop(alias, None)
         for version in versions:
             number, _, weight = version.partition(":")
@@ -136,9 +128,10 @@ def _add_alias(group: click.Group, kind: Kind) -> None:
 def _add_load(group: click.Group, kind: Kind) -> None:
     def add(verb: str, text: str) -> None:
         def change(version: str, home: Home, tenant: str, output: str) -> None:
-            model, _, number = version.partition("/versions/") if "/versions/" in version else version.rpartition(":")
+            model, number = _split(version)
             owner, _, full = kind.split(tenant, model)
-            request = getattr(pb, f"{verb.title()}ModelVersionRequest")(name=f"{full}/versions/{_number(number)}")
+            kind.refuse(owner, full)
+            request = getattr(pb, f"{verb.title()}ModelVersionRequest")(name=f"{full}/versions/{number}")
             with connect(home, kind.stub, owner) as stub:
                 changed = getattr(stub, f"{verb.title()}ModelVersion")(request, timeout=_LOAD_TIMEOUT_S)
             state = pb.ModelVersion.State.Name(changed.state).lower()
@@ -152,8 +145,19 @@ def _add_load(group: click.Group, kind: Kind) -> None:
     add("unload", "Take a version out of memory until it is loaded again or the policy changes.")
 
 
+def _split(text: str) -> tuple[str, int]:
+    """The model and the number of a version, from `MODEL:VERSION` or a version's full name."""
+    if "/versions/" in text:
+        model, _, number = text.partition("/versions/")
+    else:
+        model, _, number = text.partition(":")
+    if not number:
+        raise click.UsageError(f"`{text}` names no version; write MODEL:VERSION, for example {text.rstrip(':')}:1")
+    return model, _number(number)
+
+
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise click.UsageError(f"`{text}` is no number of a version or weight")
     return int(text)
 
@@ -163,5 +167,5 @@ def _update(kind: Kind, home: Home, owner: str, model: pb.Model, field: str, out
     with connect(home, kind.stub, owner) as stub:
         changed = stub.UpdateModel(request, timeout=_LOAD_TIMEOUT_S)
     serving = changed.serving_version or "no version"
-    said = f"{changed.name}: {policy_of(changed)}; aliases {aliases_of(changed)}; {serving} serves"
+    said = f"{changed.name}: {policy_of(changed)}; aliases {aliases_of(changed) or 'none'}; {serving} serves"
     print_one(changed, output, said)

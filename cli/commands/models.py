@@ -14,6 +14,7 @@ from cli.commands.generating import generate
 from cli.commands.model_kind import KIND
 from cli.commands.model_variants import get, variant
 from cli.commands.model_versions import add_versions
+from cli.commands.model_words import refuse_failed, state_of
 from cli.commands.profiling import profile
 from cli.commands.signing import SIGNING
 from cli.document import open_document
@@ -45,7 +46,8 @@ def push(
 ) -> None:
     """Upload FOLDER, which holds model.yaml and the files it names, as a new version of a model.
 
-    Where the connection breaks it goes on from there, and so does the same command when it was ended before.
+    Where the connection breaks it goes on from there, and so does the same command when it was ended before. A version
+    that is stored and cannot be loaded is an error, and the exit code 1; what answered before goes on answering.
 
     \b
     Example:
@@ -65,10 +67,11 @@ def push(
     )
     with connect(home, model_pb2_grpc.ModelServiceStub, owner) as stub:
         version = push_files(stub, header, files, show=output == "table")
-    lines = [f"{version.name} {pb.ModelVersion.State.Name(version.state).lower()}"]
+    lines = [f"{version.name} {state_of(version)}"]
     if version.inferred:
         lines += ["read from its files, as model.yaml would say it:", *(f"  {line}" for line in version.inferred)]
     print_one(version, output, "\n".join(lines))
+    refuse_failed(version)
 
 
 add_looking(models, KIND, "support-intents", ending=" Every version of it, and its files.")

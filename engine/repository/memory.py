@@ -158,10 +158,11 @@ class Memory:
                 return self._version(model, name, version or alias, key)
         if not self.ready:
             raise ModelNotReadyError("the engine is still loading its models; try again", retry_after_s=0.5)
-        raise ModelNotFoundError(
-            f"there is no model `{name[:_MAX_SHOWN]}` in memory; `tiation models list` shows which",
-            model=name[:_MAX_SHOWN],
+        shown, shipped = name[:_MAX_SHOWN], f"{SYSTEM}/models/{name.rsplit('/', 1)[-1]}"
+        hint = (
+            f"`{shipped}` ships with the platform" if shipped in self._serving else "`tiation models list` shows which"
         )
+        raise ModelNotFoundError(f"there is no model `{shown}` in memory; {hint}", model=shown)
 
     def of_sequence(self, tenant: str, name: str, terms: Terms) -> Loaded | None:
         """The version at which a sequence is under way, also where another one has followed it since.
@@ -209,8 +210,10 @@ class Memory:
             )
         if loaded is None:
             shown, aliases = wanted[:32], ", ".join(sorted(self._aliases.get(model, {})))
-            known = f"; its aliases are {aliases}" if aliases and not wanted.isdecimal() else ""
-            raise VersionNotFoundError(f"version {shown} of {name} is not loaded{known}", model=name, version=shown)
+            said = f"version {shown} of {name} is not loaded"
+            if not wanted.isdecimal():
+                said = f"{name} has no alias `{shown}`; its aliases are {aliases or 'none'}"
+            raise VersionNotFoundError(said, model=name, version=shown)
         return loaded
 
     def enter(self, loaded: Loaded, uid: str) -> None:

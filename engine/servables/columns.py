@@ -189,6 +189,8 @@ def _number(cell: Cell, datatype: str) -> float | int | bool:
         return bool(cell)
     number = float(cell or 0)
     dtype = DATATYPES[datatype]
+    if math.isnan(number):
+        raise ValueError("is no number; leave it out where it is missing, and say in model.yaml what stands for that")
     if dtype.kind == "f":
         if not math.isfinite(number) or abs(number) > float(np.finfo(dtype).max):
             raise ValueError(f"is {number!r}, which {datatype} cannot hold")

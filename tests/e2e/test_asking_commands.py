@@ -23,8 +23,15 @@ def test_texts_become_vectors(here: Installed):
     answer = here.json("models", "embed", MINILM, "--text", "Where is my parcel?", "--text", "Hello")
     assert [len(each["values"]) for each in answer["embeddings"]] == [384, 384]
     assert math.isclose(sum(value**2 for value in answer["embeddings"][0]["values"]), 1, abs_tol=1e-4)
-    shown = here.command("models", "embed", MINILM, "--text", "Hello").stdout
+    shown = here.command("models", "embed", "all-minilm-l6-v2", "--text", "Hello").stdout
     assert {"384", "Hello"} <= set(shown.split())
+
+
+def test_a_model_that_ships_is_named_where_its_name_is_nearly_right_or_anothers(here: Installed):
+    refused = here.command("models", "embed", "all-minilm", "--text", "Hello", check=False)
+    assert "there is no model `all-minilm`; did you mean `all-minilm-l6-v2`?" in refused.stderr
+    refused = here.command("models", "embed", MINILM.replace("system", "default"), "--text", "Hello", check=False)
+    assert f"did you mean `{MINILM}`?" in refused.stderr
 
 
 def test_a_decision_answers_what_it_decides(here: Installed, tmp_path):

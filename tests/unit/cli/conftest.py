@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -208,16 +209,13 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-@pytest.fixture
-def door(home: Home) -> Iterator[FrontDoor]:
-    """A front door that is open, with its home."""
+@contextmanager
+def served(home: Home, *services: tuple[Callable[[object, grpc.Server], None], object]) -> Iterator[None]:
+    """A front door that is open: services behind it, each with the function that adds it to a server."""
     key, chain = certificate()
-    made = FrontDoor(home)
     server = grpc.server(ThreadPoolExecutor(4))
-    agent_pb2_grpc.add_AgentServiceServicer_to_server(made, server)
-    api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(made, server)
-    tenant_pb2_grpc.add_TenantServiceServicer_to_server(made, server)
-    token_pb2_grpc.add_TokenServiceServicer_to_server(made, server)
+    for add, service in services:
+        add(service, server)
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
     server.start()
     home.ca.write_bytes(chain)
@@ -225,6 +223,20 @@ def door(home: Home) -> Iterator[FrontDoor]:
     home.operator_key.write_text("operator-key\n")
     home.gateway_file.write_text(json.dumps({"url": f"https://127.0.0.1:{port}", "services": {}}))
     holding = home.hold()
-    yield made
+    yield
     os.close(holding)
     server.stop(None).wait()
+
+
+@pytest.fixture
+def door(home: Home) -> Iterator[FrontDoor]:
+    """A front door that is open, with its home."""
+    made = FrontDoor(home)
+    with served(
+        home,
+        (agent_pb2_grpc.add_AgentServiceServicer_to_server, made),
+        (api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server, made),
+        (tenant_pb2_grpc.add_TenantServiceServicer_to_server, made),
+        (token_pb2_grpc.add_TokenServiceServicer_to_server, made),
+    ):
+        yield made

@@ -212,6 +212,22 @@ async def test_an_alias_with_weights_chooses_and_a_key_sticks(place: Place, name
             await ask(alias="production", version=1)
 
 
+async def test_an_alias_of_a_model_that_has_none_is_called_an_alias_and_not_a_version(place: Place):
+    repository = await place.started()
+    await place.push(repository, named("m"))
+    with pytest.raises(VersionNotFoundError, match=r"^m has no alias `production`; its aliases are none$"):
+        repository.find("t", "m", "production")
+    with pytest.raises(VersionNotFoundError, match=r"^version 9 of m is not loaded$"):
+        repository.find("t", "m", "9")
+
+
+async def test_a_full_name_of_what_ships_under_another_tenant_is_put_right(place: Place):
+    repository = await place.started()
+    await place.push(repository, "tenants/system/models/shared")
+    with pytest.raises(ModelNotFoundError, match="`tenants/system/models/shared` ships with the platform"):
+        repository.find("t", named("shared"), "")
+
+
 async def test_another_tenants_alias_is_as_if_it_were_not(place: Place):
     repository = await place.started()
     await push(place, repository, "writer")

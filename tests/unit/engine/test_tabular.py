@@ -106,7 +106,7 @@ WRONG = {
         "town: is 'Berne', which is none of its categories;",
     ),
     "a number too large": ("", {"area": 1e300, "town": "Bern"}, "area: is 1e+300, which FP32 cannot hold"),
-    "no number": ("", {"area": math.nan, "town": "Bern"}, "area: is nan, which FP32 cannot hold"),
+    "no number": ("", {"area": math.nan, "town": "Bern"}, "area: is no number; leave it out where it is missing"),
 }
 
 
