@@ -138,11 +138,20 @@ def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
     Raises:
         TensorError: naming the first input that is missing, too many, or wrong.
     """
-    known = {spec.name: spec for spec in specs}
+    for spec in specs:
+        array = tensors.get(spec.name)
+        if array is None:
+            raise _misnamed(specs, tensors)
+        check_tensor(spec, array)
+    if len(tensors) > len(specs):
+        raise _misnamed(specs, tensors)
+
+
+def _misnamed(specs: Sequence[TensorSpec], tensors: Tensors) -> TensorError:
+    """What is wrong with the names of inputs."""
+    known = [spec.name for spec in specs]
     for name in tensors:
         if name not in known:
-            raise TensorError(name, f"the model has no such input; it takes {', '.join(known)}")
-    for spec in specs:
-        if spec.name not in tensors:
-            raise TensorError(spec.name, f"is missing; the model takes {', '.join(known)}")
-        check_tensor(spec, tensors[spec.name])
+            return TensorError(name, f"the model has no such input; it takes {', '.join(known)}")
+    missing = next(name for name in known if name not in tensors)
+    return TensorError(missing, f"is missing; the model takes {', '.join(known)}")

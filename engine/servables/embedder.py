@@ -96,7 +96,7 @@ class Embedder:
             )
         if rows > MAX_TEXTS:
             raise TensorError("input_ids", f"holds {rows} rows; at most {MAX_TEXTS} are taken at once")
-        if tokens.mask.min(initial=0) < 0 or tokens.mask.max(initial=0) > 1:
+        if tokens.mask.view(np.uint64).max(initial=0) > 1:  # what is negative is very large then
             raise TensorError("attention_mask", "holds a value that is neither 0 nor 1")
 
     def _none(self) -> NDArray[np.float32]:
@@ -112,8 +112,9 @@ class Embedder:
         if tokens.ndim == 3 and self._manifest.pooling == "cls":
             vectors = tokens[:, 0]
         elif tokens.ndim == 3:
-            weights = mask[:, :, None].astype(np.float32)
-            vectors = (tokens * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+            weights = mask[:, None, :].astype(np.float32)
+            vectors = (weights @ tokens)[:, 0] / np.maximum(weights.sum(axis=2), 1e-9)
         if self._manifest.normalise:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+            vectors = vectors / np.maximum(lengths, 1e-12)[:, None]
         return np.ascontiguousarray(vectors, np.float32)

@@ -177,7 +177,7 @@ class CallContext:
     async def write(self, answer: Any) -> None:  # noqa: ANN401 -- what the handler's serializer takes
         """Send an answer of a stream; waits while the caller reads none."""
         await self.send_initial_metadata(())
-        await self._send(answer, _AHEAD_BYTES)
+        await self._send(framed(self._serialized(answer)), _AHEAD_BYTES)
 
     def feed(self, data: bytes, *, ended: bool) -> bool:
         """Take bytes of the request's body; returns whether there is enough of it to serve the call."""
@@ -246,6 +246,8 @@ class CallContext:
         """Answer the call, whatever becomes of it; it is over once all of the answer is on its way."""
         try:
             block = await self._outcome()
+            if self._ended:
+                return
             await self._sent(0)
         except asyncio.CancelledError:
             if not self.late:
@@ -284,10 +286,9 @@ class CallContext:
             except Exception:  # noqa: BLE001 -- the others are called all the same
                 structlog.get_logger("mesh.http2").exception("callback of a call failed")
 
-    async def _send(self, answer: Any, ahead: int) -> None:  # noqa: ANN401 -- what the handler's serializer takes
+    async def _send(self, data: bytes, ahead: int) -> None:
         """Send an answer, and wait until no more than so many bytes of it wait."""
-        wire, data = self._wire, framed(self._serialized(answer))
-        size = len(data)
+        wire, size = self._wire, len(data)
         if size <= _SMALL_BYTES:
             wire.connection.sender.data(self.stream, data)
             wire.flush()
@@ -322,17 +323,28 @@ class CallContext:
         }[bool(handler.request_streaming), bool(handler.response_streaming)]
         answers = serve(incoming, self)
         if not handler.response_streaming:
-            answer = await answers
-            if not self._begun:
-                self._begun = True
-                self._wire.connection.sender.headers(self.stream, ANSWER_HEADERS)
-            await self._send(answer, 0)
+            await self._answer_once(await answers)
         elif hasattr(answers, "__aiter__"):
             async with aclosing(answers):
                 async for answer in answers:
                     await self.write(answer)
         else:  # a servicer that writes by itself
             await answers
+
+    async def _answer_once(self, answer: Any) -> None:  # noqa: ANN401 -- what the handler's serializer takes
+        """Send the one answer: at once and whole where it is small and the peer takes it, as most are."""
+        data, wire = framed(self._serialized(answer)), self._wire
+        head = b"" if self._begun else ANSWER_HEADERS
+        if len(data) <= _SMALL_BYTES and not wire.paused:
+            block = trailers(self._code, self._details, self._trailing)
+            if wire.connection.answer(self.stream, head, data, block):
+                self._begun = self._ended = True
+                wire.flush()
+                return
+        if head:
+            self._begun = True
+            wire.connection.sender.headers(self.stream, head)
+        await self._send(data, 0)
 
     def _serialized(self, answer: Any) -> bytes:  # noqa: ANN401 -- as above
         serialize = self._handler.response_serializer

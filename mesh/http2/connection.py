@@ -151,6 +151,14 @@ class Connection:
         if receiving is not None:
             self.sender.end(stream, block, stop=not receiving.ended)
 
+    def answer(self, stream: int, head: bytes, data: bytes, block: bytes) -> bool:
+        """Send a whole answer, if the peer takes all of it now; False where it does not, and nothing was sent."""
+        receiving = self._open.get(stream)
+        if receiving is None or not self.sender.whole(stream, head, data, block, stop=not receiving.ended):
+            return False
+        del self._open[stream]
+        return True
+
     def refuse(self, stream: int, block: bytes) -> None:
         """End a stream that was never served, with all that is said of it."""
         receiving = self._open.pop(stream, None)

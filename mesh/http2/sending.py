@@ -144,6 +144,31 @@ class Sender:
             self._ready.append(frames)
             del self._streams[stream]
 
+    def whole(self, stream: int, head: bytes, data: bytes, block: bytes, *, stop: bool) -> bool:
+        """Send a whole answer at once: headers, body and trailers, and forget its stream.
+
+        Returns:
+            False where the windows do not take it, or it needs more frames than these three: nothing is sent then.
+        """
+        outgoing, size, most = self._streams.get(stream), len(data), self.max_frame
+        if outgoing is None or outgoing.size or size > self._window or size > outgoing.window:
+            return False
+        if size > most or len(head) > most or len(block) > most:
+            return False
+        self._window -= size
+        self.answers += 3
+        if head:
+            self._ready.append(frame(Kind.HEADERS, Flag.END_HEADERS, stream, head))
+        self._ready += (
+            frame_head(size, Kind.DATA, 0, stream),
+            data,
+            frame(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, block),
+        )
+        if stop:
+            self._ready.append(frame(Kind.RST_STREAM, 0, stream, bytes(4)))
+        del self._streams[stream]
+        return True
+
     def refuse(self, stream: int, block: bytes, *, stop: bool) -> None:
         """End a stream that was never served; a peer that goes on asking and reads no refusal is sent away."""
         self._control += len(block)

@@ -64,7 +64,7 @@ class IdentityStage:
             TokenError: the token or assertion does not hold.
         """
         peers = call.context.auth_context().get("peer_spiffe_id", ())
-        call.peer = next((peer.decode() for peer in peers), "")
+        call.peer = next(iter(peers), b"").decode()
         workload = workload_of(call.peer, self._trust_domain)
         if not workload:
             raise PeerUnknownError("the certificate carries no SPIFFE ID of this trust domain")

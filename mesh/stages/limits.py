@@ -95,20 +95,17 @@ class LimitStage:
             return
         own, shared = self._policy().limits_of(caller.subject, caller.tenant)
         own, shared = own or self._each, shared or self._total
-        limited = [
-            self._account(name, limits)
-            for name, limits in ((caller.subject, own), (f"{PLATFORM}/{caller.tenant}", shared))
-            if limits.requests_per_second or limits.concurrent_calls
-        ]
-        if not limited:
-            return
+        limited: tuple[_Account, ...] = ()
         now = self._clock()
-        for name, account in limited:
-            self._check(name, account, now)
-        for _, account in limited:
+        for name, limits in ((caller.subject, own), (f"{PLATFORM}/{caller.tenant}", shared)):
+            if limits.requests_per_second or limits.concurrent_calls:
+                account = self._account(name, limits, now)
+                self._check(name, account, now)
+                limited += (account,)
+        for account in limited:
             account.left -= 1.0
             account.under_way += 1
-        call.counted = tuple(account for _, account in limited)
+        call.counted = limited
 
     @staticmethod
     def leave(call: Call) -> None:
@@ -117,15 +114,15 @@ class LimitStage:
             account.under_way -= 1
         call.counted = ()
 
-    def _account(self, name: str, limits: Limits) -> tuple[str, _Account]:
+    def _account(self, name: str, limits: Limits, now: float) -> _Account:
         account = self._accounts.get(name)
         if account is None:
             if len(self._accounts) >= _MAX_KEPT:
                 self._accounts = {key: kept for key, kept in self._accounts.items() if kept.under_way}
-            account = self._accounts[name] = _Account(limits, self._clock())
+            account = self._accounts[name] = _Account(limits, now)
         elif account.limits is not limits:
             account.follow(limits)
-        return name, account
+        return account
 
     @staticmethod
     def _check(name: str, account: _Account, now: float) -> None:
