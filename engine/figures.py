@@ -1,7 +1,8 @@
 """The figures of one version of a model, counted once: `engine.metrics` and ModelStatistics both show them.
 
 Requests are counted in their tasks, runs on the threads that run them. A request's times are those of the runs that it
-was in: all requests of a batch have the whole batch's time, as in Triton.
+was in: all requests of a batch have the whole batch's time, as in Triton. One that is cut into pieces waits while none
+of them is computed: what a piece waits for another of its own is no time in the queue.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,6 +29,9 @@ Failure: TypeAlias = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 _REJECTED = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 _MOST_SIZES = 1024
 """So many sizes of batches are told apart; what comes after counts as the power of two below it."""
+
+_Span: TypeAlias = tuple[float, float, float]
+"""When a request, or a piece of one, came into the queue, was begun and was computed; seconds of one clock."""
 
 _times: ContextVar[RequestTimes | None] = ContextVar("request_times", default=None)
 
@@ -123,7 +127,6 @@ class RequestTimes:
     """A request under way, as a block: what ends it says whether it failed.
 
     Attributes:
-        queue_s: how long it waited, of all its runs together.
         input_s: how long inputs were put together for it.
         infer_s: how long it was computed.
         output_s: how long outputs were taken apart for it.
@@ -131,11 +134,12 @@ class RequestTimes:
         batch_rows: the rows of the largest of them.
     """
 
-    __slots__ = ("_began", "_figures", "_outer", "batch_rows", "infer_s", "input_s", "output_s", "queue_s", "runs")
+    __slots__ = ("_began", "_figures", "_outer", "_spans", "batch_rows", "infer_s", "input_s", "output_s", "runs")
 
     def __init__(self, figures: ModelFigures) -> None:
         self._figures = figures
-        self.queue_s = self.input_s = self.infer_s = self.output_s = 0.0
+        self._spans: list[_Span] = []
+        self.input_s = self.infer_s = self.output_s = 0.0
         self.runs = self.batch_rows = 0
 
     def __enter__(self) -> Self:
@@ -148,10 +152,15 @@ class RequestTimes:
         _times.set(self._outer)
         self._figures.ended(self, time.perf_counter() - self._began, None if error is None else _why(error))
 
+    @property
+    def queue_s(self) -> float:
+        """How long it waited: of one in pieces, the time in which pieces waited and none was computed."""
+        return _waited_s(self._spans)
+
     def ran(self, ran: Ran, waited_s: float) -> None:
         """It was in a run."""
         self.runs += 1
-        self.queue_s += waited_s
+        self._spans.append((ran.began - waited_s, ran.began, ran.ended))
         self.input_s += ran.input_s
         self.infer_s += ran.infer_s
         self.output_s += ran.output_s
@@ -268,6 +277,7 @@ class ModelFigures:
 
     def ended(self, times: RequestTimes, took_s: float, why: Failure | None) -> None:
         """A request is over; `why` is None where it was answered."""
+        waited_s = times.queue_s
         with self._changed:
             totals = self._totals
             if why is not None:
@@ -276,7 +286,7 @@ class ModelFigures:
                 return
             totals.last_inference = time.time()
             totals.success.add(took_s)
-            totals.queue.add(times.queue_s)
+            totals.queue.add(waited_s)
             if not times.runs:  # its answer was kept: below it counts for nothing, as in Triton
                 return
             totals.compute_input.add(times.input_s)
@@ -317,6 +327,23 @@ class ModelFigures:
 
 def _none() -> float:
     return 0
+
+
+def _waited_s(spans: Sequence[_Span]) -> float:
+    """For how long something waited and nothing was computed, seconds."""
+    if len(spans) == 1:
+        since, began, _ = spans[0]
+        return began - since
+    changes = [each for since, began, ended in spans for each in ((since, 1, 0), (began, -1, 1), (ended, 0, -1))]
+    waiting = computed = 0
+    before = waited_s = 0.0
+    for at, waits, computes in sorted(changes):
+        if waiting and not computed:
+            waited_s += at - before
+        waiting += waits
+        computed += computes
+        before = at
+    return waited_s
 
 
 def _why(error: BaseException) -> Failure:

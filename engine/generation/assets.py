@@ -36,6 +36,7 @@ class TextAssets:
         begin: the text of the token that begins a text; empty where there is none.
         end: the text of the first of `ends`.
         template: makes a text of a conversation; empty where there is none.
+        template_file: the file that it is in; empty where model.yaml has it, or there is none.
         context: how many tokens prompt and answer may have together.
         temperature: where a caller says none.
         top_p: as above.
@@ -48,6 +49,7 @@ class TextAssets:
     begin: str
     end: str
     template: str
+    template_file: str
     context: int
     temperature: float
     top_p: float
@@ -84,7 +86,7 @@ def read_assets(folder: Path, manifest: GenerationManifest) -> TextAssets:
             value = generation[key]
             lines.append(f"sampling.{key}: {value}")
         defaults[key] = plain if value is None else value
-    template = _template(folder, manifest, texts, lines)
+    template, template_file = _template(folder, manifest, texts, lines)
     end = str(tokenizer.id_to_token(ends[0])) if ends else ""
     return TextAssets(
         tokenizer,
@@ -92,6 +94,7 @@ def read_assets(folder: Path, manifest: GenerationManifest) -> TextAssets:
         begin,
         end,
         template,
+        template_file,
         context,
         defaults["temperature"],
         defaults["top_p"],
@@ -163,11 +166,11 @@ def _token(tokenizer: Tokenizer, text: str) -> int:
     return int(token)
 
 
-def _template(folder: Path, manifest: GenerationManifest, texts: dict[str, Any], lines: list[str]) -> str:
-    """The chat template; empty where there is none."""
+def _template(folder: Path, manifest: GenerationManifest, texts: dict[str, Any], lines: list[str]) -> tuple[str, str]:
+    """The chat template, and the file that it is in; both empty where there is none."""
     said = manifest.chat_template
     if said is not None and "{" in said:
-        return said
+        return said, ""
     names: Sequence[str] = (said,) if said else _TEMPLATE_FILES
     for name in names:
         path = folder / name
@@ -176,7 +179,7 @@ def _template(folder: Path, manifest: GenerationManifest, texts: dict[str, Any],
                 raise ModelFileError(f"{name}: is larger than {_MAX_TEMPLATE_BYTES >> 10} KiB", file=name)
             if not said:
                 lines.append(f"chat_template: {name}")
-            return path.read_text(encoding="utf-8", errors="replace")
+            return path.read_text(encoding="utf-8", errors="replace"), name
     if said:
         raise ManifestError(f"chat_template: there is no file {said!r}; write the file's name, or the template itself")
     found = texts.get("chat_template")
@@ -186,8 +189,8 @@ def _template(folder: Path, manifest: GenerationManifest, texts: dict[str, Any],
         )
     if isinstance(found, str) and found:
         lines.append("chat_template: the one of tokenizer_config.json")
-        return found
-    return ""
+        return found, "tokenizer_config.json"
+    return "", ""
 
 
 def _token_text(said: object) -> str:

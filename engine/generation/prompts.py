@@ -12,13 +12,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.errors import PromptError, SamplingError
+from engine.errors import ManifestError, ModelFileError, PromptError, SamplingError
 from engine.generation.assets import TextAssets
 from engine.generation.base import Message, Prompt, Sampling, Tool
 from engine.generation.constraint import Constraint, Constraints
 from engine.generation.sampling import Chances
 from engine.generation.tools import CallReader, call_grammar, check_tools, marked_calls
 from engine.scheduler.aside import aside
+from mesh.sandbox import (
+    SandboxCrashedError,
+    SandboxError,
+    SandboxMemoryError,
+    SandboxOutputTooLargeError,
+    TemplateInvalidError,
+)
 
 __all__ = ["Prompts", "Renderer", "check_sampling"]
 
@@ -26,6 +33,9 @@ _MAX_CHARACTERS_A_TOKEN = 64
 """A text with more characters for each token of the context is not even made tokens of."""
 _MAX_STOPS, _MAX_STOP_BYTES = 16, 1024
 _MAX_TOP_LOGPROBS = 20
+_TRIED = (("user",), ("system", "user"), ("user", "assistant", "user"))
+"""Conversations of these roles; a template may want a word of the system first, or none."""
+_FAULTS = (SandboxCrashedError, SandboxMemoryError, SandboxOutputTooLargeError, TemplateInvalidError)
 
 
 class Renderer(Protocol):
@@ -90,6 +100,30 @@ class Prompts:
         if max(ids) >= self._vocabulary:
             raise PromptError("prompt", f"holds the token {max(ids)}, and the model knows {self._vocabulary}")
         return ids
+
+    async def try_template(self, owner: str) -> None:
+        """See that the chat template makes a text of a plain conversation.
+
+        One that the sandbox has no time for now is taken as it is: that says nothing of the template.
+
+        Raises:
+            ManifestError, ModelFileError: it makes none, of several that were tried.
+        """
+        if not self._assets.template:
+            return
+        said = ""
+        for roles in _TRIED:
+            try:
+                await self._rendered(Prompt(messages=tuple(Message(role, "a few words") for role in roles)), owner)
+            except _FAULTS as error:
+                said = said or error.message
+            except SandboxError:
+                return
+            else:
+                return
+        file = self._assets.template_file
+        fault = f"the chat template makes no text of a plain conversation: {said}"
+        raise ModelFileError(f"{file}: {fault}", file=file) if file else ManifestError(f"chat_template: {fault}")
 
     async def constraint(self, prompt: Prompt, sampling: Sampling) -> Constraint | None:
         """What the answer may be; None where it is free.

@@ -44,7 +44,7 @@ from engine.manifest import (
     parse_manifest,
 )
 from engine.metrics import EngineMetrics, ModelFigures
-from engine.repository.completion import constructed
+from engine.repository.completion import constructed, to_the_end
 from engine.repository.standing import check_standing
 from engine.repository.uses import Uses
 from engine.runtime.ledger import Claim
@@ -253,6 +253,8 @@ class Opener:
         uses = Uses()
         session = replace(self.session, track=self._track(name))
         servable = await self._servable(manifest, folder, session, figures, find_own, written, uses)
+        if isinstance(servable, TextGenerator):
+            await _tried(servable, tenant_of(name))
         answers = self._answers(figures) if self._answers is not None and manifest.response_cache else None
         return Loaded(
             name,
@@ -314,6 +316,19 @@ class Opener:
                 return TokenClassifier(context(manifest))
             case TextGraphManifest():
                 return TextClassifier(context(manifest))
+
+
+async def _tried(generator: TextGenerator, owner: str) -> None:
+    """See that a model's chat template is one; where it is not, the model's memory is given back.
+
+    Raises:
+        EngineError: it is none.
+    """
+    try:
+        await generator.try_template(owner)
+    except BaseException:  # a cancelled load, too, leaves nothing in memory
+        await to_the_end(asyncio.to_thread(generator.close))
+        raise
 
 
 def _of_tensors(context: ModelContext[OnnxManifest], uses: Uses) -> OnnxModel | SequenceModel:

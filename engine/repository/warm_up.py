@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.errors import EngineError, WarmUpError
-from engine.manifest import Manifest
+from engine.manifest import EntailmentManifest, Manifest, ZeroShotManifest
 from engine.manifest.fields import WarmUp
 from engine.runtime.samples import sample
 from engine.scheduler.terms import SequenceTerms, Terms
@@ -28,16 +28,16 @@ _LIMIT_S = 60.0
 async def warm_up(servable: Servable, manifest: Manifest) -> None:
     """Ask a version that was just opened what its manifest says.
 
-    Where the manifest says nothing, a model that reads texts is asked a few words. All others were tried when they were
-    opened, see `engine.servables.graph`, as far as values without meaning can try them.
+    Where the manifest says nothing, a model that reads texts is asked a few words, unless it has no labels of its own
+    and each request brings them. All others were tried when they were opened, see `engine.servables.graph`, as far as
+    values without meaning can try them.
 
     Raises:
         WarmUpError: it fails.
     """
     asked = manifest.warm_up
     if asked is None:
-        made_up = _texts_input(servable) == "text"
-        asked = (WarmUp(texts=("a few words",)),) if made_up else ()
+        asked = (WarmUp(texts=("a few words",)),) if _takes_words(servable, manifest) else ()
     try:
         async with asyncio.timeout(_LIMIT_S):
             for index, entry in enumerate(asked):
@@ -53,6 +53,13 @@ async def _ask(servable: Servable, entry: WarmUp, index: int) -> None:
             await servable.infer(tensors, _TERMS)
     except EngineError as error:
         raise WarmUpError(f"warm_up[{index}]: {error.message}", index=index) from None
+
+
+def _takes_words(servable: Servable, manifest: Manifest) -> bool:
+    """Whether a text alone is a request; where the labels come with it, none is."""
+    if isinstance(manifest, EntailmentManifest | ZeroShotManifest) and not manifest.candidates:
+        return False
+    return _texts_input(servable) == "text"
 
 
 def _texts_input(servable: Servable) -> str:

@@ -35,7 +35,15 @@ RUNTIME_ERRORS = (
     ValueError,
 )
 """What it raises; the last where an output has more elements than an array can have."""
-_INPUT_WORDS = ("mismatch", "broadcast", "dimension", "out of bounds", "out of data bounds", "invalid shape")
+_INPUT_WORDS = (
+    "mismatch",
+    "broadcast",
+    "dimension",
+    "out of bounds",
+    "out of data bounds",
+    "invalid shape",
+    "unknown category",
+)
 """How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
 _FULL_WORDS = ("allocate", "bad_alloc", "larger than max_size", "array is too big", "require more than", "arena")
 """How it says that there is not as much memory."""

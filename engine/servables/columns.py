@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from engine.errors import ElementError, ManifestError
+from engine.errors import ElementError, ManifestError, TensorError
 from engine.manifest import Column
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
@@ -20,6 +20,8 @@ Cell: TypeAlias = float | str | bool | None
 Record: TypeAlias = Mapping[str, Cell]
 
 _NAN = "nan"
+_MOST_NAMED = 16
+"""So many categories are named to whoever sends another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class Columns:
     def are_numbers(self) -> bool:
         """Whether none holds texts."""
         return all(spec.datatype != "BYTES" for spec in self.inputs)
+
+    @property
+    def categorical(self) -> int:
+        """How many hold categories."""
+        return sum(1 for each in self.places if each.column.categories)
 
     def records(self, rows: Sequence[Sequence[float]], field: str) -> list[Record]:
         """Rows of numbers in the order of the columns, named.
@@ -86,6 +93,23 @@ class Columns:
                 except ValueError as error:
                     raise ElementError(field, at, f"{name}: {error}") from None
         return {spec.name: made[spec.name] if len(spec.shape) == 2 else made[spec.name][:, 0] for spec in self.inputs}
+
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """See that columns of categories hold nothing else; the tensors are as the inputs say.
+
+        Raises:
+            TensorError: naming the row and the column.
+        """
+        for place_ in self.places:
+            column, tensor = place_.column, tensors[place_.spec.name]
+            if not column.categories:
+                continue
+            cells = tensor if tensor.ndim == 1 else tensor[:, place_.at]
+            known = {each.encode() for each in column.categories}
+            at = next((at for at, cell in enumerate(cells) if cell not in known), None)
+            if at is not None:
+                wrong = _no_category(cells[at].decode(errors="replace"), column)
+                raise TensorError(place_.spec.name, f"row {at}: {column.name}: {wrong}")
 
     def _width(self, spec: TensorSpec) -> int:
         return sum(1 for each in self.places if each.spec is spec)
@@ -174,10 +198,16 @@ def _text(cell: Cell, column: Column) -> bytes:
     if not isinstance(cell, str):
         raise ValueError(f"is {cell!r}; the column holds texts")  # noqa: TRY004 -- one kind of error for all cells
     if column.categories and cell not in column.categories:
-        near = get_close_matches(cell, column.categories, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"it may be {', '.join(column.categories[:16])}"
-        raise ValueError(f"is {cell[:64]!r}, which is none of its categories; {hint}")
+        raise ValueError(_no_category(cell, column))
     return cell.encode()
+
+
+def _no_category(cell: str, column: Column) -> str:
+    """Why a text cannot be in a column of categories."""
+    near = get_close_matches(cell[:64], column.categories, n=1)
+    guess = f"; did you mean `{near[0]}`?" if near else ""
+    known = ", ".join(column.categories[:_MOST_NAMED]) + (", …" if len(column.categories) > _MOST_NAMED else "")
+    return f"is {cell[:64]!r}, which is none of its categories, {known}{guess}"
 
 
 def _number(cell: Cell, datatype: str) -> float | int | bool:

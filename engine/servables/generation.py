@@ -118,6 +118,14 @@ class TextGenerator:
         """How many answers wait for their turn."""
         return self._loop.waiting
 
+    async def try_template(self, owner: str) -> None:
+        """See that its chat template makes a text of a conversation.
+
+        Raises:
+            EngineError: it does not; the message has its file and line.
+        """
+        await self._prompts.try_template(owner)
+
     async def generate(self, prompt: Prompt, sampling: Sampling, terms: Terms = PLAIN) -> AsyncGenerator[Piece]:
         """The answer, piece by piece; see `engine.generation.base.Generator`."""
         async with aclosing(self.answer(await self.prepare(prompt, sampling, terms))) as pieces:

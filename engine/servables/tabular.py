@@ -75,10 +75,16 @@ class TabularModel:
         return self._graph.outputs
 
     async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
-        """Every output."""
+        """Every output.
+
+        Raises:
+            TensorError: the tensors are not what it takes, or a column holds none of its categories.
+        """
         check_tensors(self.inputs, tensors)
         first = next(iter(tensors.values()))
-        return Inference(await self._graph.run(tensors, terms), len(first) if first.ndim else 1)
+        rows = len(first) if first.ndim else 1
+        await aside(rows * self.columns.categorical, self.columns.check, tensors)
+        return Inference(await self._graph.run(tensors, terms), rows)
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """Labels for rows of numbers, in the order of the columns."""

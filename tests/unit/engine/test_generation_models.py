@@ -2,22 +2,28 @@
 
 import asyncio
 import json
+from typing import NoReturn
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from prometheus_client import CollectorRegistry
 
 from engine.errors import EngineError, ManifestError, ModelFileError
 from engine.generation.base import Message, Prompt, Sampling, Tool
 from engine.generation.decoder import Decoder
 from engine.generation.device_cache import DeviceCaches
+from engine.generation.figures import GenerationMetrics
 from engine.generation.form import read_form
+from engine.metrics import EngineMetrics
+from engine.repository.opening import Opener
 from engine.runtime.kept import Kept
 from engine.runtime.sessions import SessionSettings
+from engine.scheduler.policy import BatchPolicy
 from engine.servables import TextGenerator
 from engine.tensor import TensorSpec
-from mesh.sandbox import SandboxPool, TemplateInvalidError
+from mesh.sandbox import ImagePool, SandboxPool, TemplateInvalidError
 from tests.fakes.decoders import MANIFEST, decoder_folder, open_generator
 
 GREEDY = Sampling(max_tokens=10, temperature=0)
@@ -276,6 +282,66 @@ async def test_a_template_that_fails_or_runs_for_ever_is_an_error_of_that_reques
         assert isinstance(failed.value, TemplateInvalidError) == (name == "a")
         assert await text_of(model, Prompt("still here"))
         model.close()
+    await pool.close()
+
+
+def find_nothing(*wanted: str) -> NoReturn:
+    raise AssertionError(wanted)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "files", "words"),
+    [
+        ('chat_template: "{{ unclosed"\n', {}, "model.yaml: chat_template: the chat template makes no text of a plain"),
+        ("", {"chat_template.jinja": "a\n{% for m in messages %}"}, "chat_template.jinja: the .* line 2: "),
+        (
+            "",
+            {"tokenizer_config.json": '{"chat_template": "{{ f(1) }}"}'},
+            "tokenizer_config.json: the .* 'f' is",
+        ),
+        ('chat_template: "{{ messages[7].content }}"\n', {}, "model.yaml: chat_template: "),
+    ],
+    ids=["unclosed", "a file", "a function", "a long talk"],
+)
+async def test_a_template_that_makes_no_text_is_refused_when_the_model_is_loaded(tmp_path, manifest, files, words):
+    folder = decoder_folder(tmp_path / "m", manifest=MANIFEST.replace("tiny", "m") + manifest)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    pool, registry = SandboxPool(), CollectorRegistry()
+    opener = Opener(
+        EngineMetrics(registry), SessionSettings(), BatchPolicy(8, 64), ImagePool(), GenerationMetrics(registry), pool
+    )
+    with pytest.raises(EngineError, match=words):
+        await opener.open("tenants/t/models/m/versions/1", folder, find_nothing)
+    await opener.close()
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[1].content }}",
+        "{{ messages[0].content + '' }}{{ tools[0].name if tools }}",
+    ],
+    ids=["that wants a system", "plain"],
+)
+async def test_a_template_that_takes_one_kind_of_conversation_is_taken(chatting, tmp_path, template):
+    pool = SandboxPool()
+    folder = decoder_folder(tmp_path / "m", manifest=MANIFEST + f'chat_template: "{template}"\n')
+    model = open_generator(folder, renderer=pool)
+    await model.try_template("t")
+    model.close()
+    await pool.close()
+
+
+async def test_a_template_for_which_there_is_no_time_is_not_judged(tmp_path):
+    pool = SandboxPool(deadline_s=0.2)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    model = open_generator(
+        decoder_folder(tmp_path / "m", manifest=MANIFEST + f'chat_template: "{loop}"\n'), renderer=pool
+    )
+    await model.try_template("t")
+    model.close()
     await pool.close()
 
 

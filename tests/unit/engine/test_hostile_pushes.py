@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -98,8 +102,11 @@ async def test_functions_that_call_each_other_without_measure_are_ended(tmp_path
         (dividing(kind=TensorProto.FLOAT), False),
         (dividing(kind=TensorProto.INT32), True),
         (dividing(kind=TensorProto.INT16), False),
+        (dividing(kind=TensorProto.INT8), False),
+        (dividing(kind=TensorProto.UINT32), False),
+        (dividing(kind=TensorProto.UINT64), False),
     ],
-    ids=["by an input", "by minus one", "by two", "of floats", "of 32 bits", "of 16 bits"],
+    ids=["by an input", "by minus one", "by two", "floats", "32 bits", "16 bits", "8 bits", "32 plain", "64 plain"],
 )
 async def test_a_division_that_can_end_the_process_is_refused_by_name(tmp_path: Path, content: bytes, refused: bool):
     error = await refusal(tmp_path, content)
@@ -108,6 +115,46 @@ async def test_a_division_that_can_end_the_process_is_refused_by_name(tmp_path: 
         return
     assert isinstance(error, ModelFileError)
     assert "its step 'halve' divides whole numbers by what may be -1" in error.message
+
+
+DIVIDE = """
+import sys
+import numpy as np
+from onnx import TensorProto, helper
+from engine.runtime.onnx import onnxruntime
+from tests.unit.engine.graphs import model
+
+def divide(step, name, **how):
+    kind, dtype = getattr(TensorProto, name), np.dtype(name.lower())
+    one = (kind, ["n"])
+    content = model([helper.make_node(step, ["x", "z"], ["y"], **how)], {"x": one, "z": one}, {"y": one})
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    # 64 at once, and three of them by themselves
+    session.run(None, {"x": np.full(67, least, dtype), "z": np.full(67, -1 if least else most, dtype)})
+
+narrow = [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+if sys.argv[1:]:
+    divide(*sys.argv[1:])
+for name in narrow:
+    divide("Mod", name)
+    divide("Mod", name, fmod=1)
+    if name not in ("INT32", "INT64"):
+        divide("Div", name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [((), 0), (("Div", "INT32"), -signal.SIGFPE), (("Div", "INT64"), -signal.SIGFPE)],
+    ids=["all others", "32 bits", "64 bits"],
+)
+def test_only_divisions_that_are_looked_for_end_the_process(asked: tuple[str, ...], code: int):
+    ran = subprocess.run(
+        [sys.executable, "-c", DIVIDE, *asked],
+        capture_output=True, timeout=60, check=False, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert ran.returncode == code, ran.stderr[-2000:]
 
 
 async def test_lengths_are_divided_by_lengths(tmp_path: Path):

@@ -24,6 +24,7 @@ from engine.errors import (
     NoLabelsError,
     TensorError,
 )
+from engine.runtime.onnx import onnxruntime
 from tests.unit.engine.graphs import doubling, model, opened
 
 MANIFEST = "name: m\nkind: onnx\n"
@@ -90,6 +91,20 @@ async def test_texts_go_into_a_pipeline_that_takes_texts(tmp_path: Path):
         spec = made.inputs[0]
         await made.infer({spec.name: np.array([[b"\xff"]], object).reshape(1, *[1] * (len(spec.shape) - 1))})
     made.close()
+
+
+def test_the_runtime_takes_no_texts_but_utf8():
+    """What docs/inference-protocol.md says of bytes; where this fails, they can go in as they are."""
+    one = (TensorProto.STRING, ["n"])
+    content = model([helper.make_node("Identity", ["x"], ["y"])], {"x": one}, {"y": one})
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    raw = np.array([b"\xff"], object)
+    assert session.run(None, {"x": raw})[0].tolist() == ["b'\\xff'"]  # how Python shows it, not what it is
+    for texts in (raw.astype("S1"), np.array([b"\xff".decode(errors="surrogateescape")], object)):
+        with pytest.raises(UnicodeError):
+            session.run(None, {"x": texts})
+    with pytest.raises(RuntimeError, match="non-string"):
+        onnxruntime.OrtValue.ortvalue_from_numpy(raw)
 
 
 async def test_a_fixed_batch_is_filled_up_and_several_are_run(tmp_path: Path):

@@ -133,16 +133,40 @@ def test_a_request_whose_answer_was_kept_was_answered_and_not_computed(figures):
     assert now.compute_input.count == now.compute_infer.count == now.compute_output.count == 0
 
 
+@pytest.mark.parametrize(
+    ("spans", "waited_s"),
+    [
+        ([(0, 2, 3)], 2),
+        ([(0, 2, 3), (3, 7, 8)], 6),
+        ([(0, 2, 3), (0, 3, 4), (0, 4, 9)], 2),
+        ([(0, 2, 3), (0, 5, 6), (3, 6, 7)], 4),
+        ([(0, 2, 6), (0, 3, 4), (4, 5, 8)], 2),
+        ([(0, 0, 1)] * 3, 0),
+        ([], 0),
+    ],
+    ids=["one", "one after the other", "behind each other", "others between", "side by side", "at once", "none"],
+)
+def test_pieces_of_a_request_wait_while_none_of_them_is_computed(figures, spans, waited_s):
+    with figures.request() as times:
+        for since, began, ended in spans:
+            figures.answered(Ran(1, 1, began, ended), began - since)
+    assert times.queue_s == waited_s
+    assert figures.statistics().queue == Duration(1, waited_s * 10**9)
+
+
 async def test_a_request_in_pieces_has_the_times_of_all_its_runs(figures):
     def run(items):
         time.sleep(0.01)
         return items
 
     made = Batcher(run, name="m", policy=BatchPolicy(1, 16), observer=figures)
+    began = time.perf_counter()
     with figures.request() as times:
         await in_turn([1, 2, 3], lambda item: made.submit(item, rows=1))
+    took_s = time.perf_counter() - began
     await asyncio.to_thread(made.close)
     assert times.infer_s >= 0.03
+    assert times.queue_s + times.infer_s <= took_s
     assert times.batch_rows == 1
     now = figures.statistics()
     assert (now.success.count, now.executions, now.queue.count) == (1, 3, 1)

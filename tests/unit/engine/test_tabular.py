@@ -6,19 +6,22 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
-from engine.errors import ElementError, ManifestError, NoLabelsError
+from engine.errors import ElementError, InputRefusedError, ManifestError, NoLabelsError, TensorError
 from engine.manifest import Column, parse_manifest
-from engine.servables import TabularModel
+from engine.servables import OnnxModel, TabularModel
 from engine.servables.columns import place
 from engine.tensor import TensorSpec
-from tests.unit.engine.graphs import context_of, folder
+from tests.unit.engine.graphs import context_of, folder, model
 from tests.unit.engine.tables import exported, houses, mixed_pipeline, price_pipeline
 
 MANIFEST = "name: m\nkind: tabular\n"
+PLAIN = "name: m\nkind: onnx\n"
 
 
 def opened(where: Path, manifest: str, graph: bytes) -> TabularModel:
@@ -103,7 +106,7 @@ WRONG = {
     "an unknown category": (
         COLUMNS,
         {"town": "Berne"},
-        "town: is 'Berne', which is none of its categories;",
+        "town: is 'Berne', which is none of its categories, Bern, Basel, Chur; did you mean `Bern`?",
     ),
     "a number too large": ("", {"area": 1e300, "town": "Bern"}, "area: is 1e+300, which FP32 cannot hold"),
     "no number": ("", {"area": math.nan, "town": "Bern"}, "area: is no number; leave it out where it is missing"),
@@ -118,6 +121,39 @@ async def test_a_wrong_value_is_named_by_row_and_column(tmp_path, pipelines, cas
         await made.regress([{"area": 1, "town": "Bern"}, record], "records")
     assert caught.value.message.startswith("records[1]: ")
     assert words in caught.value.message
+    made.close()
+
+
+async def test_a_tensor_holds_categories_of_its_column_alone(tmp_path, pipelines):
+    made = opened(tmp_path, COLUMNS, pipelines["regression"])
+    areas = np.ones((3, 1), np.float32)
+
+    def towns(*names: bytes):
+        return np.array([[name] for name in names], object)
+
+    await made.infer({"area": areas, "town": towns(b"Bern", b"Chur", b"Basel")})
+    for wrong, words in ((b"Berne", "did you mean `Bern`?"), (b"\xff", "'\ufffd', which is none"), (b"", "'', which")):
+        with pytest.raises(TensorError) as caught:
+            await made.infer({"area": areas, "town": towns(b"Bern", b"Chur", wrong)})
+        assert caught.value.message.startswith("tensor 'town': row 2: town: is ")
+        assert "none of its categories, Bern, Basel, Chur" in caught.value.message
+        assert words in caught.value.message
+    made.close()
+
+
+async def test_a_category_that_only_the_graph_does_not_know_is_no_fault_of_the_runtime(tmp_path):
+    encoder = helper.make_node(
+        "OneHotEncoder", ["town"], ["y"], domain="ai.onnx.ml", cats_strings=["Bern", "Chur"], zeros=0
+    )
+    graph = onnx.load_from_string(
+        model([encoder], {"town": (TensorProto.STRING, ["n", 1])}, {"y": (TensorProto.FLOAT, ["n", 1, 2])})
+    )
+    graph.opset_import.add(domain="ai.onnx.ml", version=3)
+    made = OnnxModel(
+        context_of(folder(tmp_path, PLAIN, model=graph.SerializeToString()), parse_manifest(PLAIN.encode(), model="m"))
+    )
+    with pytest.raises(InputRefusedError, match="Unknown Category"):
+        await made.infer({"town": np.array([[b"Basel"]], object)})
     made.close()
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import LabelsError, ManifestError, ModelFileError
+from engine.errors import LabelsError, ManifestError, ModelFileError, WarmUpError
 from engine.manifest import Candidate, parse_manifest
+from engine.repository.warm_up import warm_up
 from engine.scheduler.policy import BatchPolicy
 from engine.servables import Embedder, EncoderZeroShot, PairZeroShot, TextClassifier
 from engine.servables.calibration import MINILM, calibrate
@@ -94,6 +95,23 @@ async def test_entailment_finds_the_label_whose_statement_follows(tmp_path):
     assert (alone.all_scores > 0.5).tolist() == [[True, False, False], [False, True, False], [False, True, True]]
     said = await made.classify_among(["the soup"], [Candidate("eating", "food"), Candidate("sport")], None)
     assert said.labels == ["eating"]
+    made.close()
+
+
+@pytest.mark.parametrize("said", ["", "warm_up: [{texts: [the vote]}]\nlabels: [food]\n"], ids=["none", "one"])
+async def test_a_model_whose_labels_come_with_each_request_is_warmed_up_without_any(tmp_path, said):
+    text = PAIRS + "entailment: 2\ncontradiction: 0\n" + said
+    made = pairs(tmp_path, text)
+    await warm_up(made, parse_manifest(text.encode(), model="m"))
+    assert (await made.classify_among(["the soup"], [Candidate("sport"), Candidate("food")], None)).labels == ["food"]
+    made.close()
+
+
+async def test_words_that_a_manifest_without_labels_is_warmed_up_with_are_refused(tmp_path):
+    text = PAIRS + "entailment: 2\ncontradiction: 0\nwarm_up: [{texts: [the vote]}]\n"
+    made = pairs(tmp_path, text)
+    with pytest.raises(WarmUpError, match=r"warm_up\[0\]: labels: is empty"):
+        await warm_up(made, parse_manifest(text.encode(), model="m"))
     made.close()
 
 
