@@ -78,7 +78,8 @@ class Decoder:
         feeds: dict[str, Any] = dict(zip(self._pasts, cache.tensors, strict=True))
         feeds[form.ids], feeds[form.mask] = ids, cache.mask(total, lengths)
         if form.positions is not None:
-            feeds[form.positions] = np.maximum(lengths[:, None] + np.arange(-count, 0), 0)
+            begins = cache.lengths[:, None]
+            feeds[form.positions] = begins if count == 1 else np.maximum(lengths[:, None] + np.arange(-count, 0), 0)
         if form.last is not None:
             feeds[form.last] = _ONE
         found = self._run(feeds)

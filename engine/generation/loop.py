@@ -86,8 +86,8 @@ class GenerationLoop:
         self._decoder = decoder
         self._limits = limits
         self._observer = observer
-        self._ends = np.zeros(decoder.form.vocabulary, bool)
-        self._ends[[each for each in ends if each < len(self._ends)]] = True
+        self._ends = np.zeros(decoder.form.vocabulary + 1, bool)
+        self._ends[[*(each for each in ends if each < decoder.form.vocabulary), -1]] = True
         self._waiting = Waiting(limits.max_waiting)
         self._admitted: deque[SequenceState] = deque()
         self._prefill: Prefill | None = None

@@ -113,14 +113,15 @@ class StepResult:
 
     def deliver(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand out what is for readers on this loop; on it."""
+        plain = not self.ends and not self.scored
         for row, (outbox, token) in enumerate(zip(self.outboxes, self.tokens, strict=True)):
             if outbox.loop is not loop:
                 continue
-            end = self.ends.get(row)
+            end = None if plain else self.ends.get(row)
             if isinstance(end, EngineError):
                 outbox.fail(end)
             else:
-                outbox.receive(token, self.scored.get(row), end, self.at)
+                outbox.receive(token, None if plain else self.scored.get(row), end, self.at)
 
 
 class Courier:

@@ -29,7 +29,7 @@ class Prefill:
         prefixes: where those that were read are kept.
         decoder: the model.
         budget: the most tokens that are read at once.
-        ends: whether a token ends a text, bool (vocabulary,).
+        ends: as `engine.generation.rows.Rows` has it.
     """
 
     def __init__(

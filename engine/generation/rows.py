@@ -32,7 +32,7 @@ class Rows:
         cache: of them.
         ids: the token of each that comes next into the cache, int64 (rows,); nothing of meaning before the first.
         left: how many tokens each may still get as it joins, int64 (rows,).
-        ends: whether a token ends a text, bool (vocabulary,).
+        ends: whether a token ends a text, bool (vocabulary + 1,); the last one is what a row without a token has.
         decoder: computes them.
     """
 
@@ -98,7 +98,7 @@ class Rows:
         tokens = self._ids = self._chooser.choose(logits)
         self._made += 1
         ends: Mapping[int, Ending | EngineError] = {}
-        if self._made >= self._soonest or self._constraints or self._ends[tokens].any() or tokens.min() < 0:
+        if self._made >= self._soonest or self._constraints or self._ends[tokens].any():
             ends = self._ended(tokens, failed)
         scored = self._scored(told, tokens) if told is not None else {}
         return StepResult(self._outboxes, tokens.tolist(), at, scored, ends)
@@ -163,5 +163,5 @@ class Rows:
 
 def no_rows(decoder: Decoder) -> Rows:
     """None at all."""
-    nothing = np.zeros(0, np.int64)
-    return Rows([], empty_cache(decoder.form, 0), nothing, nothing, np.zeros(decoder.form.vocabulary, bool), decoder)
+    nothing, ends = np.zeros(0, np.int64), np.zeros(decoder.form.vocabulary + 1, bool)
+    return Rows([], empty_cache(decoder.form, 0), nothing, nothing, ends, decoder)

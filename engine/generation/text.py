@@ -28,32 +28,26 @@ class Characters:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._tokens: list[int] = []
-        self._begins = 0
-        self._told = 0
-        self._before = 0
+        self._told: list[int] = []
+        self._new: list[int] = []
+        self._told_length = 0
 
     def push(self, token: int) -> str:
         """The text that a token completes; empty while a character is not whole."""
-        self._tokens.append(token)
+        self._new.append(token)
         return self._grown(last=False)
 
     def rest(self) -> str:
         """What is left at the end: a character that never became whole is shown as U+FFFD."""
-        return self._grown(last=True)
+        return self._grown(last=True) if self._new else ""
 
     def _grown(self, *, last: bool) -> str:
-        whole = self._tokenizer.decode(self._tokens[self._begins :])
-        waits = len(self._tokens) - self._told
-        if not last and waits < _LONGEST_CHARACTER and whole.endswith(_UNKNOWN):
+        text = self._tokenizer.decode(self._told + self._new)
+        if not last and text.endswith(_UNKNOWN) and len(self._new) < _LONGEST_CHARACTER:
             return ""
-        shown = str(whole[self._before :])
-        self._begins, self._told = self._told, len(self._tokens)
-        if self._begins > 64:  # what was told long ago is needed no more
-            del self._tokens[: self._begins]
-            self._told -= self._begins
-            self._begins = 0
-        self._before = len(self._tokenizer.decode(self._tokens[self._begins : self._told]))
+        shown = str(text[self._told_length :])
+        self._told, self._new = self._new, []
+        self._told_length = len(self._tokenizer.decode(self._told))
         return shown
 
 
