@@ -16,7 +16,7 @@ import yaml
 from msgspec import Meta
 
 from mesh.errors import Code, TiationError
-from mesh.setting_ranges import Device, LogLevel, Port, TrustDomain, fault_of_setting
+from mesh.setting_ranges import Address, Device, LogLevel, Port, TrustDomain, fault_of_names, fault_of_setting
 
 __all__ = [
     "REPLICATED",
@@ -72,8 +72,11 @@ class Endpoint(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class GatewaySettings(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The front door."""
 
-    host: str = "127.0.0.1"
+    host: Address = "127.0.0.1"
     port: Port = 8443
+    names: tuple[str, ...] = ()
+    certificate: str = ""
+    key: str = ""
     max_request_bytes: Annotated[int, Meta(ge=1024, le=67_108_864)] = 16 * 1024 * 1024
     requests_per_second: Annotated[int, Meta(ge=1, le=10_000_000)] = 20_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
@@ -241,6 +244,7 @@ def load_settings(home: Path, environment: Mapping[str, str] = os.environ) -> Se
         fault = fault_of_setting(error, tree, Settings)
         raise SettingsError(f"tiation.yaml or a TIATION_ variable: {fault}") from None
     check_processes(settings)
+    _check_front_door(settings.gateway)
     return settings
 
 
@@ -287,6 +291,18 @@ def check_processes(settings: Settings) -> None:
             f"engine.shared_memory is `{settings.engine.shared_memory}`, but a region is known to the engine that it "
             f"was registered with, and engine.replicas is {settings.engine.replicas}; set one of them otherwise",
             setting="engine.shared_memory",
+        )
+
+
+def _check_front_door(gateway: GatewaySettings) -> None:
+    if fault := fault_of_names("gateway.names", gateway.names):
+        raise SettingsError(fault, setting="gateway.names")
+    if bool(gateway.certificate) != bool(gateway.key):
+        here, gone = ("certificate", "key") if gateway.certificate else ("key", "certificate")
+        raise SettingsError(
+            f"gateway.{here} is set and gateway.{gone} is not; a certificate of your own needs both, and without "
+            "them the front door makes one",
+            setting=f"gateway.{gone}",
         )
 
 

@@ -20,6 +20,7 @@ __all__ = ["is_whole", "look_at_home"]
 
 _NEEDED = ("operator.key", "security/pepper", "security/token.pem", "security/ca/mesh.pem", "integration/vault.key")
 _SOON = timedelta(days=30)
+_RENEWED_DAYS = 14
 _OLD_LOG_BYTES = 512 * 1024 * 1024
 
 
@@ -36,6 +37,7 @@ def look_at_home(home: Home, settings: Settings) -> Iterator[Finding]:
     yield from _databases(home)
     yield _authority(home)
     yield from _certificates(home, settings)
+    yield from _own_certificate(home, settings)
     yield _leftovers(home)
 
 
@@ -161,6 +163,24 @@ def _front_certificates(home: Home) -> Iterator[Finding]:
             continue
         if ended:
             yield bad("front certificate", f"that for {whom} has ended", "see `tiation logs supervisor`; restart")
+
+
+def _own_certificate(home: Home, settings: Settings) -> Iterator[Finding]:
+    """The operator's certificate, which nobody but its maker renews."""
+    from cli.gateway.own_certificate import OwnCertificateError, own_certificate
+
+    try:
+        found = own_certificate(home.path, settings.gateway)
+    except OwnCertificateError as error:
+        yield bad("own certificate", error.message, "`tiation up` does not start with it; a running platform keeps on")
+        return
+    if found is None:
+        return
+    days = (found.end - datetime.now(UTC)).days
+    if days < _RENEWED_DAYS:
+        yield unsure("own certificate", f"ends in {days} days", f"renew {settings.gateway.certificate}")
+    else:
+        yield good("own certificate", f"holds for {days} days, for {', '.join(found.names)}")
 
 
 def _has_ended(chain: bytes) -> bool:

@@ -100,7 +100,7 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "host": gateway.host,
             "port": gateway.port,
             "max_connections": gateway.max_connections,
-            "front_secret": _secret(home, "front"),
+            "certificates": _certificates(settings, home),
             "http_connection_manager": manager,
             "clusters": [
                 *(_cluster(settings, home, service) for service in SERVICES),
@@ -151,6 +151,12 @@ def _too_large_program(most_bytes: int) -> str:
 
 def _dialect_program(dialect: str) -> str:
     return f'local dialect = "{dialect}"\n{(CLONE / "envoy" / "dialects.lua").read_text()}'
+
+
+def _certificates(settings: Settings, home: Path) -> list[dict[str, Any]]:
+    """What clients are shown: by the name that they ask for, the first where they ask for none or another one."""
+    shown = ["front", "own"] if settings.gateway.certificate else ["front"]
+    return [{"name": name, "sds_config": _secret(home, name)} for name in shown]
 
 
 def _secret(home: Path, name: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mesh.svid import write_private
 
-__all__ = ["SECRETS", "write_front", "write_svid"]
+__all__ = ["SECRETS", "write_front", "write_own", "write_svid"]
 
-SECRETS = {"svid": "sds-svid.json", "bundle": "sds-bundle.json", "front": "sds-front.json"}
+SECRETS = {"svid": "sds-svid.json", "bundle": "sds-bundle.json", "front": "sds-front.json", "own": "sds-own.json"}
 """File names by the secret's name."""
 
 
@@ -29,6 +29,11 @@ def write_svid(folder: Path, document: Mapping[str, str]) -> None:
 def write_front(folder: Path, document: Mapping[str, str]) -> None:
     """Replace what the proxy shows to clients."""
     _write(folder / SECRETS["front"], "front", {"tls_certificate": _certificate(document)})
+
+
+def write_own(folder: Path, document: Mapping[str, str]) -> None:
+    """Replace what the proxy shows to clients that ask for a name in the operator's own certificate."""
+    _write(folder / SECRETS["own"], "own", {"tls_certificate": _certificate(document)})
 
 
 def _certificate(document: Mapping[str, str]) -> dict[str, object]:
