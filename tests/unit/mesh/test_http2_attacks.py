@@ -6,6 +6,7 @@ import asyncio
 import resource
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import grpc
@@ -37,10 +38,10 @@ async def slowest(channel: grpc.aio.Channel, count: int = 30) -> float:
     return max(took)
 
 
-async def gone(mesh) -> None:
-    """Wait until the server has one connection left; the other ends live on the same loop and take time to go, too."""
-    deadline = time.monotonic() + 60
-    while len(mesh.server._connections) > 1:
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that takes its time: both ends live on the same loop."""
+    deadline = time.monotonic() + 30
+    while not is_so():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
@@ -109,7 +110,7 @@ async def test_peers_that_come_and_go_leave_nothing_behind(mesh):
                 waiting = other.unary_unary("/test.S/Once")(b"wait")
                 await slowest(other, 1)
                 del waiting
-        await gone(mesh)
+        await until(lambda: len(mesh.server._connections) == 1)
         assert await slowest(channel) < 1
 
 
@@ -131,7 +132,7 @@ async def test_streams_without_number_that_do_nothing_cost_others_nothing(mesh):
             stream.cancel()
         for each in channels:
             await each.close()
-        await gone(mesh)
+        await until(lambda: not any(connection._tasks for connection in mesh.server._connections))
         assert await slowest(channel) < 5 * before + 0.5
 
 
