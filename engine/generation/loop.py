@@ -136,6 +136,7 @@ class GenerationLoop:
 
     def cancel(self, sequence: SequenceState) -> None:
         """Nobody wants an answer any more: before the next step it is gone."""
+        sequence.outbox.unread = None
         with self._changed:
             sequence.cancelled = True
             self._notify()
