@@ -4,42 +4,73 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import click
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
+from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
 from cli.client import TIMEOUT_S, connect
-from cli.commands.model_kind import KIND
+from cli.commands.model_kind import KIND, SHIPPED_OF
+from cli.commands.model_names import own_or_shipped
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
-from cli.output import print_json, print_table
-from cli.profiling.advice import best_of, max_batch_of
+from cli.output import numbered
 from cli.profiling.load import Counted, Measured, counted, measure
-from cli.profiling.samples import made_up
+from cli.profiling.report import say_measured, say_written
+from cli.profiling.samples import categories_of, made_up
+from cli.profiling.writing import Written, measure_writing
 
 __all__ = ["profile"]
 
+A = TypeVar("A")
+L = TypeVar("L")
+_INTERRUPTED = "interrupted"
 _DIFFERENT = 32
 """So many different requests are sent in turn."""
 _CONCURRENCY = "1,2,4,8,16,32,64"
 _BATCHES = "1,8"
-_HEADINGS = ("concurrency", "batch", "items/s", "p50 ms", "p99 ms", "queue ms", "avg batch", "refused")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What shall be measured."""
+    """What shall be measured, and how it is shown."""
 
     concurrency: Sequence[int]
     batches: Sequence[int]
     words: int
+    tokens: int
     shapes: Mapping[str, Sequence[int]]
     seconds: float
     limit_s: float
+    latency_ms: float
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The model that is measured.
+
+    Attributes:
+        stub: of the Open Inference Protocol.
+        name: its full name.
+        version: which version, or an alias; empty for the newest.
+        metadata: what it takes.
+        config: how it is configured.
+    """
+
+    stub: Any
+    name: str
+    version: str
+    metadata: pb.ModelMetadataResponse
+    config: Any
+
+    def counted(self) -> Counted:
+        """What the engine has counted of it."""
+        return counted(self.stub, self.name, self.version)
 
 
 @click.command()
@@ -47,11 +78,21 @@ class _Plan:
 @click.option("--concurrency", default=_CONCURRENCY, show_default=True, help="Clients at once, each after the other.")
 @click.option("--batch", default=_BATCHES, show_default=True, help="Rows of a request.")
 @click.option("--words", default=16, show_default=True, type=click.IntRange(1, 10_000), help="Words of a text.")
+@click.option(
+    "--tokens",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="The most tokens of an answer, of a model that writes.",
+)
 @click.option("--shape", "shapes", multiple=True, help="Further axes of an input that leaves them open: `x=3,224,224`.")
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1, 600), help="For each line.")
 @click.option("--limit", default=120.0, show_default=True, type=click.FloatRange(1, 86_400), help="Seconds in all.")
 @click.option(
-    "--latency-ms", default=0.0, type=click.FloatRange(0), help="The longest p99 of the best.  [default: any]"
+    "--latency-ms",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="The longest p99 of the best, to the first token where it writes.  [default: any]",
 )
 @click.option("--version", default="", help="Which version, or an alias.  [default: the newest that is loaded]")
 @tenant_option
@@ -63,6 +104,7 @@ def profile(
     concurrency: str,
     batch: str,
     words: int,
+    tokens: int,
     shapes: Sequence[str],
     seconds: float,
     limit: float,
@@ -71,125 +113,129 @@ def profile(
     home: Home,
     tenant: str,
     output: str,
-) -> None:
+) -> None:  # fmt: skip
     """Measure MODEL with more and more clients at once; say which load is best and what to write in its manifest.
 
     Requests are made up from what the model takes, and go through the front door like any other: whoever else asks the
-    model meanwhile waits longer. Ctrl-C prints what is known.
+    model meanwhile waits longer. Of a model that writes, tokens a second are measured and the time to the first. Ctrl-C
+    prints what is known.
 
     \b
     Example:
-      tiation models profile tenants/system/models/all-minilm-l6-v2 --concurrency 1,8 --seconds 1
+      tiation models profile all-minilm-l6-v2 --concurrency 1,8 --seconds 1
     """  # noqa: D301 -- \b is click's
-    plan = _Plan(_whole(concurrency, "--concurrency"), _whole(batch, "--batch"), words, _shapes(shapes), seconds, limit)
-    owner, _, name = KIND.split(tenant, model)
-    lines: list[Measured] = []
-    stopped = ""
+    plan = _Plan(
+        _whole(concurrency, "--concurrency"), _whole(batch, "--batch"), words, tokens, _shapes(shapes), seconds, limit,
+        latency_ms, output,
+    )  # fmt: skip
+    owner, _, _ = KIND.split(tenant, model)
     with connect(home, grpc_service_pb2_grpc.GRPCInferenceServiceStub, owner) as stub:
-        metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name=name, version=version), timeout=TIMEOUT_S)
-        config = stub.ModelConfig(pb.ModelConfigRequest(name=name, version=version), timeout=TIMEOUT_S).config
-        before = after = counted(stub, name, version)
-        try:
-            for line in _swept(stub, plan, metadata, name, version, show=output == "table"):
-                lines.append(line)
-                after = counted(stub, name, version)
-            if len(lines) < len(plan.concurrency) * len(plan.batches):
-                stopped = f"{limit:g} s were over; --limit gives it more"
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-    _say(lines, after.since(before), config.max_batch_size, latency_ms, stopped, output)
-    if stopped == "interrupted":
+        asked = own_or_shipped(home, tenant, model, lambda name: _asked(stub, name, version))
+        if not asked.config.model_transaction_policy.decoupled:
+            stopped = _answering(asked, plan)
+        else:
+            with connect(home, prediction_pb2_grpc.PredictionServiceStub, owner) as writer:
+                stopped = _writing(writer, asked, plan)
+    if stopped == _INTERRUPTED:
         raise click.exceptions.Exit(130)
 
 
-def _swept(
-    stub: Any,  # noqa: ANN401 -- see `connect`
-    plan: _Plan,
-    metadata: pb.ModelMetadataResponse,
-    name: str,
-    version: str,
-    *,
-    show: bool,
-) -> Iterator[Measured]:
-    """Line after line, as long as there is time."""
-    ends = time.monotonic() + plan.limit_s
+def _asked(stub: Any, name: str, version: str) -> _Asked:  # noqa: ANN401 -- see `connect`
+    metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name=name, version=version), timeout=TIMEOUT_S)
+    config = stub.ModelConfig(pb.ModelConfigRequest(name=name, version=version), timeout=TIMEOUT_S).config
+    return _Asked(stub, name, version, metadata, config)
+
+
+def _answering(asked: _Asked, plan: _Plan) -> str:
+    """Measure a model that answers at once; say why not all of it was measured, if so."""
     loads = [(clients, batch) for batch in plan.batches for clients in plan.concurrency]
-    with _progress(len(loads), show=show) as bar:
-        for clients, batch in loads:
-            left = ends - time.monotonic()
-            if left <= 0:
-                return
-            bar.update(0, (clients, batch))
-            requests = [
-                made_up(metadata, batch, words=plan.words, seed=seed, shapes=plan.shapes) for seed in range(_DIFFERENT)
-            ]
-            for request in requests:
-                request.model_name, request.model_version = name, version
-            line = measure(
-                stub, requests, lambda: counted(stub, name, version),
-                concurrency=clients, batch=batch, seconds=min(plan.seconds, left),
-            )  # fmt: skip
-            bar.update(1, (clients, batch))
-            if line is not None:
-                yield line
+    categories = categories_of(asked.config)
 
+    def line(load: tuple[int, int], seconds: float) -> Measured | None:
+        clients, batch = load
+        requests = [
+            made_up(asked.metadata, batch, words=plan.words, seed=seed, shapes=plan.shapes, categories=categories)
+            for seed in range(_DIFFERENT)
+        ]
+        for request in requests:
+            request.model_name, request.model_version = asked.name, asked.version
+        sequences = asked.config.HasField("sequence_batching")
+        return measure(
+            asked.stub, requests, asked.counted,
+            concurrency=clients, batch=batch, seconds=seconds, sequences=sequences,
+        )  # fmt: skip
 
-def _progress(length: int, *, show: bool) -> Any:  # noqa: ANN401 -- click's own
-    return click.progressbar(
-        length=length,
-        label="measuring",
-        hidden=not show,
-        file=sys.stderr,
-        item_show_func=lambda load: "{} clients, {} rows".format(*load) if isinstance(load, tuple) else "",
+    before = asked.counted()
+    lines, stopped = _swept(
+        plan, loads, line, lambda load: f"{numbered(load[0], 'client')}, {numbered(load[1], 'row')}"
     )
-
-
-def _say(
-    lines: Sequence[Measured], here: Counted, max_batch: int, latency_ms: float, stopped: str, output: str
-) -> None:
-    """Print the table, the best of it, and what to write."""
-    best, worth = best_of(lines, latency_ms), max_batch_of(here.batches)
-    manifest = ["scheduling:", f"  max_batch: {worth}"] if worth and worth < max_batch else []
-    if output == "json":
-        print_json(
-            {
-                "lines": [asdict(line) for line in lines],
-                "best": asdict(best) if best else None,
-                "manifest": manifest,
-                "stopped": stopped,
-            }
-        )
-        return
-    print_table(_HEADINGS, [_row(line) for line in lines])
-    if stopped:
-        click.echo(f"\nNot all was measured: {stopped}")
-    if best is None:
-        click.echo(f"\nNo load has a p99 within {latency_ms:g} ms" if lines else "\nNothing was answered in time")
-        return
-    click.echo(
-        f"\nBest: {best.concurrency} clients with {best.batch} rows a request: {best.items_per_s:.0f} rows a second, "
-        f"p99 {best.p99_ms:.1f} ms"
+    say_measured(
+        lines,
+        asked.counted().since(before),
+        max_batch=asked.config.max_batch_size,
+        is_own=not asked.name.startswith(f"tenants/{SHIPPED_OF}/"),
+        latency_ms=plan.latency_ms,
+        stopped=stopped,
+        output=plan.output,
     )
-    if manifest:
-        click.echo(f"Runs of more than {worth} rows are no faster a row. In model.yaml:\n")
-        click.echo("\n".join(manifest))
-    elif worth:
-        click.echo(
-            f"Its max_batch, {max_batch}, is right: the largest runs were the fastest a row, or as large as came"
-        )
+    return stopped
 
 
-def _row(line: Measured) -> tuple[str, ...]:
-    return (
-        str(line.concurrency),
-        str(line.batch),
-        f"{line.items_per_s:.0f}",
-        f"{line.p50_ms:.1f}",
-        f"{line.p99_ms:.1f}",
-        f"{line.queue_ms:.1f}",
-        f"{line.average_batch:.1f}",
-        str(line.refused),
-    )
+def _writing(writer: Any, asked: _Asked, plan: _Plan) -> str:  # noqa: ANN401 -- see `connect`
+    """Measure a model that writes; say why not all of it was measured, if so."""
+    if plan.shapes:
+        raise click.UsageError("--shape goes with a model that takes tensors, and this one writes on from texts")
+    which = {"version": int(asked.version)} if asked.version.isdecimal() else {"alias": asked.version}
+    sampling = prediction_pb2.SamplingSettings(max_tokens=plan.tokens)
+    request = prediction_pb2.GenerateRequest(name=asked.name, sampling=sampling, **which)
+
+    def line(clients: int, seconds: float) -> Written | None:
+        return measure_writing(writer, request, concurrency=clients, words=plan.words, seconds=seconds)
+
+    lines, stopped = _swept(plan, list(plan.concurrency), line, lambda clients: numbered(clients, "reader"))
+    say_written(lines, latency_ms=plan.latency_ms, stopped=stopped, output=plan.output)
+    return stopped
+
+
+def _swept(
+    plan: _Plan,
+    loads: Sequence[A],
+    line: Callable[[A, float], L | None],
+    words: Callable[[A], str],
+) -> tuple[list[L], str]:
+    """Line after line, as long as there is time.
+
+    Args:
+        plan: how long.
+        loads: what is measured.
+        line: measures one load for so many seconds; None where nothing was answered.
+        words: a load as the progress shows it.
+
+    Returns:
+        The lines, and why there are no more; empty where all were measured.
+    """
+    found: list[L] = []
+    ends = time.monotonic() + plan.limit_s
+    bar: Any
+    with click.progressbar(
+        length=len(loads), label="measuring", hidden=plan.output != "table", file=sys.stderr,
+        item_show_func=lambda load: "" if load is None else words(load),
+    ) as bar:  # fmt: skip
+        try:
+            for load in loads:
+                left = ends - time.monotonic()
+                if left <= 0:
+                    return found, f"{plan.limit_s:g} s were over; --limit gives it more"
+                bar.update(0, load)
+                measured = line(load, min(plan.seconds, left))
+                bar.update(1, load)
+                if measured is not None:
+                    found.append(measured)
+        except KeyboardInterrupt:
+            return found, _INTERRUPTED
+    if len(found) < len(loads):
+        return found, "some loads were not answered in time; --seconds gives each more"
+    return found, ""
 
 
 def _whole(text: str, option: str) -> list[int]:

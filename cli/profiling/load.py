@@ -1,26 +1,21 @@
-"""Drives a model with so many clients at once, each of which sends its next request when it has its answer.
+"""Measures a model that answers at once, with so many clients of the Open Inference Protocol.
 
 What is sent is made in `cli.profiling.samples`; what follows from the figures is `cli.profiling.advice`'s.
 """
 
 from __future__ import annotations
 
-import threading
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from inference import grpc_service_pb2 as pb
 
-__all__ = ["Counted", "Measured", "counted", "measure"]
+from cli.profiling.clients import CALL_S, Clients
 
-_WARM_S = 0.3
-_CALL_S = 60.0
-_FIRST_S = 10.0
-_BACK_OFF_S = 0.02
-"""How long a client that was refused waits before it asks again."""
+__all__ = ["Counted", "Measured", "counted", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,43 +75,20 @@ class Measured:
     average_batch: float
     refused: int
 
+    @property
+    def per_s(self) -> float:
+        """What is best where it is most."""
+        return self.items_per_s
 
-@dataclass(slots=True)
-class _Clients:
-    """Clients at work, and what they have seen."""
-
-    stub: Any
-    requests: Sequence[pb.ModelInferRequest]
-    stop: threading.Event = field(default_factory=threading.Event)
-    measuring: threading.Event = field(default_factory=threading.Event)
-    seconds: list[float] = field(default_factory=list)
-    refused: int = 0
-    error: grpc.RpcError | None = None
-
-    def work(self, at: int) -> None:
-        """One client."""
-        while not self.stop.is_set():
-            request = self.requests[at % len(self.requests)]
-            at += 1
-            began = time.perf_counter()
-            try:
-                self.stub.ModelInfer(request, timeout=_CALL_S)
-            except grpc.RpcError as error:
-                failed: Any = error
-                if failed.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    self.error = self.error or error
-                    self.stop.set()
-                    return
-                self.refused += self.measuring.is_set()
-                self.stop.wait(_BACK_OFF_S)
-            else:
-                if self.measuring.is_set():
-                    self.seconds.append(time.perf_counter() - began)
+    @property
+    def slowest_ms(self) -> float:
+        """What may be limited."""
+        return self.p99_ms
 
 
 def counted(stub: Any, model: str, version: str) -> Counted:  # noqa: ANN401 -- see `connect`
     """What the engine has counted of a model."""
-    answer = stub.ModelStatistics(pb.ModelStatisticsRequest(name=model, version=version), timeout=_CALL_S)
+    answer = stub.ModelStatistics(pb.ModelStatisticsRequest(name=model, version=version), timeout=CALL_S)
     found = [each.inference_stats for each in answer.model_stats]
     batches: dict[int, tuple[int, int]] = {}
     for each in answer.model_stats:
@@ -140,6 +112,7 @@ def measure(
     concurrency: int,
     batch: int,
     seconds: float,
+    sequences: bool = False,
 ) -> Measured | None:
     """One line of the table; None where nothing was answered, ten seconds longer.
 
@@ -150,34 +123,41 @@ def measure(
         concurrency: how many clients send.
         batch: rows of a request.
         seconds: how long is measured, after a moment that is not.
+        sequences: whether each request is sent as a sequence of its own, of one step.
 
     Raises:
         grpc.RpcError: a request was refused for another reason than that there is no place.
     """
-    clients = _Clients(stub, requests)
-    threads = [threading.Thread(target=clients.work, args=(at,), daemon=True) for at in range(concurrency)]
-    for thread in threads:
-        thread.start()
-    try:
-        clients.stop.wait(min(_WARM_S, seconds))
-        before, began = count(), time.perf_counter()
-        clients.measuring.set()
-        clients.stop.wait(seconds)
-        while not (clients.seconds or clients.stop.is_set()) and time.perf_counter() - began < seconds + _FIRST_S:
-            clients.stop.wait(_BACK_OFF_S)  # a slow model gets the time for one answer
-        clients.measuring.clear()
-        took, after = time.perf_counter() - began, count()
-    finally:
-        clients.stop.set()
-        for thread in threads:
-            thread.join(_CALL_S)
-    if clients.error is not None:
-        raise clients.error
-    return _line(clients, after.since(before), concurrency=concurrency, batch=batch, seconds=took)
+    times: list[float] = []
+    draw = random.Random()  # noqa: S311 -- no secret: ids that no other caller's sequences have
+
+    def ask(at: int) -> None:
+        request = requests[at % len(requests)]
+        if sequences:
+            request = _alone(request, draw.getrandbits(62) | 1)
+        began = time.perf_counter()
+        stub.ModelInfer(request, timeout=CALL_S)
+        if clients.measuring.is_set():
+            times.append(time.perf_counter() - began)
+
+    clients = Clients(ask, lambda: len(times))
+    took, before, after = clients.measured(concurrency, seconds, count)
+    return _line(times, clients.refused, after.since(before), concurrency=concurrency, batch=batch, seconds=took)
 
 
-def _line(clients: _Clients, here: Counted, *, concurrency: int, batch: int, seconds: float) -> Measured | None:
-    times = sorted(clients.seconds)
+def _alone(request: pb.ModelInferRequest, sequence: int) -> pb.ModelInferRequest:
+    """A request as the only step of a sequence."""
+    made = pb.ModelInferRequest()
+    made.CopyFrom(request)
+    made.parameters["sequence_id"].int64_param = sequence
+    made.parameters["sequence_start"].bool_param = made.parameters["sequence_end"].bool_param = True
+    return made
+
+
+def _line(
+    times: list[float], refused: int, here: Counted, *, concurrency: int, batch: int, seconds: float
+) -> Measured | None:
+    times.sort()
     if not times:
         return None
     return Measured(
@@ -188,5 +168,5 @@ def _line(clients: _Clients, here: Counted, *, concurrency: int, batch: int, sec
         1000 * times[min(len(times) - 1, len(times) * 99 // 100)],
         here.queue_ns / 1e6 / max(1, here.requests),
         here.rows / max(1, here.runs),
-        clients.refused,
+        refused,
     )

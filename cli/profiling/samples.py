@@ -6,16 +6,22 @@ How they are sent is `cli.profiling.load`'s.
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 from inference import grpc_service_pb2 as pb
+from inference import model_config_pb2
 
 from mesh.errors import Code, TiationError
 
-__all__ = ["NoSampleError", "made_up"]
+__all__ = ["Categories", "NoSampleError", "categories_of", "made_up", "text_of"]
+
+Categories: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
+"""By input, the texts that each of its columns may hold; none where a column may hold any."""
 
 _WORDS: Sequence[str] = (
     "the of and to in for is on that by this with you it not or be are from at as your all have new more an was we",
@@ -39,8 +45,27 @@ class NoSampleError(TiationError):
     reason = "NO_SAMPLE"
 
 
+def categories_of(config: model_config_pb2.ModelConfig) -> Categories:
+    """The texts that a table's columns may hold, of a model's configuration."""
+    found: dict[str, list[Sequence[str]]] = {}
+    for column in json.loads(config.parameters["columns"].string_value or "[]") if config.parameters else []:
+        found.setdefault(column["input"], []).append(column.get("categories", ()))
+    return found
+
+
+def text_of(words: int, draw: random.Random) -> str:
+    """A text of so many words."""
+    return " ".join(draw.choices(" ".join(_WORDS).split(), k=words))
+
+
 def made_up(
-    metadata: pb.ModelMetadataResponse, rows: int, *, words: int, seed: int, shapes: Mapping[str, Sequence[int]]
+    metadata: pb.ModelMetadataResponse,
+    rows: int,
+    *,
+    words: int,
+    seed: int,
+    shapes: Mapping[str, Sequence[int]],
+    categories: Categories = MappingProxyType({}),
 ) -> pb.ModelInferRequest:
     """A request of some rows; texts of some words, images of noise, numbers at random.
 
@@ -50,17 +75,22 @@ def made_up(
         words: in a text.
         seed: another one makes another request.
         shapes: lengths of a row's further axes, for inputs that leave them open.
+        categories: texts that columns may hold.
 
     Raises:
-        NoSampleError: an input cannot be made up.
+        NoSampleError: an input cannot be made up, or there is none of a name.
     """
+    takes = [spec.name for spec in metadata.inputs]
+    for name in shapes:
+        if name not in takes:
+            raise NoSampleError(f"--shape {name}: the model has no input `{name}`; it takes {', '.join(takes)}")
     draw = random.Random(seed)  # noqa: S311 -- no secret
     request = pb.ModelInferRequest(model_name=metadata.name)
     request.parameters["cache"].bool_param = False
     for spec in metadata.inputs:
         shape = _shape(spec, rows, shapes.get(spec.name))
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
-        request.raw_input_contents.append(_content(spec, shape, words, draw))
+        request.raw_input_contents.append(_content(spec, shape, words, draw, categories.get(spec.name, ())))
     return request
 
 
@@ -79,12 +109,19 @@ def _shape(spec: pb.ModelMetadataResponse.TensorMetadata, rows: int, further: Se
 
 
 def _content(
-    spec: pb.ModelMetadataResponse.TensorMetadata, shape: Sequence[int], words: int, draw: random.Random
+    spec: pb.ModelMetadataResponse.TensorMetadata,
+    shape: Sequence[int],
+    words: int,
+    draw: random.Random,
+    columns: Sequence[Sequence[str]],
 ) -> bytes:
     count = int(np.prod(shape))
     if spec.datatype == "BYTES":
-        image, known = spec.name == "image", " ".join(_WORDS).split()
-        texts = (_image(draw) if image else " ".join(draw.choices(known, k=words)).encode() for _ in range(count))
+        if spec.name == "image":
+            texts = [_image(draw) for _ in range(count)]
+        else:
+            held = [columns[at % len(columns)] if columns else () for at in range(count)]
+            texts = [(draw.choice(known) if known else text_of(words, draw)).encode() for known in held]
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
     numbers = np.random.default_rng(draw.getrandbits(64))
     if spec.datatype in _FLOATS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from inference import model_config_pb2 as pb
@@ -11,7 +12,7 @@ from engine.manifest import EnsembleManifest
 from engine.repository.models import VersionPolicy
 from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import SequenceModel, Servable, TextGenerator
+from engine.servables import SequenceModel, Servable, TabularModel, TextGenerator
 from engine.servicers.inference_texts import specs_of
 from engine.tensor import TensorSpec
 
@@ -56,6 +57,8 @@ def config_of(name: str, loaded: Loaded, versions: VersionPolicy, device: str) -
     if not isinstance(manifest, EnsembleManifest):
         config.instance_group.extend(_instances(name, policy.instances if policy is not None else (), device))
     config.parameters["kind"].string_value = str(manifest.__struct_config__.tag)
+    if isinstance(servable, TabularModel):
+        config.parameters["columns"].string_value = _columns(servable)
     return config
 
 
@@ -106,6 +109,15 @@ def _sequences(servable: SequenceModel, rows: int) -> pb.ModelSequenceBatching:
             dims=_dims(spec, rows),
         )
     return made
+
+
+def _columns(servable: TabularModel) -> str:
+    """The columns of a table in the order of the inputs, as JSON: `[{"name": …, "input": …, "categories": […]}]`."""
+    found: list[dict[str, object]] = []
+    for each in servable.columns.places:
+        held = {"categories": each.column.categories} if each.column.categories else {}
+        found.append({"name": each.column.name, "input": each.spec.name, **held})
+    return json.dumps(found, ensure_ascii=False)
 
 
 def _ensemble(manifest: EnsembleManifest) -> pb.ModelEnsembling:

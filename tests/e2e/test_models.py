@@ -12,6 +12,9 @@ from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from onnx import TensorProto, helper
 
 from tests.fakes.installed import CLONE, Installed
+from tests.unit.engine.tables import price_pipeline
+from tests.unit.engine.test_sequences import MANIFEST as REMEMBERING
+from tests.unit.engine.test_sequences import adding
 
 MANIFEST = "name: {name}\nkind: onnx\n"
 
@@ -113,9 +116,37 @@ def test_a_profile_says_how_fast_a_model_is_and_with_which_load(home_of_all: Ins
     said = home_of_all.command(
         "models", "profile", "tenants/system/models/digits", "--concurrency", "1", "--batch", "1", "--seconds", "0.2"
     )
-    assert "Best: 1 clients with 1 rows a request" in said.stdout
+    assert "Best: 1 client with 1 row a request" in said.stdout
     refused = home_of_all.command("models", "profile", "nothing-such", check=False)
     assert (refused.returncode, "nothing-such" in refused.stderr) == (1, True)
+
+
+def test_a_profile_of_a_model_that_writes_counts_tokens(home_of_all: Installed):
+    loads = ("--concurrency", "1,2", "--tokens", "8", "--seconds", "0.5")
+    found = home_of_all.json("models", "profile", "docs-writer", *loads)
+    assert [line["concurrency"] for line in found["lines"]] == [1, 2]
+    assert all(line["tokens_per_s"] > 0 and line["first_p50_ms"] > 0 < line["answers"] for line in found["lines"])
+    refused = home_of_all.command("models", "profile", "docs-writer", "--shape", "x=3", check=False)
+    assert (refused.returncode, "writes on from texts" in refused.stderr) == (2, True)
+
+
+def test_a_profile_of_a_table_or_of_a_model_that_remembers_sends_what_it_takes(home_of_all: Installed, tmp_path: Path):
+    table = folder(
+        tmp_path, "prices", price_pipeline(),
+        "name: {name}\nkind: tabular\ncolumns: [area, {{name: town, categories: [Bern, Basel, Chur]}}]\n",
+    )  # fmt: skip
+    sums = folder(
+        tmp_path, "sums", adding(), REMEMBERING.replace("{", "{{").replace("}", "}}").replace(": m\n", ": sums\n")
+    )
+    for made, name in ((table, "prices"), (sums, "sums")):
+        home_of_all.command("models", "push", str(made))
+        found = home_of_all.json(
+            "models", "profile", name, "--concurrency", "2", "--batch", "2", "--seconds", "0.3"
+        )  # fmt: skip
+        assert found["best"]["items_per_s"] > 0
+        refused = home_of_all.command("models", "profile", name, "--shape", "z=3", check=False)
+        assert (refused.returncode, "has no input `z`; it takes " in refused.stderr) == (1, True)
+        home_of_all.command("models", "delete", name)
 
 
 def test_a_smaller_variant_answers_nearly_the_same_and_says_how_nearly(home_of_all: Installed, tmp_path: Path):

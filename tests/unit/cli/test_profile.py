@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
 from inference import grpc_service_pb2 as pb
-from inference import grpc_service_pb2_grpc
+from inference import grpc_service_pb2_grpc, model_config_pb2
+from tiation.engine.v1 import prediction_pb2, prediction_pb2_grpc
 
-from cli.profiling.advice import best_of, max_batch_of
+from cli.profiling.advice import best_of, max_batch_of, run_times
 from cli.profiling.load import Counted, Measured, counted, measure
-from cli.profiling.samples import NoSampleError, made_up
+from cli.profiling.report import say_measured, say_written
+from cli.profiling.samples import NoSampleError, categories_of, made_up
+from cli.profiling.writing import AnswerError, Written, measure_writing
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
 
@@ -68,8 +73,33 @@ def test_what_cannot_be_made_up_is_said():
         sample(model(("x", "BF16", [-1])))
 
 
-def line(concurrency: int, items: float, p99: float) -> Measured:
-    return Measured(concurrency, 1, items, p99 / 2, p99, 0, 1, 0)
+def test_an_axis_of_an_input_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(NoSampleError, match="--shape z: the model has no input `z`; it takes x, y"):
+        sample(model(("x", "FP32", [-1, -1]), ("y", "FP32", [-1])), z=[3])
+
+
+def test_columns_of_categories_hold_nothing_else():
+    columns = [
+        {"name": "area", "input": "area"},
+        {"name": "town", "input": "words", "categories": ["Bern", "Chur"]},
+        {"name": "note", "input": "words"},
+    ]
+    config = model_config_pb2.ModelConfig()
+    config.parameters["columns"].string_value = json.dumps(columns)
+    metadata = model(("area", "FP32", [-1, 1]), ("words", "BYTES", [-1, 2]))
+    request = made_up(metadata, 20, words=5, seed=0, shapes={}, categories=categories_of(config))
+    data, cells = request.raw_input_contents[1], []
+    while data:
+        size = int.from_bytes(data[:4], "little")
+        cells.append(data[4 : 4 + size].decode())
+        data = data[4 + size :]
+    assert set(cells[::2]) == {"Bern", "Chur"}
+    assert {len(cell.split()) for cell in cells[1::2]} == {5}
+    assert categories_of(model_config_pb2.ModelConfig()) == {}
+
+
+def line(concurrency: int, items: float, p99: float, average_batch: float = 1) -> Measured:
+    return Measured(concurrency, 1, items, p99 / 2, p99, 0, average_batch, 0)
 
 
 def test_the_best_is_the_quickest_of_those_that_answer_the_most():
@@ -82,10 +112,39 @@ def test_the_best_is_the_quickest_of_those_that_answer_the_most():
 
 def test_the_largest_batch_that_is_worth_it_is_the_smallest_that_is_as_fast_a_row():
     ms = 1_000_000
-    assert max_batch_of({1: (50, 50 * 4 * ms), 8: (50, 50 * 16 * ms), 16: (50, 50 * 32 * ms)}) == 8
-    assert max_batch_of({1: (50, 50 * ms), 16: (2, 2 * ms)}) is None  # 16 was not run often enough
-    assert max_batch_of({1: (50, 50 * 4 * ms), 8: (50, 50 * 16 * ms)}) is None  # who knows what 9 would do
-    assert max_batch_of({}) is None
+    lines = [line(1, 100, 10, 1), line(8, 400, 20, 8), line(16, 405, 40, 16)]
+    assert max_batch_of({1: (50, 50 * 4 * ms), 8: (50, 50 * 16 * ms), 16: (50, 50 * 32 * ms)}, lines) == 8
+    assert max_batch_of({1: (50, 50 * ms), 16: (2, 2 * ms)}, lines) is None  # 16 was not run often enough
+    assert max_batch_of({1: (50, 50 * 4 * ms), 8: (50, 50 * 16 * ms)}, lines) is None  # who knows what 9 would do
+    assert max_batch_of({}, lines) is None
+    assert max_batch_of({1: (50, 50 * ms), 8: (50, 50 * 8 * ms)}, []) is None
+
+
+RUNS = Counted(0, 0, 0, 0, {1: (50, 50_000_000), 4: (50, 150_000_000), 32: (50, 1_200_000_000)})
+"""Milliseconds a row: 1, 0.75, 0.75."""
+
+
+def test_no_smaller_batch_is_advised_where_larger_runs_brought_clients_more(capsys):
+    climbing = [line(1, 101, 10, 1), line(4, 147, 20, 4), line(16, 235, 60, 32)]
+    assert run_times(RUNS.batches) == {1: 1.0, 4: 0.75, 32: 0.75}
+    assert max_batch_of(RUNS.batches, climbing) is None
+    say_measured(climbing, RUNS, max_batch=32, is_own=True, latency_ms=0, stopped="", output="table")
+    shown = capsys.readouterr().out
+    assert "max_batch" not in shown
+    assert "Best: 16 clients with 1 row a request: 235 rows a second" in shown
+    assert [each.split() for each in shown.splitlines()[5:9]] == [
+        ["rows", "of", "a", "run", "runs", "ms", "a", "row"],
+        ["1", "50", "1.000"],
+        ["4", "50", "0.750"],
+        ["32", "50", "0.750"],
+    ]
+
+
+def test_what_ships_gets_no_lines_for_a_manifest_that_nobody_may_change(capsys):
+    level = [line(1, 101, 10, 1), line(4, 234, 20, 4), line(16, 235, 60, 32)]
+    for is_own in (True, False):
+        say_measured(level, RUNS, max_batch=32, is_own=is_own, latency_ms=0, stopped="", output="table")
+        assert ("  max_batch: 4" in capsys.readouterr().out) is is_own
 
 
 class Engine(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -94,9 +153,14 @@ class Engine(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, error: grpc.StatusCode | None = None):
         self.answered = self.asked = 0
         self.error = error
+        self.sequences: list[tuple[int, bool, bool]] = []
 
     def ModelInfer(self, request, context):
         self.asked += 1
+        told = request.parameters
+        if "sequence_id" in told:
+            step = (told["sequence_id"].int64_param, told["sequence_start"].bool_param, told["sequence_end"].bool_param)
+            self.sequences.append(step)
         if self.error is not None:
             context.abort(self.error, "no")
         if self.asked % 3 == 0:
@@ -155,3 +219,107 @@ def test_only_what_has_come_to_it_counts():
     before = Counted(10, 100, 20, 5, {2: (5, 50)})
     after = Counted(30, 400, 60, 15, {2: (5, 50), 4: (10, 90)})
     assert after.since(before) == Counted(20, 300, 40, 10, {4: (10, 90)})
+
+
+def test_a_model_that_remembers_gets_each_request_as_a_sequence_of_its_own(served):
+    engine = Engine()
+    stub = served(engine)
+    request = pb.ModelInferRequest()
+    for sequences in (False, True):
+        engine.sequences.clear()
+        assert measure(
+            stub, [request], lambda: counted(stub, "m", ""), concurrency=2, batch=1, seconds=0.2, sequences=sequences
+        )  # fmt: skip
+        ids = {id_ for id_, _, _ in engine.sequences}
+        assert len(ids) == len(engine.sequences)
+        assert (len(ids) > 2) is sequences
+        assert all(id_ > 0 and starts and ends for id_, starts, ends in engine.sequences)
+    assert not request.parameters
+
+
+class Writer(prediction_pb2_grpc.PredictionServiceServicer):
+    """Writes so many tokens, one each 10 ms after a first one that takes 30."""
+
+    def __init__(self, error: str = "", tokens: int = 5):
+        self.prompts: list[str] = []
+        self.error = error
+        self.tokens = tokens
+
+    def Generate(self, request, context):
+        self.prompts.append(request.prompts[0].text)
+        if len(self.prompts) % 3 == 0:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        for at in range(1, self.tokens + 1):
+            time.sleep(0.03 if at == 1 else 0.01)
+            if self.error:
+                failed = prediction_pb2.GenerateResponse()
+                failed.error.message = self.error
+                yield failed
+                return
+            yield prediction_pb2.GenerateResponse(text="a", completion_tokens=at)
+
+
+@pytest.fixture
+def writing():
+    servers = []
+
+    def serve(writer: Writer):
+        server = grpc.server(ThreadPoolExecutor(8))
+        prediction_pb2_grpc.add_PredictionServiceServicer_to_server(writer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        servers.append((server, channel))
+        return prediction_pb2_grpc.PredictionServiceStub(channel)
+
+    yield serve
+    for server, channel in servers:
+        channel.close()
+        server.stop(0).wait()
+
+
+def test_a_model_that_writes_is_measured_by_its_tokens_and_by_what_readers_wait(writing):
+    writer = Writer()
+    found = measure_writing(
+        writing(writer), prediction_pb2.GenerateRequest(), concurrency=2, words=7, seconds=0.6
+    )  # fmt: skip
+    assert found is not None
+    assert 28 <= found.first_p50_ms <= found.first_p99_ms
+    assert 8 <= found.token_ms < found.first_p50_ms
+    assert found.answers >= 2
+    assert found.refused > 0
+    assert 5 < found.tokens_per_s < 2 * 5 / 0.07
+    assert {len(prompt.split()) for prompt in writer.prompts} == {7}
+    assert len(set(writer.prompts)) == len(writer.prompts)
+
+
+def test_an_answer_longer_than_the_measurement_counts_as_far_as_it_came(writing):
+    began = time.perf_counter()
+    found = measure_writing(
+        writing(Writer(tokens=2000)), prediction_pb2.GenerateRequest(), concurrency=1, words=3, seconds=0.3
+    )  # fmt: skip
+    assert time.perf_counter() - began < 5
+    assert found is not None
+    assert (found.answers, found.refused) == (1, 0)
+    assert found.first_p50_ms >= 28
+    assert 8 <= found.token_ms < 28
+    assert 5 < found.tokens_per_s <= 100
+
+
+def test_an_answer_that_cannot_be_finished_ends_the_measurement(writing):
+    with pytest.raises(AnswerError, match="no memory"):
+        measure_writing(
+            writing(Writer("no memory")), prediction_pb2.GenerateRequest(), concurrency=2, words=3, seconds=5
+        )  # fmt: skip
+
+
+def test_what_was_written_is_shown_in_tokens(capsys):
+    lines = [Written(1, 80, 12, 20, 9, 4, 0), Written(4, 200, 40, 90, 11, 9, 1)]
+    say_written(lines, latency_ms=50, stopped="", output="table")
+    shown = capsys.readouterr().out
+    assert shown.split("\n")[0].split() == [
+        "concurrency", "tokens/s", "first", "p50", "ms", "first", "p99", "ms", "token", "ms", "answers", "refused",
+    ]  # fmt: skip
+    assert "Best: 1 reader: 80 tokens a second, the first within 20.0 ms (p99)" in shown
+    say_written(lines, latency_ms=5, stopped="interrupted", output="json")
+    assert json.loads(capsys.readouterr().out)["best"] is None

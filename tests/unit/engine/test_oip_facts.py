@@ -24,6 +24,7 @@ from mesh.catalogue import NotFoundError
 from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import model
+from tests.unit.engine.tables import price_pipeline
 from tests.unit.engine.test_repository import Place
 from tests.unit.engine.test_sequences import MANIFEST as SEQUENCE
 from tests.unit.engine.test_sequences import adding
@@ -139,6 +140,16 @@ async def test_whether_a_model_is_ready_brings_none_back_that_was_put_aside(plac
     assert repository.in_memory() == []
     assert (await servicer.ModelInfer(asking([[1, 2]]), None)).raw_output_contents
     assert len(repository.in_memory()) == 1
+
+
+async def test_the_configuration_of_a_table_names_its_columns_and_what_they_may_hold(place, repository, servicer):
+    manifest = "name: m\nkind: tabular\ncolumns: [area, {name: town, categories: [Bern, Basel, Chur]}]\n"
+    await place.push(repository, manifest=manifest, content=price_pipeline())
+    config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
+    assert json.loads(config.parameters["columns"].string_value) == [
+        {"name": "area", "input": "area"},
+        {"name": "town", "input": "town", "categories": ["Bern", "Basel", "Chur"]},
+    ]
 
 
 async def load(servicer, name="m", **parameters):
