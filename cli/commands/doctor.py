@@ -49,6 +49,7 @@ def doctor(home: Home, output: str) -> None:
 def _look(home: Home) -> Iterator[Finding]:
     """Everything, from what all else stands on to what stands on all else."""
     from cli.doctor.database import look_at_databases
+    from cli.doctor.ends import look_at_ends
     from cli.doctor.machine import look_at_machine
     from cli.doctor.platform import look_at_platform
     from cli.doctor.state import is_whole, look_at_home
@@ -66,3 +67,4 @@ def _look(home: Home) -> Iterator[Finding]:
         return  # there is no telling what is missing in the rest
     yield from look_at_databases(home, settings)
     yield from look_at_platform(home, settings)
+    yield from look_at_ends(home, settings)

@@ -56,9 +56,10 @@ class AddressMissingError(TiationError):
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the front door.  [default: 8443]")
 @click.option("--detach", is_flag=True, help="Return when the platform is ready and leave it running.")
+@click.option("--behind", is_flag=True, hidden=True)  # the process that `--detach` leaves running
 @home_option
 @output_option
-def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
+def up(home: Home, port: int | None, *, detach: bool, behind: bool, output: str) -> None:
     """Start the platform and stay; Ctrl-C drains and stops it.
 
     An empty home is initialised.
@@ -76,7 +77,7 @@ def up(home: Home, port: int | None, *, detach: bool, output: str) -> None:
         if detach:
             start_detached(home, port, output)
         else:
-            start(home, port, output)
+            start(home, port, output, behind=behind)
     except KeyboardInterrupt:  # before the supervisor listens for it, that is: before anything was started
         click.echo("Nothing was left running", err=True)
         raise
@@ -127,6 +128,7 @@ def status(home: Home, wait: float, output: str) -> None:
     Example:
       tiation status --wait 30
     """  # noqa: D301 -- \b is click's
+    from cli.supervisor.ends import as_json, ended_lately, told
     from cli.supervisor.health import is_serving
     from mesh.config import load_settings
 
@@ -157,13 +159,18 @@ def status(home: Home, wait: float, output: str) -> None:
         if good or time.monotonic() >= deadline:
             break
         time.sleep(0.1)
+    ended = ended_lately(home.path)
     if output == "json":
+        for name in found.keys() & ended.keys():
+            found[name]["ended"] = as_json(ended[name])
         click.echo(json.dumps({"url": home.gateway()["url"], "services": found}, indent=2))
     else:
         from cli.output import print_table
 
         rows = [(name, p["state"], p["pid"], p.get("address", home.gateway()["url"])) for name, p in found.items()]
         print_table(("process", "state", "pid", "address"), rows)
+        for ends in ended.values():
+            click.echo(f"{told(ends)}; see `tiation doctor`")
     if not good:
         raise click.exceptions.Exit(1)
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from cli.supervisor.ends import how_ended
+
 __all__ = ["Child"]
 
 _FIRST_PAUSE_S = 0.05
@@ -36,6 +38,7 @@ class Child:
         prepare: called before every start, to lay certificates.
         changed: called after every start and end.
         say: told when it ended by itself, or cannot be started.
+        ended: told how it ended, where it did by itself.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Child:
         prepare: Callable[[], object],
         changed: Callable[[], None],
         say: Callable[[str], None] = lambda _: None,
+        ended: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._command = command
@@ -56,6 +60,7 @@ class Child:
         self._prepare = prepare
         self._changed = changed
         self._say = say
+        self._ended = ended
         self._trouble = ""
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -144,15 +149,20 @@ class Child:
         self._note_change()
         await process.wait()
         self._note_change()
-        code = process.returncode or 0
-        return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = how_ended(process.returncode or 0)
+        if not self._stopping:
+            self._note("its end", partial(self._ended, how))
+        return how
 
     def _note_change(self) -> None:
+        self._note("its process id", self._changed)
+
+    def _note(self, what: str, note: Callable[[], None]) -> None:
         """Tell whoever keeps note of processes; that they cannot must not end this one, or start another."""
         try:
-            self._changed()
+            note()
         except OSError as error:
-            self._say(f"{self.name}: its process id is not noted: {error}")
+            self._say(f"{self.name}: {what} is not noted: {error}")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

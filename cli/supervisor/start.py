@@ -10,50 +10,73 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from cli import FAILURE, FAILURE_JSON
 from cli.home import Home
+from cli.supervisor.log import LogStream, read_line
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
 
 CLONE = Path(__file__).parents[2]
+_STARTING, _READY = "Starting the platform on", "Ready at"
+"""What the first line begins with, and the one once the platform is ready."""
 
 
-def start(home: Home, port: int | None, output: str) -> None:
-    """Start, print the ways in, and stay until stopped."""
+def start(home: Home, port: int | None, output: str, *, behind: bool = False) -> None:
+    """Start, print the ways in, and stay until stopped.
+
+    Args:
+        home: of the platform.
+        port: of its front door; None for what the settings say.
+        output: `table` or `json`.
+        behind: whether this is the process of `start_detached`: what it prints is the supervisor's log.
+    """
     from cli.supervisor.supervisor import STOPPING, Supervisor  # `start_detached` can do without all that this brings
 
     began = time.monotonic()
+    say, warn = _voices(output, behind=behind)
     home.make()
     settings = _settings(home, port)
     holding = home.hold()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the supervisor listens
     try:
-        if output == "table":
-            click.echo(f"Starting the platform on {home.path}")
+        say(f"{_STARTING} {home.path}")
 
         def ready(gateway: dict[str, Any]) -> None:
-            if output == "json":
-                click.echo(json.dumps(gateway))
-            else:
-                click.echo(
-                    f"Ready at {gateway['url']} after {time.monotonic() - began:.1f} s.\n{ways_in(home, gateway)}"
-                )
+            say(f"{_READY} {gateway['url']} after {time.monotonic() - began:.1f} s.")
+            if not behind:
+                _say_ready(home, gateway, output)
 
-        def say(text: str) -> None:
-            if output == "table":
-                click.echo(text)
-
-        asyncio.run(Supervisor(home, settings, say).run(ready))
+        asyncio.run(Supervisor(home, settings, say, warn).run(ready))
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.close(holding)
+
+
+def _voices(output: str, *, behind: bool) -> tuple[Callable[[str], None], Callable[[str], None]]:
+    """What tells the user how it goes, and what tells of trouble."""
+    if behind:
+        file = sys.stdout
+        sys.stderr = LogStream(file, "error")
+        return LogStream(file, "info").say, LogStream(file, "warning").say
+    if output == "json":
+        return (lambda _: None,) * 2
+    return (_say_line,) * 2
+
+
+def _say_line(text: str) -> None:
+    """Print a line; what is said of one process stands below what is said of the platform."""
+    click.echo(text if text.startswith((_STARTING, _READY)) else f"  {text}")
+
+
+def _say_ready(home: Home, gateway: dict[str, Any], output: str) -> None:
+    click.echo(json.dumps(gateway) if output == "json" else ways_in(home, gateway))
 
 
 def start_detached(home: Home, port: int | None, output: str) -> None:
@@ -62,7 +85,8 @@ def start_detached(home: Home, port: int | None, output: str) -> None:
     _settings(home, port)
     os.close(home.hold())
     log = home.log("supervisor")
-    arguments = ["up", "--home", str(home.path), "--output", output, *(["--port", str(port)] if port else [])]
+    at = ["--port", str(port)] if port else []
+    arguments = ["up", "--behind", "--home", str(home.path), "--output", output, *at]
     home.gateway_file.unlink(missing_ok=True)
     with log.open("ab") as file:
         read = file.tell()
@@ -74,14 +98,14 @@ def start_detached(home: Home, port: int | None, output: str) -> None:
             start_new_session=True,
         )
     try:
-        _await_ready(home, child, log, read)
+        _await_ready(home, child, log, read, output)
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
         raise
 
 
-def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: int) -> None:
+def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: int, output: str) -> None:
     """Show what the process behind says until the platform is ready, or is not going to be.
 
     Args:
@@ -89,24 +113,28 @@ def _await_ready(home: Home, child: subprocess.Popen[bytes], log: Path, read: in
         child: the process behind.
         log: what it writes.
         read: bytes of that which are none of this start's.
+        output: `table` or `json`.
     """
-    failed = False
     while True:
         ended = child.poll()
-        ready = home.gateway_file.exists()
         time.sleep(0.05)
         with log.open("rb") as file:
             file.seek(read)
             text = file.read()
-        if ended is None and not ready:
+        if ended is None:
             text = text[: text.rfind(b"\n") + 1]
-        for line in text.decode(errors="replace").splitlines():
-            failed = failed or line.startswith((FAILURE, FAILURE_JSON))  # which begins the end of what it says
-            click.echo(line, err=failed)
+        ready = False
+        for level, said in map(read_line, text.decode(errors="replace").splitlines()):
+            ready = ready or said.startswith(_READY)
+            if level == "error":
+                click.echo(said, err=True)
+            elif output == "table":
+                _say_line(said)
         read += len(text)
         if ended is not None:
             raise click.exceptions.Exit(ended or 1)
         if ready:
+            _say_ready(home, home.gateway(), output)
             return
 
 

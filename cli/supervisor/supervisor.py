@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from cli.home import Home
 from cli.supervisor.certificates import Certificates
 from cli.supervisor.child import Child
 from cli.supervisor.chores import repeat
+from cli.supervisor.ends import note_end
 from cli.supervisor.health import is_serving, mesh_channel
 from cli.supervisor.ports import check_free, choose_ports
 from mesh.config import Endpoint, Settings, processes_of
@@ -57,11 +59,15 @@ class Supervisor:
         home: its home, held by this process.
         settings: everything the operator said.
         say: tells the person who started it.
+        warn: the same of what should not have been; without it as `say`.
     """
 
-    def __init__(self, home: Home, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, say: Callable[[str], None], warn: Callable[[str], None] | None = None
+    ) -> None:
         self._home = home
         self._say = say
+        self._warn = warn or say
         self._processes = processes_of(settings)
         self._settings = self._with_addresses(settings)
         self._children: dict[str, Child] = {}
@@ -147,7 +153,7 @@ class Supervisor:
                 await_database,
             )  # which takes SQLAlchemy along; without PostgreSQL there is no need of it
 
-            await asyncio.to_thread(await_database, location, lambda text: self._say(f"  {text} …"))
+            await asyncio.to_thread(await_database, location, lambda text: self._say(f"{text} …"))
 
     def _make_children(self, envoy: list[str] | None) -> None:
         environment = dict(os.environ)
@@ -175,7 +181,8 @@ class Supervisor:
             log=self._home.log(name),
             prepare=prepare,
             changed=self._write_gateway_file,
-            say=lambda text: self._say(text) if self._ready else None,  # before, `_until_serving` says it
+            say=lambda text: self._warn(text) if self._ready else None,  # before, `_until_serving` says it
+            ended=partial(self._note_end, name),
         )
 
     async def _start_children(self) -> None:
@@ -198,10 +205,10 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise StartError(f"{name} was not ready in {_START_S:.0f} s; {see}", service=name)
             if not said and time.monotonic() - began > 0.7:
-                self._say(f"  waiting for {name} …")
+                self._say(f"waiting for {name} …")
                 said = True
             await asyncio.sleep(0.05)
-        self._say(f"  {name} is serving")
+        self._say(f"{name} is serving")
 
     async def _give_up(self, name: str, see: str) -> NoReturn:
         """Say why a process does not come up: of the front proxy, that another program has its port."""
@@ -230,10 +237,10 @@ class Supervisor:
                 continue
             before = (lambda: process.drain(self._home.path)) if name == "envoy" else None
             await child.stop(3.0 if name == "envoy" else grace_s, before)
-            self._say(f"  {name} stopped")
+            self._say(f"{name} stopped")
 
     def _certificates_chore(self) -> Coroutine[Any, Any, None]:
-        return repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._say)
+        return repeat("certificates", self._settings.security.svid_ttl_s / 2, self._renew_certificates, self._warn)
 
     async def _quit_envoy(self) -> None:
         """End a front proxy that is not ours, so that it is started again with what is written next."""
@@ -242,8 +249,8 @@ class Supervisor:
 
     def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
         """What is to be done as long as the platform is ready."""
-        yield repeat("access token", _TOKEN_S / 3, self._new_token, self._say)
-        yield repeat("logs", 60.0, self._trim_logs, self._say)
+        yield repeat("access token", _TOKEN_S / 3, self._new_token, self._warn)
+        yield repeat("logs", 60.0, self._trim_logs, self._warn)
 
     async def _renew_certificates(self) -> None:
         await asyncio.to_thread(self._certificates.renew)
@@ -267,6 +274,10 @@ class Supervisor:
                 with suppress(OSError):  # a full disk is no reason to keep what fills it
                     await asyncio.to_thread(shutil.copyfile, log, log.with_suffix(".log.1"))
                 os.truncate(log, 0)
+
+    def _note_end(self, name: str, how: str) -> None:
+        if self._ready:
+            note_end(self._home.path, name, how, datetime.now(UTC))
 
     def _write_gateway_file(self) -> None:
         if self._ready:

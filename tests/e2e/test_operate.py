@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,27 @@ def test_the_doctor_finds_nothing_wrong_with_a_platform_that_works(here: Install
     assert {finding["state"] for each in found.values() for finding in each} <= {"good", "unsure"}
     assert len(found["service"]) >= 5
     assert found["front door"][0]["state"] == "good"
+
+
+def test_a_process_that_was_killed_is_named_with_its_signal_and_the_log_has_the_time(here: Installed):
+    os.kill(here.gateway["services"]["analytics"]["pid"], signal.SIGSEGV)
+    deadline = time.monotonic() + 30
+    while "ended by itself" not in (found := findings(here, 0)) or found["ended by itself"][0]["state"] == "good":
+        assert time.monotonic() < deadline
+    here.wait_serving()
+    said = "analytics was ended by signal 11 (SIGSEGV)"
+    assert found["ended by itself"][0]["detail"].startswith(f"{said} at 20")
+    assert f"{said} at 20" in here.command("status").stdout
+    services = json.loads(here.command("status", "--output", "json").stdout)["services"]
+    assert services["analytics"]["ended"]["how"] == said.removeprefix("analytics ")
+    assert "ended" not in services["security"]
+    lines = [json.loads(line) for line in here.command("logs", "supervisor", "-n", "500").stdout.splitlines()]
+    (line,) = [each for each in lines if each["message"].startswith(said)]
+    assert (line["log.level"], line["service.name"]) == ("warning", "supervisor")
+    assert abs(datetime.fromisoformat(line["@timestamp"]) - datetime.now(UTC)) < timedelta(minutes=2)
+    assert lines[0]["message"].startswith("Starting the platform on ")
+    assert here.said.splitlines()[1].startswith("  ")
+    assert "Three ways in:" in here.said
 
 
 def test_the_doctor_finds_what_is_wrong_and_says_how_to_mend_it(tmp_path):

@@ -28,6 +28,7 @@ class Kept:
     def __init__(self, folder: Path, program: str, prepare: Callable[[], object] = lambda: None, changed=None) -> None:
         self.log = folder / "child.log"
         self.said: list[str] = []
+        self.ended: list[str] = []
         self.child = Child(
             "small",
             [sys.executable, "-c", program],
@@ -36,6 +37,7 @@ class Kept:
             prepare=prepare,
             changed=changed or (lambda: None),
             say=self.said.append,
+            ended=self.ended.append,
         )
 
 
@@ -75,7 +77,8 @@ async def test_a_child_that_is_killed_comes_back(keep, number):
     second = await up(kept, 2)
     assert first != second
     assert not psutil.pid_exists(first)
-    assert kept.said == [f"small was ended by signal {int(number)}; starting it again"]
+    assert kept.said == [f"small was ended by signal {int(number)} ({number.name}); starting it again"]
+    assert kept.ended == [f"was ended by signal {int(number)} ({number.name})"]
 
 
 async def test_a_child_that_ends_by_itself_is_started_again_with_growing_pauses(keep):
