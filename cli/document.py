@@ -23,10 +23,12 @@ from cli.client import FileError
 from mesh.json_value import fault_of_json
 from mesh.strict_yaml import StrictYamlError, compose_yaml, plain
 
-__all__ = ["Document", "json_option", "open_document", "read_text"]
+__all__ = ["ID_RULE", "Document", "is_id", "json_option", "open_document", "read_text"]
 
 M = TypeVar("M", bound=Message)
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+ID_RULE = "up to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen"
+"""What an id may be."""
 _WELL_KNOWN = "google.protobuf."
 _RULES = {
     FieldDescriptor.CPPTYPE_STRING: "must be text; put it into quotes",
@@ -44,6 +46,11 @@ _WELL_KNOWN_RULES = {
     "google.protobuf.Timestamp": "must be a time, for example 2026-01-31T12:00:00Z",
     "google.protobuf.Struct": "must hold `name: value` lines",
 }
+
+
+def is_id(text: str) -> bool:
+    """Whether a resource may have this id."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +79,8 @@ class Document:
         name = plain(node)
         if not isinstance(name, str):
             raise self._fault(node, f"{shown} is {_shown(name)}; it must be text; put it into quotes")
-        if not _ID.fullmatch(name.rsplit("/", 1)[-1]):
-            rule = (
-                "up to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen"
-            )
-            raise self._fault(node, f"{shown} is `{name}`; an id has {rule}")
+        if not is_id(name.rsplit("/", 1)[-1]):
+            raise self._fault(node, f"{shown} is `{name}`; an id has {ID_RULE}")
         return name
 
     def fill(self, message: M, *, without: str = "") -> M:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 from tiation.engine.v1 import model_pb2 as pb
 from tiation.engine.v1 import model_pb2_grpc
 
-from cli.client import TIMEOUT_S, FileError, connect
+from cli.client import TIMEOUT_S, FileError, connect, refusal_of
 from cli.commands.model_kind import KIND
 from cli.commands.model_names import own_or_shipped
 from cli.commands.model_words import WORDS_OF_VERSION, refuse_failed, state_of, version_in_words
@@ -24,6 +26,7 @@ __all__ = ["get", "variant"]
 _TIMEOUT_S = 600.0
 _MOST_SAMPLES = 256
 _MOST_BYTES = 16 * 1024 * 1024
+_SAMPLE = re.compile(r"samples\[(\d+)\]")
 
 
 @click.command()
@@ -51,17 +54,22 @@ def variant(
     """  # noqa: D301 -- \b is click's
     model, _, number = source.partition(":")
     _, _, full = KIND.split(tenant, model)
+    lines = _lines(samples) if samples is not None else []
     with connect(home, model_pb2_grpc.ModelServiceStub, tenant) as stub:
         request = pb.DeriveModelVariantRequest(
             parent=f"tenants/{tenant}",
             source=f"{full}/versions/{number or _serving(stub, full)}",
             precision=precision.upper(),
             model_id=name,
-            samples=_lines(samples) if samples is not None else (),
+            samples=[text for _, text in lines],
             load=load,
             request_id=str(uuid.uuid4()),
         )
-        made = stub.DeriveModelVariant(request, timeout=_TIMEOUT_S)
+        try:
+            made = stub.DeriveModelVariant(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            _name_line(error, samples, lines)
+            raise
     if output == "json":
         print_json(as_json(made))
     else:
@@ -123,8 +131,21 @@ def _serving(stub: Any, model: str) -> int:  # noqa: ANN401 -- see `connect`
     return int(found.serving_version or found.latest_version)
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a file that say something.
+def _name_line(error: grpc.RpcError, path: Path | None, lines: Sequence[tuple[int, str]]) -> None:
+    """Say of which line of the caller's file a refusal is, where it is of one.
+
+    Raises:
+        FileError: it is.
+    """
+    refusal = refusal_of(error)
+    for field, said in refusal.violations if refusal is not None else ():
+        found = _SAMPLE.fullmatch(field)
+        if path is not None and found is not None and int(found[1]) < len(lines):
+            raise FileError(f"{path}, line {lines[int(found[1])][0]}: {said}", file=path) from None
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a file that say something, with their numbers from 1.
 
     Raises:
         FileError: it has none, or too many, or is no text.
@@ -132,7 +153,7 @@ def _lines(path: Path) -> list[str]:
     if path.stat().st_size > _MOST_BYTES:
         raise FileError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB", file=path)
     try:
-        found = [line for line in path.read_text().splitlines() if line.strip()]
+        found = [(at, line) for at, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
     except UnicodeDecodeError:
         raise FileError(f"{path}: is not UTF-8", file=path) from None
     if not 1 <= len(found) <= _MOST_SAMPLES:
@@ -145,7 +166,7 @@ def _say(made: pb.ModelVersion) -> None:
     precision = pb.ModelVariant.Precision.Name(report.precision).lower()
     click.echo(f"{made.name} {state_of(made)}: {precision} of {report.source}")
     click.echo(
-        f"{_mb(report.size_bytes)} MB in place of {_mb(report.source_bytes)}; {report.own_ms:.1f} ms in place of "
+        f"{_size(report.size_bytes)} in place of {_size(report.source_bytes)}; {report.own_ms:.1f} ms in place of "
         f"{report.source_ms:.1f} on {report.device} for {report.rows} {'made-up ' * report.made_up}rows: "
         f"{report.source_ms / max(report.own_ms, 1e-6):.2f} times as fast"
     )
@@ -160,5 +181,5 @@ def _rows(outputs: Iterable[pb.VariantOutput]) -> Iterable[tuple[str, ...]]:
         yield each.name, *(f"{getattr(each, field):.4f}" if each.HasField(field) else "-" for field in fields)
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f}"
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

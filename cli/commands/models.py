@@ -17,7 +17,7 @@ from cli.commands.model_versions import add_versions
 from cli.commands.model_words import refuse_failed, state_of
 from cli.commands.profiling import profile
 from cli.commands.signing import SIGNING
-from cli.document import open_document
+from cli.document import ID_RULE, is_id, open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import print_one
@@ -57,6 +57,9 @@ def push(
     if not manifest.exists():
         raise FileError(f"{folder}: model.yaml is missing; it says what the model is", file=manifest)
     owner, model_id, _ = KIND.split(tenant, name or str(open_document(manifest).values.get("name") or folder.name))
+    if not is_id(model_id):
+        where = "--name" if name else f"{manifest}: name" if "name" in open_document(manifest).values else str(folder)
+        raise FileError(f"{where}: `{model_id}` can be no model's name, which has {ID_RULE}", file=manifest)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     header = pb.PushModelHeader(
         parent=f"tenants/{owner}",

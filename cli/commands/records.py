@@ -39,11 +39,13 @@ def list_records(home: Home, tenant: str, service: str, outcome: str, subject: s
     )
     with connect(home, record_pb2_grpc.RecordServiceStub, tenant) as stub:
         answer = stub.ListRecords(request, timeout=TIMEOUT_S)
+    # They come in the order in which security heard of them, and services tell it side by side.
+    newest_first = sorted(answer.records, key=lambda record: record.call.start_time.ToNanoseconds(), reverse=True)
     if output == "json":
-        print_json([as_json(record) for record in answer.records])
+        print_json([as_json(record) for record in newest_first])
         return
     rows = []
-    for record in answer.records:
+    for record in newest_first:
         call = record.call
         ended = "OK" if not call.code else f"{Code(call.code).name} ({call.reason})"
         who = call.subject.rsplit("/", 1)[-1] + (f" by {call.actor.rsplit('/', 1)[-1]}" if call.actor else "")

@@ -26,12 +26,37 @@ def look_at_databases(home: Home, settings: Settings) -> Iterator[Finding]:
     """Everything that the databases themselves say, whether or not the platform runs."""
     if not (home.path / "security").is_dir() and not settings.database:
         return
+    if settings.engine.cache_redis:
+        yield _redis(settings.engine.cache_redis)
     if settings.database:
         findings, answers = _postgres(settings.database)
         yield from findings
         if not answers:
             return
     yield from _schemas(home, settings)
+
+
+def _redis(url: str) -> Finding:
+    """Whether the cache of answers can be used; every request goes on without it."""
+    import redis
+
+    try:
+        client = redis.Redis.from_url(url, socket_connect_timeout=_PATIENCE_S, socket_timeout=_PATIENCE_S)
+    except ValueError:  # its text quotes the URL, a password with it
+        return bad("Redis", "engine.cache_redis is no URL of Redis's", "write redis://HOST:PORT/NUMBER")
+    known = client.connection_pool.connection_kwargs
+    where = f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
+    try:
+        with client:
+            client.ping()
+    except redis.AuthenticationError:
+        return unsure("Redis", f"{where} does not take the password", "correct engine.cache_redis; no answer is kept")
+    except (redis.RedisError, OSError) as error:
+        return unsure(
+            "Redis", f"{where} does not answer ({type(error).__name__})",
+            "see to it, or take engine.cache_redis away; requests are answered, and no answer is kept meanwhile",
+        )  # fmt: skip
+    return good("Redis", f"{where} answers")
 
 
 def _postgres(location: str) -> tuple[list[Finding], bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import (
+    ElementError,
     ReadOnlyModelError,
     TensorError,
     VariantCrashedError,
@@ -166,7 +167,7 @@ def _report(wish: Wish, code: int | None, said: bytes) -> VariantReport:
 
     Raises:
         VariantCrashedError: nothing.
-        VariantImpossibleError, TensorError: that there is none.
+        VariantImpossibleError, ElementError, TensorError: that there is none.
     """
     if code or not said.strip():
         raise VariantCrashedError(
@@ -175,6 +176,8 @@ def _report(wish: Wish, code: int | None, said: bytes) -> VariantReport:
     outcome = msgspec.json.decode(said.rsplit(b"\n", 1)[-1], type=Outcome)
     if outcome.report is not None:
         return outcome.report
+    if outcome.sample >= 0:
+        raise ElementError("samples", outcome.sample, outcome.refused)
     if outcome.possible:
-        raise TensorError("samples", outcome.refused)
+        raise TensorError("", f"samples: {outcome.refused}")
     raise VariantImpossibleError(outcome.refused, resource=wish.source)

@@ -100,8 +100,10 @@ class Outcome(msgspec.Struct, frozen=True):
         report: of what it has made; None where it could not.
         refused: why not.
         possible: whether other samples, or another precision, might do.
+        sample: the one that it is about, from 0; -1 for none in particular.
     """
 
     report: VariantReport | None = None
     refused: str = ""
     possible: bool = False
+    sample: int = -1

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.errors import TensorError
+from engine.errors import ElementError
 from engine.servables.base import Tensors
 from engine.tensor import BF16, DATATYPES, Tensor, TensorSpec
 
@@ -34,7 +34,7 @@ def questions(specs: Sequence[TensorSpec], samples: Sequence[str]) -> tuple[list
         samples: texts, or JSON objects of one row each; none for something made up.
 
     Raises:
-        TensorError: a sample does not fit.
+        ElementError: a sample does not fit.
     """
     random = np.random.default_rng(11)
     if not samples:
@@ -58,16 +58,16 @@ def _read(specs: Sequence[TensorSpec], text: str, at: int) -> dict[str, Tensor]:
     """A row from JSON.
 
     Raises:
-        TensorError: it is none.
+        ElementError: it is none.
     """
     try:
         given = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise TensorError("samples", f'number {at} is no JSON object, like {{"x": [5.1, 3.5]}}: {error}') from None
+        raise ElementError("samples", at, f'is no JSON object, like {{"x": [5.1, 3.5]}}: {error}') from None
     row = {}
     for spec in specs:
         if spec.name not in given:
-            raise TensorError("samples", f"number {at} has no `{spec.name}`")
+            raise ElementError("samples", at, f"has no `{spec.name}`")
         row[spec.name] = _array(spec, given[spec.name], at)
     return row
 
@@ -80,7 +80,7 @@ def _array(spec: TensorSpec, value: Any, at: int) -> Tensor:  # noqa: ANN401 -- 
         else:
             array = np.asarray(value, dtype=DATATYPES[spec.datatype])
     except (TypeError, ValueError, OverflowError):
-        raise TensorError("samples", f"number {at}: `{spec.name}` is no {spec.datatype}") from None
+        raise ElementError("samples", at, f"`{spec.name}` is no {spec.datatype}") from None
     return array[None] if spec.shape and spec.shape[0] == -1 and array.ndim == len(spec.shape) - 1 else array
 
 

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from engine.errors import EngineError, TensorError, VariantImpossibleError
+from engine.errors import ElementError, EngineError, TensorError, VariantImpossibleError
 from engine.generation.figures import GenerationMetrics
 from engine.manifest import MANIFEST_FILE, GenerationManifest, GraphManifest, parse_manifest
 from engine.metrics import EngineMetrics
@@ -50,6 +50,8 @@ def main() -> None:
     bounded(task.memory_bytes)
     try:
         outcome = Outcome(asyncio.run(make(task)))
+    except ElementError as error:
+        outcome = Outcome(refused=error.violations[0].description, possible=True, sample=error.index)
     except EngineError as error:
         full = "alloc" in error.message
         outcome = _too_much(task) if full else Outcome(refused=error.message, possible=isinstance(error, TensorError))
@@ -69,7 +71,7 @@ async def make(task: Task) -> VariantReport:
 
     Raises:
         VariantImpossibleError: there is none of such a model.
-        TensorError: a sample does not fit.
+        ElementError, TensorError: a sample does not fit.
         EngineError: the source or the variant cannot be opened, or computes nothing.
     """
     folder, target = Path(task.folder), Path(task.target)

@@ -14,6 +14,13 @@ from mesh.resource import fits
 __all__ = ["RequestInvalidError", "ValidationStage"]
 
 _MAX_VIOLATIONS = 20
+_ID_RULES = {
+    r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$": "must be up to 63 lower-case letters, digits and hyphens, begin with a "
+    "letter and not end with a hyphen",
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "must be up to 63 lower-case letters, digits and hyphens, and neither "
+    "begin nor end with a hyphen",
+}
+"""What ids may be, in words, by the pattern in their contract."""
 
 
 class RequestInvalidError(TiationError):
@@ -44,7 +51,8 @@ class ValidationStage:
         for violation in self._validator.collect_violations(request) if call.method.ruled else ():
             field = violation.proto.field
             path = ".".join(map(_said, field.elements)) if field else ""
-            violations.append(FieldViolation(path, violation.proto.message))
+            said = _ID_RULES.get(violation.rule_value) if violation.proto.rule_id == "string.pattern" else None
+            violations.append(FieldViolation(path, said or violation.proto.message))
         if violations:
             listed = "; ".join(f"{v.field}: {v.description}" for v in violations[:3])
             more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.installed import CLONE, Installed, installed
+from tests.fakes.installed import CLONE, EXAMPLE, Installed, installed
 from tools.models.digits import draw, split
 
 CLIENTS = CLONE / "examples" / "clients"
@@ -85,6 +85,29 @@ def test_python_says_what_is_wrong_in_one_line(here: Installed):
         said = python(here, *arguments, expect=1)
         assert said.startswith(begin)
         assert len(said.splitlines()) == 1
+
+
+def test_a_model_is_pushed_from_elsewhere_with_an_api_key_that_may_do_nothing_else(here: Installed, tmp_path: Path):
+    here.command("roles", "create", "model-pusher", "--permission", "engine.models.push")
+    here.command("principals", "create", "ci")
+    key = tmp_path / "ci.key"
+    here.command("keys", "create", "ci-key", "--principal", "ci", "--out", str(key))
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes((here.home / "ca.pem").read_bytes())
+    folder = tmp_path / "from-ci"
+    shutil.copytree(EXAMPLE / "support-intents", folder)
+    manifest = folder / "model.yaml"
+    manifest.write_text(manifest.read_text().replace("name: support-intents", "name: from-ci"))
+    script = str(CLIENTS / "python" / "push.py")
+    where = (str(folder), "--address", here.address, "--ca", str(ca), "--key-file", str(key))
+    assert call(here, sys.executable, script, *where, expect=1).startswith("PERMISSION_DENIED: ")
+    here.command("bindings", "create", "ci-pushes", "--principal", "ci", "--role", "model-pusher")
+    here.command("tenants", "get", "default")  # what a service answers after a change knows of it
+    pushed = call(here, sys.executable, script, *where)
+    assert pushed == "tenants/default/models/from-ci/versions/1\n"
+    assert python(here, "classify", "from-ci", "I was charged twice this month").split()[0] == "billing"
+    bad = call(here, sys.executable, script, *where, "--name", "From_CI", expect=1)
+    assert "model_id: must be up to 63 lower-case letters, digits and hyphens, begin with a letter" in bad
 
 
 def test_curl_lists_the_agents_and_follows_a_run_to_its_output(here: Installed):

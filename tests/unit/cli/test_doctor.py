@@ -25,9 +25,10 @@ from cli.doctor.state import look_at_home
 from cli.gateway.sds import write_front
 from cli.home import Home
 from cli.schemas import migration_sets
-from mesh.config import SERVICES, Settings, load_settings
+from mesh.config import SERVICES, EngineSettings, Settings, load_settings
 from mesh.db import await_database, open_database
 from mesh.migrate import migrate
+from tests.fakes.redis import redis_server
 
 
 def settings_for(url: str, **others: object) -> Settings:
@@ -230,3 +231,21 @@ def test_a_platform_that_was_ended_from_outside_is_wrong_and_one_that_was_stoppe
     home.gateway_file.write_text("{}")  # what an orderly stop removes
     found = by_what(_could_start(home, Settings()))["platform"]
     assert (found.state, "tiation up" in found.remedy) == (BAD, True)
+
+
+def test_a_redis_that_is_away_is_seen_to_and_its_password_is_not_shown(home: Home):
+    def found(url: str) -> Finding:
+        settings = msgspec.structs.replace(Settings(), engine=EngineSettings(cache_redis=url))
+        return by_what(look_at_databases(home, settings))["Redis"]
+
+    with redis_server() as server:
+        assert (found(server.url).state, found(server.url).detail) == (GOOD, f"127.0.0.1:{server.port} answers")
+        wrong = found(f"redis://:hidden@127.0.0.1:{server.port}/0")
+        assert (wrong.state, "does not take the password" in wrong.detail) == (UNSURE, True)
+        url = server.url
+    away = found(url)
+    assert (away.state, away.detail) == (UNSURE, f"127.0.0.1:{server.port} does not answer (ConnectionError)")
+    assert "requests are answered" in away.remedy
+    nonsense = found("http://:hidden@x")
+    assert nonsense.state == BAD
+    assert "hidden" not in f"{wrong}{away}{nonsense}"

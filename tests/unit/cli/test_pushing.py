@@ -89,3 +89,15 @@ def test_it_gives_up_where_nothing_arrives_any_more(files, monkeypatch):
     engine = Engine([0] * 1_000_000)
     with pytest.raises(Broken):
         push_files(engine, header(files), files, show=False)
+
+
+@pytest.mark.parametrize("name", ["Bad_Name", "resnet50_v1", "9lives", "ends-", "a" * 64])
+def test_a_name_that_no_model_can_have_is_said_in_words_before_anything_is_sent(tiation, files, name):
+    folder = files[0].parent
+    (folder / "model.yaml").write_text(f"name: {name}\nkind: onnx\n")
+    rule = "up to 63 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen"
+    said = tiation("models", "push", str(folder))
+    assert said.code == 1
+    assert f"{folder / 'model.yaml'}: name: `{name}` can be no model's name, which has {rule}" in said.err
+    (folder / "model.yaml").write_text("name: good\nkind: onnx\n")
+    assert f"--name: `{name}` can be no model's name" in tiation("models", "push", str(folder), "--name", name).err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from engine.errors import (
+    ElementError,
     ReadOnlyModelError,
     TensorError,
     VariantCrashedError,
@@ -119,13 +121,24 @@ async def test_what_has_no_variant_is_said_and_nothing_is_left(place):
 
 @pytest.mark.parametrize(
     ("sample", "said"),
-    [("no json", "number 0 is no JSON object"), ('{"y": 1}', "number 0 has no `x`"), ('{"x": ["a"]}', "is no FP32")],
+    [
+        ("no json", "samples[1]: is no JSON object"),
+        ('{"y": 1}', "samples[1]: has no `x`"),
+        ('{"x": ["a"]}', "samples[1]: `x` is no FP32"),
+    ],
 )
 async def test_a_sample_that_does_not_fit_is_named(place, sample, said):
     made, repository = await variants(place)
     await place.push(repository, content=layers())
-    with pytest.raises(TensorError, match=said):
-        await made.make(wish(samples=[sample]), Provenance())
+    with pytest.raises(ElementError, match=f"^{re.escape(said)}"):
+        await made.make(wish(samples=['{"x": [1, 2, 3, 4]}', sample]), Provenance())
+
+
+async def test_samples_that_the_model_cannot_be_asked_are_said_so_by_its_input(place):
+    made, repository = await variants(place)
+    await place.push(repository, content=layers())
+    with pytest.raises(TensorError, match=r"^samples: tensor 'x': "):
+        await made.make(wish(samples=['{"x": [1, 2, 3]}']), Provenance())
 
 
 async def test_one_that_takes_too_long_or_too_much_is_ended(place):
