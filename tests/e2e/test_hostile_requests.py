@@ -326,6 +326,11 @@ def test_a_model_that_ends_the_engine_for_certain_requests_is_put_away_and_all_e
             infer(channel, boxes(1e18))
         assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
         assert _answers(channel, doubler)
+    looked = home_of_all.command("doctor", "--output", "json", check=False)
+    found = {finding["what"]: finding["detail"] for finding in json.loads(looked.stdout)}
+    boxes_1 = "tenants/default/models/hostile-boxes/versions/1"
+    assert found["put away"] == f"{boxes_1} ended the engine twice while it computed (Aborted)"
+    assert "engine was ended by signal 6 (SIGABRT) at 20" in found["ended by itself"]
     home_of_all.command("models", "delete", "hostile-boxes", check=False)
 
 
