@@ -35,6 +35,7 @@ class Models(prediction_pb2_grpc.PredictionServiceServicer, model_pb2_grpc.Model
         self.asked: list[object] = []
         self.pushed = version()
         self.own = [IRIS]
+        self.variant: model_pb2.ModelVariant | None = None
 
     def _find(self, context, name: str) -> None:
         if name not in (*self.own, DIGITS, WRITER):
@@ -72,7 +73,10 @@ class Models(prediction_pb2_grpc.PredictionServiceServicer, model_pb2_grpc.Model
         return model_pb2.Model(name=request.name, latest_version=1)
 
     def GetModelVersion(self, request, context):
-        return version()
+        made = version()
+        if self.variant is not None:
+            made.variant.CopyFrom(self.variant)
+        return made
 
     def ListModels(self, request, context):
         names = self.own if request.parent == "tenants/default" else [DIGITS, WRITER]
@@ -222,6 +226,12 @@ def test_a_push_whose_version_cannot_be_loaded_says_why_and_fails(run, models, f
     assert as_json.code == 1
     assert json.loads(as_json.out)["stateMessage"] == "warm_up[0]: labels: is empty"
     assert json.loads(as_json.err)["error"]["reason"] == "MODEL_VERSION_FAILED"
+
+
+@pytest.mark.parametrize(("size", "shown"), [(12_345, "12.3 kB"), (90_300_000, "90.3 MB")])
+def test_the_size_of_a_variant_is_shown_in_a_unit_that_fits(run, models, size, shown):
+    models.variant = model_pb2.ModelVariant(precision=model_pb2.ModelVariant.INT8, source_bytes=size, size_bytes=4_000)
+    assert f"4.0 kB in place of {shown};" in run("get", "iris:1").out
 
 
 def test_a_text_that_was_cut_off_says_so_beside_itself(run):
