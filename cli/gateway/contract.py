@@ -18,7 +18,7 @@ from tiation.mesh.v1 import options_pb2
 from mesh.contracts import proto_services
 from mesh.methods import Method, methods_of
 
-__all__ = ["REFLECTED_BY", "Backend", "services"]
+__all__ = ["REFLECTED_BY", "Backend", "paths_by_verbs", "services"]
 
 REFLECTED_BY = "security"
 """The service that answers reflection and health for the whole platform."""
@@ -60,6 +60,24 @@ def services() -> tuple[Backend, ...]:
     return tuple(_backend(name, cluster) for name, cluster in proto_services().items())
 
 
+def paths_by_verbs() -> dict[tuple[str, ...], list[str]]:
+    """The public REST paths as regular expressions, by the verbs that they take, in the order of the alphabet."""
+    verbs: dict[str, set[str]] = {}
+    for backend in services():
+        internal = {method.name for method in backend.methods if method.internal}
+        for method in descriptor_pool.Default().FindServiceByName(backend.name).methods:
+            if f"{backend.name}/{method.name}" not in internal:
+                rule = method.GetOptions().Extensions[annotations_pb2.http]
+                for each in (rule, *rule.additional_bindings):
+                    verb = (each.WhichOneof("pattern") or "get").upper()
+                    for path in _paths(each, part="[^/]+" if backend.dialect else "[^/:]+"):
+                        verbs.setdefault(path, set()).add(verb)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for path, taken in verbs.items():
+        found.setdefault(tuple(sorted(taken)), []).append(path)
+    return found
+
+
 def _backend(name: str, cluster: str) -> Backend:
     methods = tuple(methods_of([name]).values())
     described = descriptor_pool.Default().FindServiceByName(name)
@@ -87,11 +105,11 @@ def _entries(rules: Iterable[http_pb2.HttpRule]) -> tuple[str, ...]:
     return tuple(sorted(each for each in begun if not any(each.startswith(f"{other}/") for other in begun)))
 
 
-def _paths(rule: http_pb2.HttpRule) -> Iterable[str]:
-    """The paths of a method's REST rule as regular expressions."""
+def _paths(rule: http_pb2.HttpRule, part: str = "[^/]+") -> Iterable[str]:
+    """The paths of a method's REST rule as regular expressions, `part` for each name in them."""
     for path in _templates(rule):
-        template = re.sub(r"\{[^=}]+=([^}]+)\}", r"\1", path)
-        yield "[^/]+".join(re.escape(part) for part in template.split("*"))
+        template = re.sub(r"\{[^=}]+=([^}]+)\}", r"\1", re.sub(r"\{[^=}]+\}", "*", path))
+        yield ".+".join(part.join(map(re.escape, each.split("*"))) for each in template.split("**"))
 
 
 def _templates(rule: http_pb2.HttpRule) -> Iterable[str]:

@@ -1,14 +1,18 @@
 """How the front proxy's own refusals read: a `google.rpc.Status` for REST, an error of its own form for Connect.
 
-Callers who speak gRPC get a status in trailers, which the proxy writes by itself.
+Callers who speak gRPC get a status in trailers, which the proxy writes by itself; of tokens it says ours there too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.rpc import error_details_pb2, status_pb2
+
+from cli.gateway.contract import paths_by_verbs
 from mesh.errors import Code
 
 __all__ = ["reply_mappers"]
@@ -24,7 +28,9 @@ def reply_mappers() -> list[dict[str, Any]]:
     """What the proxy's answers are turned into, the first that fits."""
     known = [(400, 3, _ESCAPED_SLASH), (401, 16, _NO_TOKEN), (401, 16, _OLD_TOKEN), (401, 16, _BAD_TOKEN)]
     replies = [*known, *((status, code, _Reply(None, _REASONS[code])) for status, code in _CODES.items())]
-    return [mapper for each in replies for mapper in (_to_connect(*each), _to_rest(*each))]
+    mappers = [mapper for each in replies for mapper in (_to_connect(*each), _to_rest(*each))]
+    tokens = (_NO_TOKEN, _OLD_TOKEN, _BAD_TOKEN)
+    return [*_wrong_verbs(), _to_rest(404, 5, _NOWHERE), *mappers, *(_to_grpc(401, 16, reply) for reply in tokens)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,13 @@ class _Reply:
         kind: a filter that only requests of the kind pass; None for every request.
         reason: why, for programs.
         message: why, for people.
+        shorter: the same without what the proxy itself says; empty where it says nothing of its own.
     """
 
     kind: Mapping[str, Any] | None
     reason: str
     message: str = "%LOCAL_REPLY_BODY%"
+    shorter: str = ""
 
 
 def _because(details: str) -> dict[str, Any]:
@@ -66,6 +74,12 @@ _BAD_TOKEN = _Reply(
     None,
     "TOKEN_INVALID",
     "the access token does not hold (%LOCAL_REPLY_BODY%); `tiation token` prints a new one",
+    "the access token does not hold; `tiation token` prints a new one",
+)
+_NOWHERE = _Reply(
+    _because("startsWith('early_grpc_json_transcode_failure{NOT_FOUND')"),
+    "PATH_UNKNOWN",
+    "there is nothing at this path; /openapi.json lists what there is",
 )
 _ESCAPED_SLASH = _Reply(
     _because("startsWith('path_normalization_failed')"),
@@ -98,6 +112,45 @@ def _to_rest(status: int, code: int, reply: _Reply) -> dict[str, Any]:
         "metadata": {},
     }
     return _mapper(status, reply, not_grpc, {"code": code, "message": reply.message, "details": [info]})
+
+
+def _to_grpc(status: int, code: int, reply: _Reply) -> dict[str, Any]:
+    """The status in trailers, with the same reason; gRPC's clients want its details to hold the same message."""
+    message = reply.shorter or reply.message
+    details = status_pb2.Status(code=code, message=message)
+    details.details.add().Pack(error_details_pb2.ErrorInfo(reason=reply.reason, domain="gateway.tiation.dev"))
+    encoded = base64.b64encode(details.SerializeToString(deterministic=True)).decode()
+    speaks_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    made = _mapper(status, reply, {"header_filter": {"header": speaks_grpc}}, {})
+    return {
+        **made,
+        "body_format_override": {"text_format_source": {"inline_string": message}},
+        "headers_to_add": [_header("grpc-status-details-bin", encoded)],
+    }
+
+
+def _wrong_verbs() -> list[dict[str, Any]]:
+    """405 for a path that is there, and takes other verbs; to the transcoder it would be no path at all."""
+    made = []
+    for verbs, paths in paths_by_verbs().items():
+        reply = _Reply(_NOWHERE.kind, _REASONS[12], f"this path takes {' and '.join(verbs)} only; see /openapi.json")
+        mapper = _to_rest(404, 12, reply)
+        mapper["filter"]["and_filter"]["filters"].append(_any(paths))
+        made.append({**mapper, "status_code": 405, "headers_to_add": [_header("allow", ", ".join(verbs))]})
+    return made
+
+
+def _any(paths: Sequence[str]) -> dict[str, Any]:
+    """A filter that requests of one of these paths pass, whatever their query."""
+    filters = [
+        {"header_filter": {"header": {"name": ":path", "string_match": {"safe_regex": {"regex": rf"{path}(\?.*)?"}}}}}
+        for path in paths
+    ]
+    return {"or_filter": {"filters": filters}} if len(filters) > 1 else filters[0]
+
+
+def _header(key: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _mapper(status: int, reply: _Reply, asked_so: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ _CONNECT_JSON = {
     "name": "connect_json",
 }
 _ENABLED: Mapping[str, Any] = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
+_TOO_LARGE: Mapping[str, Any] = {"tiation.too_large": _ENABLED, "tiation.too_large_taken": _ENABLED}
 _GRACE_S = 2.0
 """A service stops a call that takes too long itself and says so; the proxy does where the service does not."""
 
@@ -90,7 +91,7 @@ def _rest() -> dict[str, Any]:
     That it leads to a service at all is for browsers: the proxy looks here for which pages may call.
     """
     gathered = _to({"prefix": "/v1/"}, REFLECTED_BY, None)
-    gathered["typed_per_filter_config"] = {"tiation.too_large": _ENABLED, "tiation.unknown_fields": _ENABLED}
+    gathered["typed_per_filter_config"] = {**_TOO_LARGE, "tiation.unknown_fields": _ENABLED}
     return _with_lua(gathered, {})
 
 
@@ -100,7 +101,7 @@ def _dialects() -> list[dict[str, Any]]:
     for backend in services():
         for entry in backend.entries:
             gathered = _to({"path_separated_prefix": entry}, REFLECTED_BY, None)
-            filters = {"tiation.too_large": _ENABLED, f"tiation.{backend.dialect}": _ENABLED}
+            filters = {**_TOO_LARGE, f"tiation.{backend.dialect}": _ENABLED}
             made.append(_with_lua({**gathered, "typed_per_filter_config": filters}, {}))
     return made
 
@@ -115,7 +116,8 @@ def _limited() -> list[dict[str, Any]]:
         }
         gathered = {**_rest(), "match": {"safe_regex": {"regex": path}}}
         filters = {**gathered["typed_per_filter_config"], "envoy.filters.http.buffer": buffer}
-        made.append({**gathered, "typed_per_filter_config": filters})
+        most = {"filter_metadata": {each: {"most_bytes": max_bytes} for each in _TOO_LARGE}}
+        made.append({**gathered, "metadata": most, "typed_per_filter_config": filters})
     return made
 
 

@@ -6,11 +6,12 @@ What the fields mean is `engine.openai.requests`'.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from engine.errors import BodyError, FieldError, FieldUnsupportedError
 
@@ -20,6 +21,7 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 
 _PLACE = re.compile(r"^(?P<said>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
+_CHOICE = re.compile(r"^Invalid (?:enum )?value '(.*)'$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 
 
@@ -66,7 +68,36 @@ def _wrong(said: str, kind: type[msgspec.Struct]) -> FieldError:
         return FieldError(_join(path, name), f"is unknown{hint}")
     if missing := _MISSING.match(text):
         return FieldError(_join(path, missing["name"]), "is missing")
+    if (value := _CHOICE.match(text)) and (known := _choices(kind, path)):
+        near = get_close_matches(value[1], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(known)}"
+        return FieldError(path[:200], f"is `{value[1][:64]}`; {hint}")
     return FieldError(path[:200] or "body", text[:1].lower() + text[1:200])
+
+
+def _choices(kind: type[msgspec.Struct], path: str) -> list[str]:
+    """The texts that may stand at a path such as `messages[0].role`."""
+    found: list[inspect.Type] = [inspect.type_info(kind)]
+    for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", path)):
+        structs = [each for each in _within(found) if isinstance(each, inspect.StructType)]
+        tags = [str(each.tag) for each in structs if each.tag_field == name]
+        if tags:
+            return sorted(tags)
+        found = [field.type for struct in structs for field in struct.fields if field.encode_name == name]
+    return sorted(
+        str(value) for each in _within(found) if isinstance(each, inspect.LiteralType) for value in each.values
+    )
+
+
+def _within(kinds: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
+    """The types themselves, for unions and lists those that they are made of."""
+    for kind in kinds:
+        if isinstance(kind, inspect.UnionType):
+            yield from _within(kind.types)
+        elif isinstance(kind, inspect.ListType):
+            yield from _within([kind.item_type])
+        else:
+            yield kind
 
 
 def _join(path: str, name: str) -> str:

@@ -8,8 +8,13 @@ import ssl
 import struct
 import subprocess
 
+import grpc
 import httpx
+import psutil
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from tiation.orchestrator.v1 import agent_pb2, agent_pb2_grpc
 
 from tests.e2e.test_bad_input import tokens
 from tests.fakes.installed import Installed
@@ -79,30 +84,105 @@ def test_what_a_body_may_hold_is_passed_on(home_of_all: Installed):
         client.delete(f"{AGENTS}/bodies")
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(home_of_all: Installed):
+def test_a_body_that_says_it_is_far_too_large_is_refused_before_it_is_sent(home_of_all: Installed):
     """Over HTTP/2 as RFC 9113 (section 8.1) has it: a whole answer, then the stream is reset with NO_ERROR."""
-    frames = refused_stream(home_of_all, 100_000_000)
+    frames = refused_stream(home_of_all, 1_000_000_000)
     kinds = [kind for kind, _, _ in frames]
     assert kinds == ["HEADERS", "DATA", "RST_STREAM"]
     answer = json.loads(frames[1][2])
     assert answer["details"][0]["reason"] == "LIMIT_EXCEEDED"
-    assert answer["message"] == f"the request has 100000000 bytes; at most {16 * MEBI} are taken"
+    assert answer["message"] == f"the request has 1000000000 bytes; at most {16 * MEBI} are taken"
     assert frames[1][1] & 0x1, "the answer ends"
     assert struct.unpack(">I", frames[2][2]) == (0,)
 
 
-def test_curl_is_told_that_a_body_is_too_large(home_of_all: Installed, tmp_path):
-    """Over HTTP/1.1: many a curl drops an answer that comes over HTTP/2 while it still sends."""
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize(
+    ("path", "size", "most"),
+    [
+        (f"{AGENTS}?agent_id=bad", 100_000_000, 16 * MEBI),
+        ("/v1/chat/completions", 17_000_000, 16 * MEBI),
+        ("/v1/tenants/default/webhooks/never-was:receive", 2_000_000, MEBI),
+    ],
+)
+def test_curl_is_told_that_a_body_is_too_large(home_of_all: Installed, tmp_path, version, path, size, most):
+    """What it sends is taken first: many a client reads no answer while it still sends."""
     body = tmp_path / "body.json"
-    body.write_bytes(b'{"flow": "' + b"x" * 100_000_000 + b'"}')
+    body.write_bytes(b'{"flow": "' + b"x" * size + b'"}')
     finished = subprocess.run(
-        ["curl", "-sS", "--http1.1", "--cacert", str(home_of_all.home / "ca.pem"), "-X", "POST", "-T", str(body),
+        ["curl", "-sS", version, "--cacert", str(home_of_all.home / "ca.pem"), "-X", "POST", "-T", str(body),
          "-H", f"Authorization: Bearer {home_of_all.token()}", "-H", "Content-Type: application/json",
-         f"{home_of_all.gateway['url']}{AGENTS}?agent_id=bad"],
+         f"{home_of_all.gateway['url']}{path}", "--write-out", "\n%{http_code}"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout)["details"][0]["reason"] == "LIMIT_EXCEEDED"
+    said, _, code = finished.stdout.rpartition("\n")
+    assert code == "413"
+    assert f"the request has {size + 12} bytes; at most {most} are taken" in said
+    assert "limit_exceeded" in said.lower()
+    assert json.loads(said)
+
+
+def test_what_is_too_large_is_never_held(home_of_all: Installed):
+    """Of 250 MB that are sent piece by piece, the proxy keeps none."""
+    proxy = psutil.Process(home_of_all.pid("envoy"))
+    before, most = proxy.memory_info().rss, 0
+
+    def pieces():
+        nonlocal most
+        for _ in range(250):
+            yield b"x" * 1_000_000
+            most = max(most, proxy.memory_info().rss)
+
+    with home_of_all.rest() as client:
+        answer = client.post(AGENTS, content=pieces(), headers={"content-length": "250000000"})
+    assert answer.status_code == 413
+    assert most - before < 64 * MEBI
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v2/models/all-minilm-l6-v2/infer", "POST"),
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models/all-minilm-l6-v2", "GET"),
+        ("PUT", f"{AGENTS}?x=1", "GET, POST"),
+        ("GET", "/v1/tenants/default/models/iris:classify", "POST"),
+        ("PUT", f"{AGENTS}/a", "DELETE, GET, PATCH"),
+    ],
+)
+def test_a_verb_that_a_path_does_not_take_is_405_with_those_that_it_takes(home_of_all, method, path, allowed):
+    with home_of_all.rest() as client:
+        answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert f"this path takes {' and '.join(allowed.split(', '))} only" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v2/models/a/nada", "/v1/tenants/default/nothing", "/nothing"])
+def test_a_path_where_nothing_is_says_where_paths_are_listed(home_of_all: Installed, path: str):
+    with home_of_all.rest() as client:
+        answer = client.post(path, json={})
+    assert answer.status_code == 404
+    assert "there is nothing at this path; /openapi.json lists what there is" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("token", "reason", "said"),
+    [
+        ("", "TOKEN_MISSING", "send an access token"),
+        ("expired", "TOKEN_EXPIRED", "the access token has expired; get a new one with `tiation token`"),
+        ("tampered", "TOKEN_INVALID", "the access token does not hold; `tiation token` prints a new one"),
+    ],
+)
+def test_tokens_are_refused_in_the_same_words_over_grpc(home_of_all: Installed, token: str, reason: str, said: str):
+    held = tokens(home_of_all)[token] if token else ""
+    with home_of_all.channel(held) as channel, pytest.raises(grpc.RpcError) as caught:
+        agent_pb2_grpc.AgentServiceStub(channel).ListAgents(agent_pb2.ListAgentsRequest(parent="tenants/default"))
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert caught.value.details().startswith(said)
+    info = error_details_pb2.ErrorInfo()
+    assert rpc_status.from_call(caught.value).details[0].Unpack(info)
+    assert info.reason == reason
 
 
 def test_tokens_are_refused_in_our_words(home_of_all: Installed):

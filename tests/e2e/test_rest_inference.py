@@ -138,7 +138,10 @@ assert client.is_model_ready("rest-echo", headers=headers)
 assert "trace_level" in client.get_trace_settings(headers=headers)
 assert "log_info" in client.get_log_settings(headers=headers)
 assert client.get_cuda_shared_memory_status(headers=headers) == []
+large = triton.InferInput("FP32", [5_000_000], "FP32")
+large.set_data_from_numpy(np.zeros(5_000_000, np.float32))
 for status, refused in (
+    ("413", lambda: client.infer("rest-echo", [large], headers=dict(headers))),
     ("501", lambda: client.update_log_settings({"log_info": True}, headers=headers)),
     ("501", lambda: client.update_trace_settings(settings={"trace_rate": "1"}, headers=headers)),
     ("501", lambda: client.load_model("rest-echo", config="{}", headers=headers)),
@@ -256,8 +259,8 @@ def test_errors_read_as_the_protocol_says_whoever_refuses(home_of_all: Installed
         )
         assert "access token" in error_of(nobody.get(MODEL), 401)
         assert "token" in error_of(liar.post(f"{MODEL}/infer", json={"inputs": [TEXT]}), 401)
-        assert "/v2/nothing" in error_of(client.get("/v2/nothing"), 404)
-        assert "method" in error_of(client.delete(MODEL), 404).lower()
+        assert "nothing at this path" in error_of(client.get("/v2/nothing"), 404)
+        assert "takes GET only" in error_of(client.delete(MODEL), 405)
         assert "bytes" in error_of(client.post(f"{MODEL}/infer", content=b"x" * 17_000_000), 413)
         for name in ("UPPER", "a" * 64):
             assert "model_name" in error_of(client.get(f"/v2/models/{name}"), 400)

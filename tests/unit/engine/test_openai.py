@@ -234,6 +234,25 @@ async def test_a_field_that_is_wrong_or_asks_for_what_is_not_done_is_named(more,
 
 
 @pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"messages": [{"role": "usr", "content": "a"}]}, "`messages[0].role`: is `usr`; did you mean `user`?"),
+        ({"messages": [{"role": "boss", "content": "a"}]}, "known are assistant, developer, system, tool, user"),
+        ({"response_format": {"type": "yaml"}}, "is `yaml`; known are json_object, json_schema, text"),
+        ({"tool_choice": "never"}, "`tool_choice`: is `never`; known are auto, none, required"),
+        (
+            {"tools": [{"type": "func", "function": {"name": "a"}}]},
+            "`tools[0].type`: is `func`; did you mean `function`?",
+        ),
+    ],
+)
+async def test_a_word_that_is_none_of_the_known_ones_is_told_them(more, said):
+    with pytest.raises(FieldError) as caught:
+        await chat(Writer(), **more)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"\xff", b'{"model":' * 50_000, b'{"model": "m"}', b'{"model": NaN}']
 )
 async def test_a_body_that_is_none_is_refused(body):
