@@ -210,9 +210,9 @@ class Memory:
             )
         if loaded is None:
             shown, aliases = wanted[:32], ", ".join(sorted(self._aliases.get(model, {})))
-            said = f"version {shown} of {name} is not loaded"
-            if not wanted.isdecimal():
-                said = f"{name} has no alias `{shown}`; its aliases are {aliases or 'none'}"
+            said = f"version {number[:32]} of {name} is not loaded"
+            if weights is None and wanted and not wanted.isdecimal():
+                said = f"{name} has no alias `{shown}`; {f'its aliases are {aliases}' if aliases else 'it has none'}"
             raise VersionNotFoundError(said, model=name, version=shown)
         return loaded
 

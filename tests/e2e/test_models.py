@@ -106,6 +106,15 @@ def test_policy_and_aliases_by_command_and_by_every_protocol(home_of_all: Instal
         assert client.delete(model).status_code == 200
 
 
+def test_a_push_whose_version_cannot_be_warmed_up_says_why_and_fails(home_of_all: Installed, tmp_path: Path):
+    manifest = MANIFEST + "warm_up: [{{shapes: {{x: [3, 5]}}}}]\n"
+    bad = folder(tmp_path, "unready", doubling().SerializeToString(), manifest)
+    refused = home_of_all.command("models", "push", str(bad), check=False)
+    assert refused.returncode == 1
+    assert "tenants/default/models/unready/versions/1 cannot be loaded: warm_up[0]" in refused.stderr
+    home_of_all.command("models", "delete", "unready")
+
+
 def test_a_profile_says_how_fast_a_model_is_and_with_which_load(home_of_all: Installed):
     loads = ("--concurrency", "1,3", "--batch", "1,4", "--seconds", "0.3")
     found = home_of_all.json("models", "profile", "all-minilm-l6-v2", "--tenant", "system", *loads)

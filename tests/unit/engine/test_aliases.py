@@ -215,10 +215,15 @@ async def test_an_alias_with_weights_chooses_and_a_key_sticks(place: Place, name
 async def test_an_alias_of_a_model_that_has_none_is_called_an_alias_and_not_a_version(place: Place):
     repository = await place.started()
     await place.push(repository, named("m"))
-    with pytest.raises(VersionNotFoundError, match=r"^m has no alias `production`; its aliases are none$"):
+    with pytest.raises(VersionNotFoundError, match=r"^m has no alias `production`; it has none$"):
         repository.find("t", "m", "production")
     with pytest.raises(VersionNotFoundError, match=r"^version 9 of m is not loaded$"):
         repository.find("t", "m", "9")
+    repository._memory.set_aliases(named("m"), {"canary": {9: 1}})
+    with pytest.raises(VersionNotFoundError, match=r"^version 9 of m is not loaded$"):
+        repository.find("t", "m", "canary")
+    with pytest.raises(VersionNotFoundError, match=r"^m has no alias `production`; its aliases are canary$"):
+        repository.find("t", "m", "production")
 
 
 async def test_a_full_name_of_what_ships_under_another_tenant_is_put_right(place: Place):
