@@ -121,6 +121,17 @@ class QueueTimeoutError(EngineError):
     code = Code.DEADLINE_EXCEEDED
     reason = "QUEUE_TIMEOUT"
 
+    def __init__(self, within_s: float) -> None:
+        super().__init__(f"the request waited for {_duration(within_s)} for the model, as long as it may")
+
+
+def _duration(seconds: float) -> str:
+    """A time in the unit that callers say it in: requests over the Open Inference Protocol in microseconds."""
+    for unit_s, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:.6g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
+
 
 class InferenceTimeoutError(EngineError):
     """A run of the model took longer than one may take."""

@@ -77,8 +77,7 @@ class Waiting:
             if each.cancelled:
                 gone.append((each, None))
             elif each.terms.timeout_s and now - each.since > each.terms.timeout_s:
-                error = QueueTimeoutError(f"waited {each.terms.timeout_s:g} s for the model, as long as it may")
-                gone.append((each, error))
+                gone.append((each, QueueTimeoutError(each.terms.timeout_s)))
         for each, _ in gone:
             self._sequences.remove(each)
         return gone

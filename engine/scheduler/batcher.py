@@ -225,9 +225,7 @@ class Batcher(Generic[Item, Result]):
     def _expire(self, asked: Asked[Item, Result], within_s: float) -> None:
         """Its time in the queue is over; called on the caller's own loop, exactly then."""
         if self._remove(asked) and not asked.future.done():
-            asked.future.set_exception(
-                QueueTimeoutError(f"the request waited for {within_s:g} s for the model, as long as it may")
-            )
+            asked.future.set_exception(QueueTimeoutError(within_s))
 
     def _refuse_late(self) -> None:
         if self._is_over():

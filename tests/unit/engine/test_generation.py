@@ -294,7 +294,7 @@ async def test_the_urgent_come_first_and_then_whoever_has_the_least_under_way(sl
 async def test_who_waits_longer_than_they_may_is_told_so(slow):
     busy = asyncio.ensure_future(whole(slow, "x", Sampling(max_tokens=60, temperature=0)))
     await asyncio.sleep(0.03)
-    with pytest.raises(QueueTimeoutError, match=r"0\.05 s"):
+    with pytest.raises(QueueTimeoutError, match="waited for 50 ms"):
         await whole(slow, "x", GREEDY, Terms(timeout_s=0.05))
     await busy
 

@@ -36,7 +36,7 @@ async def test_a_request_is_late_exactly_when_its_time_is_over_and_not_once_the_
     made = batcher(gate.run)
     first = await started(gate, made)
     began = time.perf_counter()
-    with pytest.raises(QueueTimeoutError, match=r"waited for 0\.05 s"):
+    with pytest.raises(QueueTimeoutError, match="waited for 50 ms"):
         await made.submit(1, rows=1, terms=Terms(timeout_s=0.05))
     assert 0.045 <= time.perf_counter() - began < 5  # the run before it would take ten
     assert made.waiting == 0
@@ -44,6 +44,14 @@ async def test_a_request_is_late_exactly_when_its_time_is_over_and_not_once_the_
     assert await first == 0
     await asyncio.to_thread(made.close)
     assert gate.batches == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1e-6, "1 µs"), (250e-6, "250 µs"), (1e-3, "1 ms"), (0.0305, "30.5 ms"), (1.0, "1 s"), (90.5, "90.5 s")],
+)
+def test_how_long_a_request_waited_is_said_in_a_unit_that_fits(seconds, words):
+    assert f"waited for {words} for the model" in QueueTimeoutError(seconds).message
 
 
 async def test_what_has_begun_in_time_is_answered_however_long_it_takes():
@@ -56,8 +64,8 @@ async def test_the_model_and_the_level_say_how_long_where_the_request_does_not()
     gate = Gate()
     made = batcher(gate.run, timeout_s=0.02, levels=(Level(), Level(timeout_s=0.04)))
     first = await started(gate, made)
-    for terms, within in ((Terms(), "0.02"), (Terms(priority=2), "0.04"), (Terms(priority=2, timeout_s=0.03), "0.03")):
-        with pytest.raises(QueueTimeoutError, match=f"for {within} s"):
+    for terms, within in ((Terms(), 20), (Terms(priority=2), 40), (Terms(priority=2, timeout_s=0.03), 30)):
+        with pytest.raises(QueueTimeoutError, match=f"for {within} ms"):
             await made.submit(1, rows=1, terms=terms)
     gate.open.set()
     await first
