@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from cli.assets import is_clone
 from cli.doctor.finding import Finding, bad, good, unsure
 from mesh.config import Settings
 from mesh.gpus import Gpus, find_gpus
@@ -20,7 +21,6 @@ from mesh.gpus import Gpus, find_gpus
 __all__ = ["Facts", "gather", "judge", "look_at_device", "runtime_packages"]
 
 _TRIAL_S = 60.0
-_GPU_RECIPE = "run `make setup RUNTIME=gpu` (docs/devices.md)"
 _TRIAL = """
 import json, os, sys
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -108,12 +108,28 @@ def _runtime(facts: Facts) -> Finding:
     if len(facts.packages) > 1:
         return bad(
             "ONNX Runtime", "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files",
-            "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then `make setup`, with RUNTIME=gpu for a GPU",
+            f"run `pip uninstall -y onnxruntime onnxruntime-gpu`, then {_recipe()}, with {_for_gpu()} for a GPU",
         )  # fmt: skip
     if not facts.version:
-        return bad("ONNX Runtime", facts.error or "it is not installed", "run `make setup`")
+        return bad("ONNX Runtime", facts.error or "it is not installed", f"run {_recipe()}")
     shown = ", ".join(name.removesuffix("ExecutionProvider") for name in facts.providers)
     return good("ONNX Runtime", f"{facts.version}, built for {shown}")
+
+
+def _recipe() -> str:
+    """What brings the runtime."""
+    return "`make setup`" if is_clone() else "`pip install onnxruntime`"
+
+
+def _for_gpu() -> str:
+    return "RUNTIME=gpu" if is_clone() else "`onnxruntime-gpu[cuda,cudnn]` in its place"
+
+
+def _gpu_recipe() -> str:
+    """What brings the runtime for GPUs."""
+    if is_clone():
+        return "run `make setup RUNTIME=gpu` (docs/devices.md)"
+    return "run `pip uninstall -y onnxruntime`, then `pip install 'onnxruntime-gpu[cuda,cudnn]'`"
 
 
 def _gpus(facts: Facts) -> Finding:
@@ -135,12 +151,12 @@ def _device(facts: Facts) -> Finding:
         if not facts.gpus.found:
             return good("inference device", "cpu")
         built = _PROVIDERS["cuda"] in facts.providers
-        remedy = "set engine.device: cuda" if built else f"{_GPU_RECIPE}, then set engine.device: cuda"
+        remedy = "set engine.device: cuda" if built else f"{_gpu_recipe()}, then set engine.device: cuda"
         return unsure("inference device", "cpu, though there is a GPU: engine.device says so", remedy)
     if facts.version and _PROVIDERS[kind] not in facts.providers:
         return bad(
             "inference device", f"engine.device is {facts.wanted}, but ONNX Runtime here is built without it",
-            f"{_GPU_RECIPE}, or set engine.device: cpu",
+            f"{_gpu_recipe()}, or set engine.device: cpu",
         )  # fmt: skip
     if facts.gpus.found and int(number or 0) >= len(facts.gpus.found):
         last = len(facts.gpus.found) - 1
@@ -164,7 +180,7 @@ def _remedy(facts: Facts) -> str:
     if "libnvinfer" in text:
         return "install NVIDIA's TensorRT, so that libnvinfer is found, or set engine.device: cuda"
     if any(name in text for name in _LIBRARIES):
-        return f"a library of CUDA or cuDNN is missing: {_GPU_RECIPE}, which brings them"
+        return f"a library of CUDA or cuDNN is missing: {_gpu_recipe()}, which brings them"
     if "out of memory" in text:
         return "its memory is taken: see `nvidia-smi`, or set engine.gpu_memory_bytes lower"
     return "see what `nvidia-smi` says, or set engine.device: cpu"

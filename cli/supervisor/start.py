@@ -17,13 +17,13 @@ from typing import Any
 import click
 import msgspec
 
+from cli.assets import CLONE, is_clone
 from cli.home import Home
 from cli.supervisor.log import LogStream, read_line
 from mesh.config import Settings, load_settings
 
 __all__ = ["start", "start_detached"]
 
-CLONE = Path(__file__).parents[2]
 _STARTING, _READY = "Starting the platform on", "Ready at"
 """What the first line begins with, and the one once the platform is ready."""
 
@@ -47,6 +47,8 @@ def start(home: Home, port: int | None, output: str, *, behind: bool = False) ->
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the supervisor listens
     try:
         say(f"{_STARTING} {home.path}")
+        if not is_clone() and not settings.engine.system_models:
+            warn("without models that ship, which pip does not bring; `tiation doctor` says where they are")
 
         def ready(gateway: dict[str, Any]) -> None:
             say(f"{_READY} {gateway['url']} after {time.monotonic() - began:.1f} s.")

@@ -13,12 +13,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 from tiation.security.v1 import token_pb2, token_pb2_grpc
 
+from cli.assets import CLONE
 from cli.gateway import process
 from cli.gateway.render import write_configuration
 from cli.home import Home
@@ -34,7 +34,6 @@ from mesh.svid import write_private
 
 __all__ = ["STOPPING", "StartError", "Supervisor"]
 
-CLONE = Path(__file__).parents[2]
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 """What ends a platform in order."""
 _START_S = 60.0
