@@ -38,11 +38,12 @@ def graph_file(folder: Path, said: str | None) -> tuple[Path, tuple[str, ...]]:
     return folder / found[0], (f"file: {found[0]}",)
 
 
-def sweep(folder: Path, prefix: str) -> None:
-    """Remove uploads that a crash left behind."""
+def sweep(folder: Path, prefix: str, ours: str) -> None:
+    """Remove uploads that a crash left behind; those whose names begin with `ours` are under way."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        if not left.name.startswith(ours):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def bytes_in(folder: Path) -> int:

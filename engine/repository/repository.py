@@ -114,7 +114,7 @@ class Repository:
     async def start(self) -> None:
         """Remove what never became whole, take in what ships with the platform, load what shall be in memory."""
         async with self.alone():
-            await asyncio.to_thread(sweep, self.folder, self.sharing.uploads)
+            await asyncio.to_thread(sweep, self.folder, self.sharing.left_behind, self.sharing.uploads)
             await self._ships.take_in()
         await self._read_aliases()
         failed: dict[str, set[int]] = {}

@@ -6,6 +6,7 @@ What is loaded or let go then is the repository's.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -32,8 +33,10 @@ class Sharing:
         self._database = database
         self.shared = not database.is_sqlite
         self.process = process
-        self.uploads = f".upload-{process}."
-        """How the folders of this process's uploads begin; what it left behind is swept at its next start."""
+        self.left_behind = f".upload-{process}."
+        """How the folders of this process's uploads begin, and of those that an earlier one of its name left behind."""
+        self.uploads = f"{self.left_behind}{secrets.token_hex(4)}."
+        """How those of this one begin: what comes in while what was left behind is swept stays."""
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Keep other engines from changing models meanwhile."""

@@ -83,7 +83,9 @@ class Place:
         self.pushed += 1
         manifest = manifest or MANIFEST.replace("m\n", f"{model.rsplit('/', 1)[1]}\n", 1)
         staged = folder(
-            self.root / "models" / f".upload-engine.{self.pushed}", manifest, model=content or doubling(["n", 2])
+            self.root / "models" / f"{repository.sharing.uploads}{self.pushed}",
+            manifest,
+            model=content or doubling(["n", 2]),
         )
         if key is not None:
             (staged / "model.sig").write_bytes(sign(digests_of(staged), "m", key))
