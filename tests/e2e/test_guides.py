@@ -133,4 +133,4 @@ def test_the_page_on_decisions_does_what_it_says(home_of_all: Installed, tmp_pat
     places = [line.split()[1] for line in ranked.splitlines() if line[:1] in {"1", "2", "3"}]
     assert places[:4] == ["valley", "north", "harbour", "valley"]  # by weights, as a sum by hand says; then by TOPSIS
     assert "bandits/reply-style created" in learnt
-    assert learnt.rstrip().endswith("1 choices, 1 rewards")
+    assert learnt.rstrip().endswith("1 choice, 1 reward")
