@@ -117,12 +117,12 @@ def _mlserver(venv: Path, folder: Path, ports: Sequence[int]) -> Sequence[str]:
         "parallel_workers": 0, "debug": False,
     }  # fmt: skip
     (folder / "settings.json").write_text(json.dumps(settings))
-    return [str(venv / "bin/mlserver"), "start", str(folder)]
+    return [str(venv / "bin/python"), "-c", "from mlserver.cli import main; main()", "start", str(folder)]
 
 
 def _bento(venv: Path, _: Path, ports: Sequence[int]) -> Sequence[str]:
     place = ["--working-dir", str(SERVERS), "--host", "127.0.0.1", "--port", str(ports[0])]
-    return [str(venv / "bin/bentoml"), "serve", "bento_service:Served", *place]
+    return [str(venv / "bin/python"), "-m", "bentoml", "serve", "bento_service:Served", *place]
 
 
 PEERS: Mapping[str, Peer] = {
