@@ -98,6 +98,15 @@ async def embed(clients: Clients, draw: random.Random) -> None:
     await clients.predictions.Embed(request, metadata=clients.header, timeout=_CALL_S)
 
 
+async def largest(clients: Clients) -> None:
+    """As many and as long texts as there may be, at once: a runtime keeps what its largest run took, and so is warm."""
+    texts = [" ".join(_WORDS * 7)] * 32
+    request = prediction_pb2.EmbedRequest(name=ENCODER, texts=texts)
+    for _ in range(2):
+        asked = (clients.predictions.Embed(request, metadata=clients.header, timeout=_CALL_S) for _ in range(4))
+        await asyncio.gather(*asked)
+
+
 async def infer(clients: Clients, _: random.Random) -> None:
     """A small tensor."""
     await clients.inference.ModelInfer(_tiny(), metadata=clients.header, timeout=_CALL_S)
@@ -233,6 +242,8 @@ async def soak(here: Installed, seconds: float, seed: int = 7) -> tuple[dict[str
             clients = Clients(
                 here, await stack.enter_async_context(_channel(here)), await asyncio.to_thread(here.token)
             )
+            if not asking:
+                await largest(clients)
             renewing = asyncio.ensure_future(clients.renew())
             stack.callback(renewing.cancel)
             for at in range(kind.clients):
