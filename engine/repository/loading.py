@@ -126,7 +126,7 @@ class Loading:
         claim = await self._room.make(name, needs)
         try:
             opened, grown = await self._open(name, folder, claim)
-        except BaseException:
+        except BaseException:  # a cancelled load, too, gives back the room that was kept for it
             claim.release()
             raise
         try:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,13 +14,13 @@ from contextlib import contextmanager
 
 import ml_dtypes
 import numpy as np
+import triton_writing
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+from triton_asking import ADDRESS, CA, HEADERS, X, client, given, texts
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import shared_memory
 
-ADDRESS, CA, TOKEN = sys.argv[1:]
-HEADERS = {"authorization": f"Bearer {TOKEN}"}
 NUMBERS = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FP16": np.float16, "FP32": np.float32,
@@ -32,13 +30,6 @@ TYPED = {
     "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT64": "uint64_contents", "INT16": "int_contents",
     "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents",
 }  # fmt: skip
-client = triton.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA)
-
-
-def given(name: str, array: np.ndarray, datatype: str) -> triton.InferInput:
-    made = triton.InferInput(name, list(array.shape), datatype)
-    made.set_data_from_numpy(array)
-    return made
 
 
 def numbers(rows: int) -> dict[str, np.ndarray]:
@@ -46,15 +37,8 @@ def numbers(rows: int) -> dict[str, np.ndarray]:
     return {name: (np.arange(rows * 2).reshape(rows, 2) % 2).astype(kind) for name, kind in NUMBERS.items()}
 
 
-def texts(*values: bytes) -> np.ndarray:
-    return np.array(values, np.object_)
-
-
 def doubled(array: np.ndarray, **how: object) -> triton.InferResult:
     return client.infer("oip-double", [given("x", array, "FP32")], headers=HEADERS, **how)
-
-
-X = np.array([[1, 2], [3, 4]], np.float32)
 
 
 @contextmanager
@@ -287,84 +271,6 @@ def health_and_the_servers_own_facts_need_no_token() -> None:
         client.get_model_metadata("oip-double")
 
 
-WRITER = "docs-writer"
-
-
-def writing(text: str) -> list[triton.InferInput]:
-    return [given("text_input", texts(text.encode()), "BYTES")]
-
-
-def a_model_that_writes_says_that_its_answers_are_several() -> None:
-    config = client.get_model_config(WRITER, headers=HEADERS).config
-    assert config.model_transaction_policy.decoupled
-    told = client.get_model_metadata(WRITER, headers=HEADERS)
-    assert [(each.name, each.datatype) for each in told.inputs][:2] == [("text_input", "BYTES"), ("stream", "BOOL")]
-    assert [each.name for each in told.outputs] == ["text_output"]
-    assert not client.get_model_config("oip-double", headers=HEADERS).config.model_transaction_policy.decoupled
-
-
-def written(results: list[triton.InferResult]) -> str:
-    return b"".join(each.as_numpy("text_output")[0] for each in results).decode()
-
-
-WISHED = {"max_tokens": 300, "temperature": 2.0, "seed": 1}  # long enough to be read in parts by whoever is slow
-
-
-def a_text_comes_part_by_part_to_a_callback_beside_other_answers() -> None:
-    whole = client.infer(WRITER, writing("# Access"), parameters=WISHED, headers=HEADERS)
-    assert whole.get_response().parameters["finish_reason"].string_param in ("length", "stop")
-    heard: list[triton.InferResult | Exception] = []
-    mine = triton.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA)
-    mine.start_stream(lambda result, error: heard.append(error or result), headers=HEADERS)
-    for uid in ("a", "b"):
-        mine.async_stream_infer(
-            WRITER, writing("# Access"), request_id=uid, enable_empty_final_response=True, parameters=WISHED
-        )
-    mine.async_stream_infer("oip-double", [given("x", X, "FP32")], request_id="c")
-    mine.async_stream_infer(WRITER, writing("# Access"), request_id="d", parameters={"temperature": "warm"})
-    mine.stop_stream()
-    assert [type(each) for each in heard if isinstance(each, Exception)] == [triton.InferenceServerException], heard
-    results = [each for each in heard if not isinstance(each, Exception)]
-    for uid in ("a", "b"):
-        parts = [each for each in results if each.get_response().id == uid]
-        assert written(parts) == written([whole])
-        last = [each.get_response().parameters["triton_final_response"].bool_param for each in parts]
-        assert last == [False] * (len(parts) - 1) + [True]
-        assert len(parts) > 1
-    mine.close()
-
-
-def a_stream_that_is_cancelled_stops_what_is_written() -> None:
-    first = threading.Event()
-    mine = triton.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA)
-    mine.start_stream(lambda **_: first.set(), headers=HEADERS)
-    for _ in range(32):
-        mine.async_stream_infer(WRITER, writing("# Flows"), parameters={"temperature": 2.5, "max_tokens": 900})
-    assert first.wait(30)
-    mine.stop_stream(cancel_requests=True)
-    mine.close()
-    began = time.monotonic()
-    client.infer(WRITER, writing("# Access"), parameters={"max_tokens": 3}, headers=HEADERS)
-    assert time.monotonic() - began < 5
-
-
-async def asynchronously_written() -> None:
-    async with triton_aio.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA) as mine:
-
-        async def requests():
-            settings = given("sampling_parameters", texts(json.dumps(WISHED).encode()), "BYTES")
-            yield {"model_name": WRITER, "inputs": [*writing("# Access"), settings], "request_id": "1"}
-
-        heard = [result async for result, error in mine.stream_infer(requests(), headers=HEADERS)]
-        whole = await mine.infer(WRITER, writing("# Access"), parameters=WISHED, headers=HEADERS)
-        assert written(heard) == written([whole])
-        assert len(heard) > 1
-
-
-def the_asynchronous_client_gets_parts_too() -> None:
-    asyncio.run(asynchronously_written())
-
-
 def the_asynchronous_client_gets_the_same() -> None:
     asyncio.run(asynchronously())
 
@@ -387,10 +293,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     the_asynchronous_client_gets_the_same,
     an_output_may_come_as_classes,
     health_and_the_servers_own_facts_need_no_token,
-    a_model_that_writes_says_that_its_answers_are_several,
-    a_text_comes_part_by_part_to_a_callback_beside_other_answers,
-    a_stream_that_is_cancelled_stops_what_is_written,
-    the_asynchronous_client_gets_parts_too,
+    *triton_writing.CHECKS,
 )
 
 

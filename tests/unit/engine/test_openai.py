@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import aclosing
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google.api import httpbody_pb2
-from prometheus_client import CollectorRegistry
-from tiation.engine.v1 import openai_pb2 as pb
 
-from engine.errors import FieldError, InferenceFailedError, ModelNotFoundError, NoLabelsError, QueueFullError
+from engine.errors import FieldError, ModelNotFoundError, NoLabelsError
 from engine.generation.base import Message, Tool, ToolCall
-from engine.metrics import EngineMetrics
 from engine.servicers.openai import OpenAIServicer
-from mesh.call import current_call
 from mesh.identity import Caller, set_caller
-from mesh.tokens import TokenRevokedError
 from tests.fakes.writer import Writer
+from tests.unit.engine.openai_calls import HELLO, LET, One, chat, complete, events_of, request_of
 
-HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-
-
-LET = SimpleNamespace(also=lambda _call, _resource: None)
-"""Lets everything pass."""
-
-
-class One:
-    """Has one model, whatever it is asked for."""
-
-    def __init__(self, servable: Any) -> None:
-        self._loaded = loaded(servable)
-        self.asked: list[tuple[str, ...]] = []
-
-    async def found(self, *asked: str) -> Any:
-        self.asked.append(asked)
-        return self._loaded
-
-
-def loaded(servable: Any) -> Any:
-    class Loaded:
-        name, model, version = "tenants/t/models/m/versions/1", "tenants/t/models/m", 1
-        figures = EngineMetrics(CollectorRegistry()).of("tenants/t/models/m", 1)
-
-    Loaded.servable = servable
-    return Loaded
 
 
 @pytest.fixture(autouse=True)
 def _caller():
     set_caller(Caller(tenant="t", subject="tenants/t/principals/p", peer="spiffe://x/gateway"))
-
-
-def request_of(body: Any) -> pb.OpenAIRequest:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return pb.OpenAIRequest(body=httpbody_pb2.HttpBody(data=data))
-
-
-async def chat(writer: Any, **more: Any) -> list[httpbody_pb2.HttpBody]:
-    return [body async for body in OpenAIServicer(One(writer), None, LET).Chat(request_of({**HELLO, **more}), None)]
-
-
-async def complete(writer: Any, **body: Any) -> list[httpbody_pb2.HttpBody]:
-    asked = request_of({"model": "m", "prompt": "Say", **body})
-    return [body async for body in OpenAIServicer(One(writer), None, LET).Complete(asked, None)]
-
-
-def events_of(bodies: list[httpbody_pb2.HttpBody]) -> list[Any]:
-    """What events say, the last of them as it is."""
-    assert {body.content_type for body in bodies} == {"text/event-stream"}
-    texts = [body.data.decode() for body in bodies]
-    assert all(text.startswith("data: ") and text.endswith("\n\n") for text in texts)
-    said = [text[6:-2] for text in texts]
-    return [each if each == "[DONE]" else json.loads(each) for each in said]
 
 
 async def test_a_whole_answer_has_text_reason_and_use():
@@ -284,71 +227,6 @@ async def test_a_text_to_go_on_with_is_checked_too(more, field):
     assert caught.value.violations[0].field == field
 
 
-@pytest.mark.parametrize("n", [1, 2])
-async def test_an_error_before_the_first_word_is_the_calls_own(n):
-    with pytest.raises(QueueFullError):
-        await chat(Writer(fails=(0, QueueFullError("full"))), stream=True, n=n)
-
-
-@pytest.mark.parametrize("n", [1, 2])
-async def test_an_error_in_mid_stream_is_its_last_event_and_the_calls_end(n):
-    writer = Writer(fails=(2, InferenceFailedError("the model broke")))
-    bodies = []
-    with pytest.raises(InferenceFailedError):
-        async for body in OpenAIServicer(One(writer), None, LET).Chat(
-            request_of({**HELLO, "stream": True, "n": n}), None
-        ):
-            bodies.append(body)
-    *_, last = events_of(bodies)
-    assert last == {
-        "error": {"message": "the model broke", "type": "server_error", "param": None, "code": "inference_failed"}
-    }
-    assert writer.running == 0
-
-
-async def test_an_error_that_nobody_expected_is_told_without_its_text():
-    bodies = []
-    with pytest.raises(ValueError, match="secret"):
-        async for body in OpenAIServicer(One(Writer(fails=(1, ValueError("secret")))), None, LET).Chat(
-            request_of({**HELLO, "stream": True}), None
-        ):
-            bodies.append(body)
-    assert b"secret" not in bodies[-1].data
-    assert b'"error"' in bodies[-1].data
-
-
-@pytest.mark.parametrize("n", [1, 3])
-async def test_a_caller_who_leaves_stops_the_computation(n):
-    writer = Writer(["word "] * 10_000, pause_s=0.001)
-    servicer = OpenAIServicer(One(writer), None, LET)
-    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": n}), None)) as bodies:
-        await anext(bodies)
-        await anext(bodies)
-    assert (writer.running, writer.stopped) == (0, n)
-
-
-@pytest.mark.parametrize("n", [1, 3])
-async def test_a_call_that_is_cancelled_stops_the_computation(n):
-    writer = Writer(["word "] * 10_000, pause_s=0.001)
-    task = asyncio.create_task(chat(writer, n=n))
-    while writer.running < n:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (writer.running, writer.stopped) == (0, n)
-
-
-async def test_a_reader_who_is_slow_holds_the_computation():
-    writer = Writer(["word "] * 10_000)
-    servicer = OpenAIServicer(One(writer), None, LET)
-    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True, "n": 2}), None)) as bodies:
-        await anext(bodies)
-        await asyncio.sleep(0.05)
-        assert writer.made < 20
-    assert writer.stopped == 2
-
-
 async def test_names_of_other_tenants_are_as_if_they_were_not():
     one = One(Writer())
     with pytest.raises(ModelNotFoundError):
@@ -364,47 +242,6 @@ async def test_names_of_other_tenants_are_as_if_they_were_not():
 async def test_a_model_that_generates_nothing_says_so():
     with pytest.raises(NoLabelsError, match="generates no text"):
         await chat(object())
-
-
-@pytest.fixture
-def call():
-    """The call that is served, as the stages see it."""
-    made = SimpleNamespace(usage={}, ended=None, resource="")
-    token = current_call.set(made)
-    yield made
-    current_call.reset(token)
-
-
-async def test_what_was_used_is_noted_also_where_the_caller_leaves(call):
-    await chat(Writer(), n=2)
-    assert call.usage == {"tokens_in": 7, "tokens_out": 6}
-    assert call.resource == "tenants/t/models/m/versions/1"
-    call.usage = {}
-    servicer = OpenAIServicer(One(Writer(["word "] * 100)), None, LET)
-    async with aclosing(servicer.Chat(request_of({**HELLO, "stream": True}), None)) as bodies:
-        for _ in range(4):  # who speaks, and three words
-            await anext(bodies)
-    assert call.usage == {"tokens_in": 7, "tokens_out": 3}
-
-
-async def test_a_stream_that_is_cut_off_says_why(call):
-    writer = Writer(["word "] * 10_000, pause_s=0.001)
-    bodies = []
-
-    async def follow() -> None:
-        async for body in OpenAIServicer(One(writer), None, LET).Chat(request_of({**HELLO, "stream": True}), None):
-            bodies.append(body)
-
-    task = asyncio.create_task(follow())
-    while len(bodies) < 3:
-        await asyncio.sleep(0.001)
-    call.ended = TokenRevokedError("the token was taken back")
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    *_, last = events_of(bodies)
-    assert last["error"]["code"] == "token_revoked"
-    assert writer.running == 0
 
 
 @pytest.mark.parametrize("said", [{}, {"user": None}, {"user": "ada"}])
