@@ -235,6 +235,8 @@ async def soak(here: Installed, seconds: float, seed: int = 7) -> tuple[dict[str
     seen: dict[str, Seen] = defaultdict(Seen)
     resident: list[float] = []
     engine = psutil.Process(here.pid("engine"))
+    async with _channel(here) as channel:
+        await largest(Clients(here, channel, await asyncio.to_thread(here.token)))
     until = time.monotonic() + seconds
     async with AsyncExitStack() as stack:
         asking = []
@@ -242,8 +244,6 @@ async def soak(here: Installed, seconds: float, seed: int = 7) -> tuple[dict[str
             clients = Clients(
                 here, await stack.enter_async_context(_channel(here)), await asyncio.to_thread(here.token)
             )
-            if not asking:
-                await largest(clients)
             renewing = asyncio.ensure_future(clients.renew())
             stack.callback(renewing.cancel)
             for at in range(kind.clients):

@@ -261,7 +261,7 @@ class CallContext:
         self._wire.flush()
 
     async def _outcome(self) -> bytes:
-        """Have the call answered; returns its trailers."""
+        """Have the call answered; returns its trailers, unless they have gone with a whole answer."""
         try:
             await self._answer()
         except grpc.aio.AbortError:
@@ -270,7 +270,7 @@ class CallContext:
             return trailers(int(error.code.value[0]), str(error))
         except Exception:  # noqa: BLE001 -- grpc says no more of it either; the interceptor has told what it was
             return trailers(int(grpc.StatusCode.UNKNOWN.value[0]), "the call failed")
-        return trailers(self._code, self._details, self._trailing)
+        return b"" if self._ended else trailers(self._code, self._details, self._trailing)
 
     def over(self) -> None:
         """It is over, by whatever end: what was not read of it is forgotten."""
