@@ -177,13 +177,6 @@ async def test_who_is_cancelled_leaves_no_process_behind(tmp_path: Path):
         await asyncio.wait_for(task, 5)
 
 
-@pytest.fixture
-async def place(tmp_path: Path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 def forget_to_try(repository: Repository) -> None:
     """As an engine did that tried nothing first."""
     repository._loading._apart = None

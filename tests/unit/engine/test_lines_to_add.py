@@ -67,13 +67,6 @@ GRAPHS: Mapping[str, tuple[str, dict[str, bytes], list[str]]] = {
 }
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 @pytest.mark.parametrize("case", GRAPHS)
 async def test_whoever_adds_the_lines_that_are_asked_for_gets_a_model(place: Place, case: str):
     repository = await place.started()

@@ -20,13 +20,6 @@ MB = 1024 * 1024
 ONE = {"x": np.ones((1, 2), np.float32)}
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 @pytest.fixture(autouse=True)
 def _files_alone(monkeypatch):
     """Models count what their files take: what a test's process grows by is not to be foretold."""

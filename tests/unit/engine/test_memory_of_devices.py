@@ -31,13 +31,6 @@ ON_TWO_GPUS = "name: {}\nkind: onnx\nscheduling:\n  instances: [cuda:0, cuda:1]\
 ON_ONE_GPU = "name: {}\nkind: onnx\nscheduling:\n  instances: [cuda:1]\n"
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 class Gpus(DeviceMemory):
     """Two GPUs, of which a session takes a megabyte more than its files."""
 

@@ -25,18 +25,10 @@ from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import model
 from tests.unit.engine.tables import price_pipeline
-from tests.unit.engine.test_repository import Place
 from tests.unit.engine.test_sequences import MANIFEST as SEQUENCE
 from tests.unit.engine.test_sequences import adding
 
 OTHERS = "tenants/other/models/secret"
-
-
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -82,13 +82,6 @@ def test_the_complaint_has_its_test(complaint: str):
 
 
 @pytest.fixture
-async def place(tmp_path: Path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 async def servicer(place: Place):
     repository = await place.started()
     await place.push(repository, content=heavy(24))

@@ -25,13 +25,6 @@ from tests.unit.engine.graphs import endless
 from tests.unit.engine.place import MODEL, Place
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 class Encoder(Embedder):
     """An encoder without a file."""
 

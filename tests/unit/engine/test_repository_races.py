@@ -20,13 +20,6 @@ from tests.unit.engine.place import MANIFEST, MODEL, Place
 ONE = {"x": np.ones((1, 2), np.float32)}
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 def staged(place: Place) -> Path:
     place.pushed += 1
     where = place.root / "models" / f".upload-engine.{place.pushed}"

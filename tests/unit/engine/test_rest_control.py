@@ -24,7 +24,6 @@ from engine.servicers.inference_rest import InferenceRestServicer
 from engine.tensor import DATATYPES, decode_raw, encode_raw
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import opened
-from tests.unit.engine.place import Place
 from tests.unit.engine.test_aside import One
 from tests.unit.engine.test_datatypes import echo, values
 
@@ -58,13 +57,6 @@ def regions():
     made = Regions("any")
     yield made
     made.close()
-
-
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -13,13 +13,6 @@ from tests.unit.engine.place import MODEL, Place
 from tests.unit.engine.test_sequences import MANIFEST, adding, terms, x
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 async def ask(repository, value: float, id_: str = "s", version: str = "", **said) -> tuple[int, float]:
     """The version that answers a step, and what it answers; asked as a call of its own."""
 

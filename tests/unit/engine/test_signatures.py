@@ -30,13 +30,6 @@ def trust(place: Place, key: Ed25519PrivateKey, tenant: str = "") -> Signatures:
     return Signatures(keys)
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 async def test_a_signed_version_is_taken_in_and_its_key_is_kept(place: Place):
     repository = await place.started(signatures=trust(place, KEY))
     came = Provenance(subject="tenants/t/principals/ada", source_uri="https://git.example/m", source_revision="4f2a")

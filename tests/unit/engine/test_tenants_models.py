@@ -21,13 +21,6 @@ NAMES = ["secret", THEIRS, "secret:production", f"{THEIRS}:production"]
 
 
 @pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 async def servicer(place: Place):
     repository = await place.started()
     for model in (THEIRS, OWN):

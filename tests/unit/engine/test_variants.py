@@ -48,13 +48,6 @@ def layers() -> bytes:
     return model(nodes, {"x": (TensorProto.FLOAT, ["n", 4])}, {"shares": (TensorProto.FLOAT, ["n", 3])}, weights)
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 async def variants(place: Place, **limits: float) -> tuple[Variants, object]:
     repository = await place.started()
     return Variants(repository, place.catalogue, SessionSettings(intra_op_threads=1), **limits), repository

@@ -32,13 +32,6 @@ from tests.unit.engine.place import MODEL, Place
 ONE = {"x": np.ones((1, 2), np.float32)}
 
 
-@pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
-    yield made
-    await made.close()
-
-
 def policy(**said) -> ModelChange:
     return ModelChange(policy=VersionPolicy(**said))
 
