@@ -8,18 +8,18 @@ from pathlib import Path
 
 from engine.repository.models import Model
 from tests.unit.engine.graphs import heavy
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 
 async def _churn(root: Path) -> None:
-    place = Place(root)
-    repository = await place.started()
+    shelf = Shelf(root)
+    repository = await shelf.started()
     known = await repository._records.known(Model, MODEL)
     at = known.body.latest if known else 0
     content = heavy(1)
     print("started", flush=True)
     while True:
-        await place.push(repository, content=content)
+        await shelf.push(repository, content=content)
         at += 1
         print(f"pushed {at}", flush=True)
         if at > 1:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
     """A folder of models with a database, closed with all that was opened in it."""
-    made = Place(tmp_path)
+    made = Shelf(tmp_path)
     yield made
     await made.close()

@@ -34,7 +34,7 @@ from tests.fakes.decoders import MANIFEST as WRITES
 from tests.fakes.decoders import decoder_folder
 from tests.unit.engine.graphs import doubling, folder
 from tests.unit.engine.image_graphs import one_table, squares
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 from tests.unit.engine.text_graphs import lookup, summing, tagging, text_folder, tokenizer
 
 MOODS = {"good": [3, 0], "bad": [0, 3]}
@@ -94,11 +94,11 @@ IMAGE = picture()
 class Asking:
     """Every way of asking, on one repository: each gives the version that answered."""
 
-    def __init__(self, place: Place, repository) -> None:
+    def __init__(self, shelf: Shelf, repository) -> None:
         self.predictions = PredictionServicer(repository)
         let = SimpleNamespace(also=lambda _call, _resource: None)
-        self.openai = OpenAIServicer(repository, place.catalogue, let)
-        control = RepositoryControl(repository, place.catalogue)
+        self.openai = OpenAIServicer(repository, shelf.catalogue, let)
+        control = RepositoryControl(repository, shelf.catalogue)
         facts = Facts("cpu", "warning", traced=False, sample_ratio=0.0)
         self.oip = InferenceServicer(repository, control, Regions("off"), facts)
         self.found: list[int] = []
@@ -170,29 +170,29 @@ class Asking:
 
 
 @pytest.fixture
-async def place(tmp_path):
-    made = Place(tmp_path)
+async def shelf(tmp_path):
+    made = Shelf(tmp_path)
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
     yield made
     set_caller(None)
     await made.close()
 
 
-async def push(place: Place, repository, name: str, times: int = 1) -> None:
+async def push(shelf: Shelf, repository, name: str, times: int = 1) -> None:
     for _ in range(times):
-        place.pushed += 1
-        staged = place.root / "models" / f".upload-engine.{place.pushed}"
+        shelf.pushed += 1
+        staged = shelf.root / "models" / f".upload-engine.{shelf.pushed}"
         STAGES[name](staged)
         await repository.pushed.keep(named(name), 0, staged, files_in(staged), {}, load=True)
         await repository.update_model(named(name), "", ModelChange(policy=VersionPolicy(every=True)))
 
 
 @pytest.mark.parametrize("name", STAGES)
-async def test_an_alias_with_weights_chooses_and_a_key_sticks(place: Place, name: str):
-    repository = await place.started()
-    await push(place, repository, name, 2)
+async def test_an_alias_with_weights_chooses_and_a_key_sticks(shelf: Shelf, name: str):
+    repository = await shelf.started()
+    await push(shelf, repository, name, 2)
     await repository.update_model(named(name), "", aliases(production={1: 1}, canary={1: 60, 2: 40}))
-    asking = Asking(place, repository)
+    asking = Asking(shelf, repository)
     ask = asking.ways[name]
     assert {await ask(alias="production") for _ in range(5)} == {1}
     drawn = [await ask(alias="canary", sticky_key=key) for key in KEYS]
@@ -212,9 +212,9 @@ async def test_an_alias_with_weights_chooses_and_a_key_sticks(place: Place, name
             await ask(alias="production", version=1)
 
 
-async def test_an_alias_of_a_model_that_has_none_is_called_an_alias_and_not_a_version(place: Place):
-    repository = await place.started()
-    await place.push(repository, named("m"))
+async def test_an_alias_of_a_model_that_has_none_is_called_an_alias_and_not_a_version(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, named("m"))
     with pytest.raises(VersionNotFoundError, match=r"^m has no alias `production`; it has none$"):
         repository.find("t", "m", "production")
     with pytest.raises(VersionNotFoundError, match=r"^version 9 of m is not loaded$"):
@@ -226,18 +226,18 @@ async def test_an_alias_of_a_model_that_has_none_is_called_an_alias_and_not_a_ve
         repository.find("t", "m", "production")
 
 
-async def test_a_full_name_of_what_ships_under_another_tenant_is_put_right(place: Place):
-    repository = await place.started()
-    await place.push(repository, "tenants/system/models/shared")
+async def test_a_full_name_of_what_ships_under_another_tenant_is_put_right(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, "tenants/system/models/shared")
     with pytest.raises(ModelNotFoundError, match="`tenants/system/models/shared` ships with the platform"):
         repository.find("t", named("shared"), "")
 
 
-async def test_another_tenants_alias_is_as_if_it_were_not(place: Place):
-    repository = await place.started()
-    await push(place, repository, "writer")
+async def test_another_tenants_alias_is_as_if_it_were_not(shelf: Shelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "writer")
     await repository.update_model(named("writer"), "", aliases(production={1: 1}))
-    asking = Asking(place, repository)
+    asking = Asking(shelf, repository)
     set_caller(Caller("other", "tenants/other/principals/p", "spiffe://tiation.local/svc/gateway"))
     for ask in (asking.generate(alias="production"), asking.generate(alias="none"), asking.generate()):
         with pytest.raises(ModelNotFoundError) as refused:
@@ -245,12 +245,12 @@ async def test_another_tenants_alias_is_as_if_it_were_not(place: Place):
         assert str(refused.value) == "there is no model `writer` in memory; `tiation models list` shows which"
 
 
-async def test_nobody_fails_while_aliases_move_and_old_versions_go(place: Place):
-    repository = await place.started()
+async def test_nobody_fails_while_aliases_move_and_old_versions_go(shelf: Shelf):
+    repository = await shelf.started()
     for name in STAGES:
-        await push(place, repository, name, 2)
+        await push(shelf, repository, name, 2)
         await repository.update_model(named(name), "", aliases(canary={1: 1, 2: 1}))
-    asking, over = Asking(place, repository), asyncio.Event()
+    asking, over = Asking(shelf, repository), asyncio.Event()
     answered: Counter[tuple[str, int]] = Counter()
 
     async def keep_asking(name: str, ask: Callable[..., Awaitable[int]]) -> None:
@@ -277,9 +277,9 @@ async def test_nobody_fails_while_aliases_move_and_old_versions_go(place: Place)
         assert min(answered[name, 1], answered[name, 2]) > 0, (name, answered)
 
 
-async def test_a_call_that_found_what_an_alias_has_left_since_may_take_its_time_to_ask(place: Place):
-    repository = await place.started()
-    await push(place, repository, "numbers", 2)
+async def test_a_call_that_found_what_an_alias_has_left_since_may_take_its_time_to_ask(shelf: Shelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "numbers", 2)
     await repository.update_model(named("numbers"), "", aliases(production={1: 1}))
     found = asyncio.Event()
 

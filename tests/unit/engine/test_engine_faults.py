@@ -20,7 +20,7 @@ from engine.repository.faults import Faults
 from engine.runtime.sessions import SessionSettings, open_session
 from engine.runtime.tracks import Tracks
 from tests.unit.engine.graphs import aligning, doubling, model, ranging
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 from tests.unit.engine.test_hostile_models import ROW
 
 ONE, TWO = f"{MODEL}/versions/1", f"{MODEL}/versions/2"
@@ -163,16 +163,16 @@ def test_a_version_is_said_to_compute_as_long_as_one_of_its_runs_is_under_way(tm
 
 
 async def test_a_version_that_was_blamed_makes_room_for_the_one_before_until_it_is_asked_for(tmp_path: Path):
-    place = Place(tmp_path)
-    repository = await place.started()
-    await place.push(repository)
-    await place.push(repository)
+    shelf = Shelf(tmp_path)
+    repository = await shelf.started()
+    await shelf.push(repository)
+    await shelf.push(repository)
     assert repository.versions_of(MODEL) == [2]
     await repository.stop()
     for _ in range(2):
         assert life(tmp_path, "crash", TWO) == -signal.SIGABRT
     faults = Faults(tmp_path / "faults")
-    again = await place.started(faults=faults)
+    again = await shelf.started(faults=faults)
     entry = (await again._records.versions_of(MODEL))[2]
     assert again.state(entry) == "FAILED"
     assert "ended the engine twice while it computed (Aborted)" in entry.body.failure
@@ -181,7 +181,7 @@ async def test_a_version_that_was_blamed_makes_room_for_the_one_before_until_it_
     await again.load(TWO)
     assert 2 in again.versions_of(MODEL)
     faults.check(TWO)
-    await place.close()
+    await shelf.close()
 
 
 def sized(*nodes, **weights: np.ndarray) -> bytes:

@@ -18,7 +18,7 @@ from engine.errors import EngineError, ModelCrashedError, ModelFileError, ModelL
 from engine.repository.repository import Repository
 from engine.runtime.apart import Apart
 from tests.unit.engine.graphs import doubling, folder, model
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 LONG = (TensorProto.INT64, ["n"])
 SMALLEST = -(2**63)
@@ -182,27 +182,27 @@ def forget_to_try(repository: Repository) -> None:
     repository._loading._apart = None
 
 
-async def test_a_push_that_crashes_leaves_the_version_before_it_answering(place: Place):
-    repository = await place.started(apart=Apart())
-    await place.push(repository)
+async def test_a_push_that_crashes_leaves_the_version_before_it_answering(shelf: Shelf):
+    repository = await shelf.started(apart=Apart())
+    await shelf.push(repository)
     with pytest.raises(ModelCrashedError):
-        await place.push(repository, content=crashing())
+        await shelf.push(repository, content=crashing())
     assert repository.versions_of(MODEL) == [1]
     answer = await (await repository.found("t", "m", "")).infer({"x": np.ones((1, 2), np.float32)})
     assert answer.outputs["y"].tolist() == [[2.0, 2.0]]
 
 
-async def test_what_was_being_loaded_when_the_engine_ended_is_tried_apart_first(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    await place.push(repository, "tenants/t/models/other")
+async def test_what_was_being_loaded_when_the_engine_ended_is_tried_apart_first(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    await shelf.push(repository, "tenants/t/models/other")
     await repository.stop()
-    path = next((place.root / "models" / "t" / "m").rglob("model.onnx"))
+    path = next((shelf.root / "models" / "t" / "m").rglob("model.onnx"))
     path.write_bytes(crashing())  # a runtime that was replaced meanwhile finds it so
-    marks = place.root / "models" / ".loading-engine"
+    marks = shelf.root / "models" / ".loading-engine"
     marks.mkdir(exist_ok=True)
     (marks / f"{MODEL}/versions/1".replace("/", ":")).touch()
-    again = await place.started(apart=Apart())
+    again = await shelf.started(apart=Apart())
     entry = (await again._records.versions_of(MODEL))[1]
     assert again.state(entry) == "FAILED"
     assert "ends the process that opens it" in entry.body.failure
@@ -211,9 +211,9 @@ async def test_what_was_being_loaded_when_the_engine_ended_is_tried_apart_first(
     assert list(marks.iterdir()) == []
 
 
-async def test_what_loads_leaves_no_mark(place: Place):
-    repository = await place.started()
-    await place.push(repository, content=doubling(["n", 2]))
+async def test_what_loads_leaves_no_mark(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, content=doubling(["n", 2]))
     await repository.stop()
-    await place.started()
-    assert not list((place.root / "models" / ".loading-engine").glob("*"))
+    await shelf.started()
+    assert not list((shelf.root / "models" / ".loading-engine").glob("*"))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from engine.errors import ManifestError, ModelFileError
 from tests.unit.engine.graphs import doubling, folder, mean_of_channels, model, opened
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 
 ONE = (TensorProto.FLOAT, ["n", 1])
 _LINE = re.compile(r"(?:add|write) (?:this|the) line[^`]*`([^`]+)`")
@@ -68,13 +68,13 @@ GRAPHS: Mapping[str, tuple[str, dict[str, bytes], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", GRAPHS)
-async def test_whoever_adds_the_lines_that_are_asked_for_gets_a_model(place: Place, case: str):
-    repository = await place.started()
+async def test_whoever_adds_the_lines_that_are_asked_for_gets_a_model(shelf: Shelf, case: str):
+    repository = await shelf.started()
     said, files, keys = GRAPHS[case]
     manifest, asked = f"name: m\n{said}", []
     for _ in range(len(keys) + 1):
-        place.pushed += 1
-        staged = folder(place.root / "models" / f".upload-engine.{place.pushed}", manifest, **files)
+        shelf.pushed += 1
+        staged = folder(shelf.root / "models" / f".upload-engine.{shelf.pushed}", manifest, **files)
         try:
             entry = await repository.pushed.keep("tenants/t/models/m", 0, staged, [], {}, load=True)
         except ManifestError as error:
@@ -114,8 +114,8 @@ async def test_graphs_of_any_form_answer_without_a_line_more(tmp_path: Path, con
 
 
 @pytest.mark.parametrize("kind", ["text-embedding", "text-classification", "token-classification", "text-generation"])
-async def test_a_tokenizer_that_was_not_pushed_is_asked_for(place: Place, kind: str):
-    repository = await place.started()
+async def test_a_tokenizer_that_was_not_pushed_is_asked_for(shelf: Shelf, kind: str):
+    repository = await shelf.started()
     ids = (TensorProto.INT64, ["n", "s"])
     nodes = [helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT) for name in ("input_ids",)]
     nodes.append(helper.make_node("Identity", ["attention_mask"], ["unused"]))
@@ -125,4 +125,4 @@ async def test_a_tokenizer_that_was_not_pushed_is_asked_for(place: Place, kind: 
         {"input_ids_f": (TensorProto.FLOAT, ["n", "s"]), "unused": ids},
     )
     with pytest.raises(ModelFileError, match=r"tokenizer\.json: is missing; push the tokenizer together with model"):
-        await place.push(repository, manifest=f"name: m\nkind: {kind}\n", content=content)
+        await shelf.push(repository, manifest=f"name: m\nkind: {kind}\n", content=content)

@@ -14,7 +14,7 @@ from engine.repository.loading import Loading
 from engine.repository.models import ModelVersion, VersionPolicy
 from engine.repository.recall import Recall
 from tests.unit.engine.graphs import heavy
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 
 MB = 1024 * 1024
 ONE = {"x": np.ones((1, 2), np.float32)}
@@ -30,9 +30,9 @@ def named(name: str) -> str:
     return f"tenants/t/models/{name}"
 
 
-async def push(place: Place, repository, *names: str, megabytes: float = 2) -> None:
+async def push(shelf: Shelf, repository, *names: str, megabytes: float = 2) -> None:
     for name in names:
-        await place.push(repository, named(name), content=heavy(megabytes))
+        await shelf.push(repository, named(name), content=heavy(megabytes))
 
 
 async def ask(repository, name: str) -> int:
@@ -46,46 +46,46 @@ async def ask(repository, name: str) -> int:
     return await asyncio.create_task(call())
 
 
-async def states(place: Place, repository) -> dict[str, str]:
-    entries = await place.catalogue.every(ModelVersion)
+async def states(shelf: Shelf, repository) -> dict[str, str]:
+    entries = await shelf.catalogue.every(ModelVersion)
     return {entry.name.split("/")[3]: repository.state(entry) for entry in entries}
 
 
-async def test_what_was_not_asked_for_longest_goes_and_comes_back_when_it_is_asked(place: Place):
-    repository = await place.started(memory_bytes=5 * MB)
-    await push(place, repository, "a", "b")
+async def test_what_was_not_asked_for_longest_goes_and_comes_back_when_it_is_asked(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=5 * MB)
+    await push(shelf, repository, "a", "b")
     await ask(repository, "a")
-    await push(place, repository, "c")
-    assert await states(place, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
+    await push(shelf, repository, "c")
+    assert await states(shelf, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
     assert (repository.serving(named("b")), repository.versions_of(named("b"))) == (1, [1])
     assert await ask(repository, "b") == 1
-    assert await states(place, repository) == {"a": "EVICTED", "b": "READY", "c": "READY"}
+    assert await states(shelf, repository) == {"a": "EVICTED", "b": "READY", "c": "READY"}
 
 
-async def test_after_a_restart_what_does_not_fit_waits_outside(place: Place):
-    repository = await place.started()
-    await push(place, repository, "a", "b", "c")
+async def test_after_a_restart_what_does_not_fit_waits_outside(shelf: Shelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "a", "b", "c")
     await repository.stop()
-    repository = await place.started(memory_bytes=5 * MB)
-    assert sorted((await states(place, repository)).values()) == ["EVICTED", "READY", "READY"]
+    repository = await shelf.started(memory_bytes=5 * MB)
+    assert sorted((await states(shelf, repository)).values()) == ["EVICTED", "READY", "READY"]
     for name in "abc":
         assert await ask(repository, name) == 1
 
 
-async def test_a_model_bigger_than_everything_is_refused_and_nothing_goes_for_it(place: Place):
-    repository = await place.started(memory_bytes=5 * MB)
-    await push(place, repository, "a")
+async def test_a_model_bigger_than_everything_is_refused_and_nothing_goes_for_it(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=5 * MB)
+    await push(shelf, repository, "a")
     with pytest.raises(ModelTooBigError, match=r"engine\.memory_budget_bytes"):
-        await push(place, repository, "big", megabytes=6)
-    assert await states(place, repository) == {"a": "READY"}
+        await push(shelf, repository, "big", megabytes=6)
+    assert await states(shelf, repository) == {"a": "READY"}
 
 
-async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(place: Place):
-    repository = await place.started(memory_bytes=5 * MB)
-    await push(place, repository, "a")
+async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=5 * MB)
+    await push(shelf, repository, "a")
     await repository.update_model(named("a"), "", ModelChange(policy=VersionPolicy(versions=())))
     await repository.load(f"{named('a')}/versions/1")
-    await push(place, repository, "b")
+    await push(shelf, repository, "b")
     on, found = asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
@@ -97,16 +97,16 @@ async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(place: Pla
     calling = asyncio.create_task(call())
     await found.wait()
     with pytest.raises(NoRoomError, match="pinned or in use"):
-        await push(place, repository, "c")
+        await push(shelf, repository, "c")
     on.set()
     await calling
-    await push(place, repository, "c")
-    assert await states(place, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
+    await push(shelf, repository, "c")
+    assert await states(shelf, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
 
 
-async def test_a_request_waits_for_room_until_others_have_ended(place: Place):
-    repository = await place.started(memory_bytes=3 * MB)
-    await push(place, repository, "a", "b")
+async def test_a_request_waits_for_room_until_others_have_ended(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a", "b")
     on, found = asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
@@ -124,9 +124,9 @@ async def test_a_request_waits_for_room_until_others_have_ended(place: Place):
     assert await asked == 1
 
 
-async def test_many_who_ask_at_once_have_it_loaded_once(place: Place, monkeypatch):
-    repository = await place.started(memory_bytes=3 * MB)
-    await push(place, repository, "a", "b")
+async def test_many_who_ask_at_once_have_it_loaded_once(shelf: Shelf, monkeypatch):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a", "b")
     loads = []
     load = Loading.load
 
@@ -142,42 +142,42 @@ async def test_many_who_ask_at_once_have_it_loaded_once(place: Place, monkeypatc
     assert loads == [f"{named('a')}/versions/1"]
 
 
-async def test_one_that_cannot_come_back_is_failed_and_says_why(place: Place):
-    repository = await place.started(memory_bytes=3 * MB)
-    await push(place, repository, "a", "b")
-    (place.root / "models/t/a/1/model.onnx").write_bytes(b"no model")
+async def test_one_that_cannot_come_back_is_failed_and_says_why(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a", "b")
+    (shelf.root / "models/t/a/1/model.onnx").write_bytes(b"no model")
     with pytest.raises(Exception, match=r"model\.onnx"):
         await ask(repository, "a")
-    assert (await states(place, repository))["a"] == "FAILED"
+    assert (await states(shelf, repository))["a"] == "FAILED"
     with pytest.raises(ModelNotFoundError):
         await ask(repository, "a")
 
 
-async def test_a_version_that_is_put_aside_is_unloaded_and_deleted_like_any_other(place: Place):
-    repository = await place.started(memory_bytes=3 * MB)
-    await push(place, repository, "a", "b")
+async def test_a_version_that_is_put_aside_is_unloaded_and_deleted_like_any_other(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a", "b")
     await repository.unload(f"{named('a')}/versions/1")
-    assert (await states(place, repository))["a"] == "UNLOADED"
+    assert (await states(shelf, repository))["a"] == "UNLOADED"
     await repository.delete_model(named("a"), "")
-    await push(place, repository, "c")
+    await push(shelf, repository, "c")
     await repository.delete_model(named("b"), "")
-    assert await states(place, repository) == {"c": "READY"}
+    assert await states(shelf, repository) == {"c": "READY"}
 
 
-async def test_a_push_swaps_within_a_budget_that_holds_one_version(place: Place):
-    repository = await place.started(memory_bytes=3 * MB)
-    await push(place, repository, "a")
-    await push(place, repository, "a")
+async def test_a_push_swaps_within_a_budget_that_holds_one_version(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a")
+    await push(shelf, repository, "a")
     assert (repository.serving(named("a")), repository.versions_of(named("a"))) == (2, [2])
 
 
-async def test_memory_of_what_is_unloaded_is_given_back(place: Place):
-    repository = await place.started()
+async def test_memory_of_what_is_unloaded_is_given_back(shelf: Shelf):
+    repository = await shelf.started()
     process = psutil.Process()
-    await push(place, repository, "warm")
+    await push(shelf, repository, "warm")
     before = process.memory_info().rss
     for _ in range(2):
-        await push(place, repository, "a", megabytes=48)
+        await push(shelf, repository, "a", megabytes=48)
         assert process.memory_info().rss - before > 40 * MB
         await repository.delete_model(named("a"), "")
         assert process.memory_info().rss - before < 24 * MB

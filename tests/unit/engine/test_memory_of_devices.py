@@ -24,7 +24,7 @@ from engine.runtime.ledger import CPU, Claim, Ledger
 from engine.runtime.sessions import SessionSettings, open_session
 from engine.scheduler.twin import Twin
 from tests.unit.engine.graphs import doubling, heavy
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 
 MB = 1024 * 1024
 ON_TWO_GPUS = "name: {}\nkind: onnx\nscheduling:\n  instances: [cuda:0, cuda:1]\n"
@@ -63,8 +63,8 @@ def named(name: str) -> str:
     return f"tenants/t/models/{name}"
 
 
-async def state(place: Place, repository, name: str) -> str:
-    return repository.state(await place.catalogue.get(ModelVersion, f"{named(name)}/versions/1"))
+async def state(shelf: Shelf, repository, name: str) -> str:
+    return repository.state(await shelf.catalogue.get(ModelVersion, f"{named(name)}/versions/1"))
 
 
 @given(
@@ -120,92 +120,92 @@ def test_claims_from_many_threads_never_come_to_more_than_there_is():
     assert ledger.taken(CPU) == 0
 
 
-async def test_each_session_that_a_manifest_asks_for_counts(place: Place, monkeypatch):
+async def test_each_session_that_a_manifest_asks_for_counts(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
     monkeypatch.setattr("engine.scheduler.instances.cores", lambda: 4)
-    repository = await place.started(memory_bytes=5 * MB)
+    repository = await shelf.started(memory_bytes=5 * MB)
     two = "name: a\nkind: onnx\nscheduling:\n  instances: 2\n"
-    await place.push(repository, named("a"), manifest=two, content=heavy(2))
-    assert 4 * MB < place.ledger.taken(CPU) < 5 * MB
-    await place.push(repository, named("b"), content=heavy(2))
-    assert await state(place, repository, "a") == "EVICTED"
+    await shelf.push(repository, named("a"), manifest=two, content=heavy(2))
+    assert 4 * MB < shelf.ledger.taken(CPU) < 5 * MB
+    await shelf.push(repository, named("b"), content=heavy(2))
+    assert await state(shelf, repository, "a") == "EVICTED"
     three = "name: c\nkind: onnx\nscheduling:\n  instances: 3\n"
     with pytest.raises(ModelTooBigError, match=r"even with all others unloaded.*engine\.memory_budget_bytes to at"):
-        await place.push(repository, named("c"), manifest=three, content=heavy(2))
-    assert await state(place, repository, "b") == "READY"
+        await shelf.push(repository, named("c"), manifest=three, content=heavy(2))
+    assert await state(shelf, repository, "b") == "READY"
     await repository.stop()
-    repository = await place.started(memory_bytes=5 * MB)
-    assert sorted([await state(place, repository, "a"), await state(place, repository, "b")]) == ["EVICTED", "READY"]
+    repository = await shelf.started(memory_bytes=5 * MB)
+    assert sorted([await state(shelf, repository, "a"), await state(shelf, repository, "b")]) == ["EVICTED", "READY"]
 
 
-async def test_memory_of_several_sessions_is_given_back_with_their_model(place: Place, monkeypatch):
+async def test_memory_of_several_sessions_is_given_back_with_their_model(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.scheduler.instances.cores", lambda: 4)
-    reading, repository = DeviceMemory(), await place.started(memory_bytes=1 << 40)
-    await place.push(repository, named("warm"))
+    reading, repository = DeviceMemory(), await shelf.started(memory_bytes=1 << 40)
+    await shelf.push(repository, named("warm"))
     before = reading.used(CPU)
     two = "name: a\nkind: onnx\nscheduling:\n  instances: 2\n"
-    await place.push(repository, named("a"), manifest=two, content=heavy(48))
+    await shelf.push(repository, named("a"), manifest=two, content=heavy(48))
     assert reading.used(CPU) - before > 80 * MB
-    assert place.ledger.taken(CPU) > 80 * MB
+    assert shelf.ledger.taken(CPU) > 80 * MB
     await repository.delete_model(named("a"), "")
     assert reading.used(CPU) - before < 32 * MB
-    assert place.ledger.taken(CPU) < 8 * MB
+    assert shelf.ledger.taken(CPU) < 8 * MB
 
 
-async def test_a_gpus_memory_is_counted_for_itself_as_its_driver_tells(place: Place, gpus: Gpus):
-    repository = await place.started(gpu_bytes=7 * MB, reading=gpus)
-    await place.push(repository, named("a"), manifest=ON_TWO_GPUS.format("a"), content=heavy(2))
-    await place.push(repository, named("b"), manifest=ON_ONE_GPU.format("b"), content=heavy(2))
-    taken = {device: place.ledger.taken(device) / MB for device in ("cuda:0", "cuda:1", CPU)}
+async def test_a_gpus_memory_is_counted_for_itself_as_its_driver_tells(shelf: Shelf, gpus: Gpus):
+    repository = await shelf.started(gpu_bytes=7 * MB, reading=gpus)
+    await shelf.push(repository, named("a"), manifest=ON_TWO_GPUS.format("a"), content=heavy(2))
+    await shelf.push(repository, named("b"), manifest=ON_ONE_GPU.format("b"), content=heavy(2))
+    taken = {device: shelf.ledger.taken(device) / MB for device in ("cuda:0", "cuda:1", CPU)}
     assert taken == pytest.approx({"cuda:0": 3, "cuda:1": 6, CPU: 0}, abs=0.1)
-    await place.push(repository, named("c"), manifest=ON_ONE_GPU.format("c"), content=heavy(2))
-    assert await state(place, repository, "a") == "EVICTED"  # it has a session there, and was not asked for longest
-    assert place.ledger.taken("cuda:0") == 0
+    await shelf.push(repository, named("c"), manifest=ON_ONE_GPU.format("c"), content=heavy(2))
+    assert await state(shelf, repository, "a") == "EVICTED"  # it has a session there, and was not asked for longest
+    assert shelf.ledger.taken("cuda:0") == 0
     with pytest.raises(ModelTooBigError, match=r"of cuda:1's memory.*engine\.gpu_memory_budget_bytes"):
-        await place.push(repository, named("d"), manifest=ON_ONE_GPU.format("d"), content=heavy(7))
-    await place.push(repository, named("e"), content=heavy(30))  # where there is no limit there is room
+        await shelf.push(repository, named("d"), manifest=ON_ONE_GPU.format("d"), content=heavy(7))
+    await shelf.push(repository, named("e"), content=heavy(30))  # where there is no limit there is room
 
 
-async def test_what_grows_past_the_budget_while_it_is_opened_leaves_nothing(place: Place, gpus: Gpus):
-    repository = await place.started(gpu_bytes=MB * 5 // 2, reading=gpus)
+async def test_what_grows_past_the_budget_while_it_is_opened_leaves_nothing(shelf: Shelf, gpus: Gpus):
+    repository = await shelf.started(gpu_bytes=MB * 5 // 2, reading=gpus)
     with pytest.raises(ModelTooBigError, match="to at least"):
-        await place.push(repository, named("a"), manifest=ON_ONE_GPU.format("a"), content=heavy(2))
-    assert place.ledger.taken("cuda:1") == 0
+        await shelf.push(repository, named("a"), manifest=ON_ONE_GPU.format("a"), content=heavy(2))
+    assert shelf.ledger.taken("cuda:1") == 0
     assert repository.in_memory() == []
 
 
-async def test_nothing_is_put_aside_where_that_would_not_do(place: Place, monkeypatch):
+async def test_nothing_is_put_aside_where_that_would_not_do(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
-    repository = await place.started(memory_bytes=7 * MB)
+    repository = await shelf.started(memory_bytes=7 * MB)
     for name in ("a", "b", "c"):
-        await place.push(repository, named(name), content=heavy(2))
+        await shelf.push(repository, named(name), content=heavy(2))
     for name in ("a", "b"):
         await repository.update_model(named(name), "", ModelChange(policy=VersionPolicy(versions=())))
         await repository.load(f"{named(name)}/versions/1")
     with pytest.raises(NoRoomError, match=r"pinned or in use.*unload what is not needed"):
-        await place.push(repository, named("d"), content=heavy(4))
-    assert await state(place, repository, "c") == "READY"
+        await shelf.push(repository, named("d"), content=heavy(4))
+    assert await state(shelf, repository, "c") == "READY"
 
 
-async def test_what_never_fits_together_with_what_it_stands_on_is_told_at_once(place: Place, monkeypatch):
+async def test_what_never_fits_together_with_what_it_stands_on_is_told_at_once(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
-    repository = await place.started(memory_bytes=3 * MB)
+    repository = await shelf.started(memory_bytes=3 * MB)
     for name in ("a", "b"):
-        await place.push(repository, named(name), content=heavy(2))
+        await shelf.push(repository, named(name), content=heavy(2))
     steps = "".join(f"  - {{model: {name}, inputs: {{x: {source}}}}}\n" for name, source in (("a", "x"), ("b", "a.y")))
     ensemble = f"name: both\nkind: ensemble\ninputs: [{{name: x, datatype: FP32, shape: [-1, 2]}}]\nsteps:\n{steps}"
     ensemble += "outputs: {y: b.y}\n"
     with pytest.raises(ModelTooBigError, match=r"what it stands on \d+, .* even with all others unloaded"):
-        await place.push(repository, named("both"), manifest=ensemble)
-    assert await state(place, repository, "b") == "READY"
+        await shelf.push(repository, named("both"), manifest=ensemble)
+    assert await state(shelf, repository, "b") == "READY"
 
 
-async def test_loads_that_race_never_take_more_than_the_budget(place: Place, monkeypatch):
+async def test_loads_that_race_never_take_more_than_the_budget(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
-    repository = await place.started(memory_bytes=5 * MB)
+    repository = await shelf.started(memory_bytes=5 * MB)
     names = [named(name) for name in "abcd"]
     for name in names:
-        await place.push(repository, name, content=heavy(2))
+        await shelf.push(repository, name, content=heavy(2))
     most = []
     change = Ledger.change
 
@@ -226,18 +226,18 @@ async def test_loads_that_race_never_take_more_than_the_budget(place: Place, mon
     assert not [each for each in done if isinstance(each, Exception) and not hasattr(each, "reason")]
     assert max(most) <= 5 * MB
     await repository.stop()
-    assert place.ledger.taken(CPU) == 0
+    assert shelf.ledger.taken(CPU) == 0
 
 
-async def test_a_push_while_the_engine_starts_loads_each_version_once(place: Place, monkeypatch):
-    repository = await place.started()
+async def test_a_push_while_the_engine_starts_loads_each_version_once(shelf: Shelf, monkeypatch):
+    repository = await shelf.started()
     for name in ("a", "b", "c"):
-        await place.push(repository, named(name), content=heavy(1))
+        await shelf.push(repository, named(name), content=heavy(1))
     await repository.stop()
-    repository = place.repository()
+    repository = shelf.repository()
     starting = asyncio.create_task(repository.start())
     await asyncio.sleep(0)
-    await asyncio.gather(starting, place.push(repository, named("c"), content=heavy(1)))
+    await asyncio.gather(starting, shelf.push(repository, named("c"), content=heavy(1)))
     assert [loaded.name.split("/", 3)[3] for loaded in sorted(repository.in_memory(), key=lambda each: each.name)] == [
         "a/versions/1",
         "b/versions/1",
@@ -245,7 +245,7 @@ async def test_a_push_while_the_engine_starts_loads_each_version_once(place: Pla
     ]
     held = sum(loaded.claim.needs[CPU] for loaded in repository.in_memory())
     await repository._memory.closed({f"{named('c')}/versions/1"})
-    assert place.ledger.taken(CPU) == held
+    assert shelf.ledger.taken(CPU) == held
 
 
 def test_a_second_session_has_room_or_is_not_opened(tmp_path):

@@ -17,7 +17,7 @@ from engine.adapters.models_in_s3 import S3Settings, S3Storage, s3_client
 from engine.errors import DigestMismatchError, ModelFileError, StorageSettingError, StorageUnavailableError
 from engine.repository.models import File, ModelVersion
 from mesh.config import EngineSettings, SettingsError, load_settings
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 CONTENT = {"model.yaml": b"name: m\nkind: onnx\n", "model.onnx": bytes(range(256)) * 300}
 NAME = f"{MODEL}/versions/1"
@@ -147,23 +147,23 @@ def test_an_object_that_is_gone_longer_or_changed_while_it_is_read_is_named_and_
 
 
 async def test_a_version_of_which_an_object_is_gone_has_failed_and_answers_once_it_is_restored(client, tmp_path):
-    place = Place(tmp_path)
+    shelf = Shelf(tmp_path)
     try:
-        repository = await place.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
-        version = await place.push(repository)
+        repository = await shelf.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
+        version = await shelf.push(repository)
         await repository.stop()
         shutil.rmtree(tmp_path / "models")
         key = "t/models/m/versions/1/model.onnx"
         content = client.get_object(Bucket="models", Key=key)["Body"].read()
         client.delete_object(Bucket="models", Key=key)
-        repository = await place.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
-        entry = await place.catalogue.get(ModelVersion, version.name)
+        repository = await shelf.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
+        entry = await shelf.catalogue.get(ModelVersion, version.name)
         assert repository.state(entry) == "FAILED"
         assert "model.onnx: is missing in s3://models/" in entry.body.failure
         client.put_object(Bucket="models", Key=key, Body=content)
         assert repository.state(await repository.load(version.name)) == "READY"
     finally:
-        await place.close()
+        await shelf.close()
 
 
 def test_a_version_of_which_a_file_cannot_be_sent_is_not_there(client, tmp_path):
@@ -186,37 +186,37 @@ def test_a_storage_that_refuses_or_is_not_there_is_named(client, tmp_path):
 
 
 async def test_an_engine_on_an_empty_disk_has_its_models_from_s3(client, tmp_path):
-    place = Place(tmp_path)
+    shelf = Shelf(tmp_path)
     try:
-        repository = await place.started(storage=S3Storage(client, "s3://models/x", tmp_path / "models"))
-        await place.push(repository)
+        repository = await shelf.started(storage=S3Storage(client, "s3://models/x", tmp_path / "models"))
+        await shelf.push(repository)
         await repository.stop()
         shutil.rmtree(tmp_path / "models")
-        repository = await place.started(storage=S3Storage(client, "s3://models/x", tmp_path / "models"))
+        repository = await shelf.started(storage=S3Storage(client, "s3://models/x", tmp_path / "models"))
         assert repository.versions_of(MODEL) == [1]
         await repository.delete_model(MODEL, "")
         assert keys(client) == []
     finally:
-        await place.close()
+        await shelf.close()
 
 
 async def test_models_whose_storage_is_down_come_when_it_is_back(client, tmp_path):
-    place = Place(tmp_path)
+    shelf = Shelf(tmp_path)
     try:
-        repository = await place.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
-        version = await place.push(repository)
+        repository = await shelf.started(storage=S3Storage(client, "s3://models", tmp_path / "models"))
+        version = await shelf.push(repository)
         await repository.stop()
         shutil.rmtree(tmp_path / "models")
         down = S3Storage(s3_client(S3Settings("http://127.0.0.1:9", "r", "i", "s")), "s3://models", tmp_path / "models")
-        repository = await place.started(storage=down)
-        entry = await place.catalogue.get(ModelVersion, version.name)
+        repository = await shelf.started(storage=down)
+        entry = await shelf.catalogue.get(ModelVersion, version.name)
         assert (repository.state(entry), entry.body.failure) == ("EVICTED", "")
         with pytest.raises(StorageUnavailableError):
             await repository.found("t", "m", "")
         down._client = client
         assert (await repository.found("t", "m", "")).version == 1
     finally:
-        await place.close()
+        await shelf.close()
 
 
 def test_without_boto3_the_setting_says_what_to_install(monkeypatch):

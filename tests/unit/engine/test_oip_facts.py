@@ -32,15 +32,15 @@ OTHERS = "tenants/other/models/secret"
 
 
 @pytest.fixture
-async def repository(place):
-    return await place.started()
+async def repository(shelf):
+    return await shelf.started()
 
 
 @pytest.fixture
-def servicer(place, repository):
+def servicer(shelf, repository):
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
     facts = Facts("cpu", "warning", traced=True, sample_ratio=0.1)
-    yield InferenceServicer(repository, RepositoryControl(repository, place.catalogue), Regions("off"), facts)
+    yield InferenceServicer(repository, RepositoryControl(repository, shelf.catalogue), Regions("off"), facts)
     set_caller(None)
 
 
@@ -59,12 +59,12 @@ async def index(servicer, **how) -> list[tuple[str, str, str, str]]:
     return [(each.name, each.version, each.state, each.reason) for each in listed.models]
 
 
-async def test_the_index_lists_what_the_caller_may_see_with_states_and_reasons(place, repository, servicer):
-    await place.push(repository)
-    await place.push(repository, load=False)
-    await place.push(repository, OTHERS)
-    await place.push(repository, "tenants/system/models/shared")
-    await place.push(repository, "tenants/system/models/m")
+async def test_the_index_lists_what_the_caller_may_see_with_states_and_reasons(shelf, repository, servicer):
+    await shelf.push(repository)
+    await shelf.push(repository, load=False)
+    await shelf.push(repository, OTHERS)
+    await shelf.push(repository, "tenants/system/models/shared")
+    await shelf.push(repository, "tenants/system/models/m")
     assert await index(servicer) == [
         ("m", "1", "READY", ""),
         ("m", "2", "UNAVAILABLE", "unloaded"),
@@ -78,24 +78,24 @@ async def test_the_index_lists_what_the_caller_may_see_with_states_and_reasons(p
         await index(servicer, repository_name="other")
 
 
-async def test_a_version_that_failed_to_load_says_why(place, repository, servicer):
-    entry = await place.push(repository)
+async def test_a_version_that_failed_to_load_says_why(shelf, repository, servicer):
+    entry = await shelf.push(repository)
     await repository.stop()
-    (place.root / "models" / "t" / "m" / "1" / "model.onnx").write_bytes(b"no graph")
-    again = await place.started()
-    servicer._control = RepositoryControl(again, place.catalogue)
+    (shelf.root / "models" / "t" / "m" / "1" / "model.onnx").write_bytes(b"no graph")
+    again = await shelf.started()
+    servicer._control = RepositoryControl(again, shelf.catalogue)
     ((name, version, state, reason),) = await index(servicer)
     assert entry.name.endswith("/m/versions/1")
     assert (name, version, state) == ("m", "1", "UNAVAILABLE")
     assert "model.onnx" in reason
 
 
-async def test_a_server_lives_while_it_loads_its_models_and_is_ready_once_all_were_tried(place, repository, servicer):
-    await place.push(repository)
-    await place.push(repository, "tenants/t/models/broken")
+async def test_a_server_lives_while_it_loads_its_models_and_is_ready_once_all_were_tried(shelf, repository, servicer):
+    await shelf.push(repository)
+    await shelf.push(repository, "tenants/t/models/broken")
     await repository.stop()
-    (place.root / "models" / "t" / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
-    again, on, load = place.repository(), asyncio.Event(), Loading.attempt
+    (shelf.root / "models" / "t" / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
+    again, on, load = shelf.repository(), asyncio.Event(), Loading.attempt
 
     class Held(Loading):
         async def attempt(self, entry):
@@ -103,7 +103,7 @@ async def test_a_server_lives_while_it_loads_its_models_and_is_ready_once_all_we
             return await load(self, entry)
 
     again._loading.__class__ = Held
-    servicer._repository, servicer._control = again, RepositoryControl(again, place.catalogue)
+    servicer._repository, servicer._control = again, RepositoryControl(again, shelf.catalogue)
     rest = InferenceRestServicer(servicer)
     starting = asyncio.ensure_future(again.start())
     await asyncio.sleep(0.05)
@@ -124,8 +124,8 @@ async def test_a_server_lives_while_it_loads_its_models_and_is_ready_once_all_we
     assert [each[:3] for each in await index(servicer)] == [("broken", "1", "UNAVAILABLE"), ("m", "1", "READY")]
 
 
-async def test_whether_a_model_is_ready_brings_none_back_that_was_put_aside(place, repository, servicer):
-    await place.push(repository)
+async def test_whether_a_model_is_ready_brings_none_back_that_was_put_aside(shelf, repository, servicer):
+    await shelf.push(repository)
     name = "tenants/t/models/m/versions/1"
     repository._memory.set_aside(name, repository._memory.uid(name))
     assert (await servicer.ModelReady(pb.ModelReadyRequest(name="m"), None)).ready
@@ -134,9 +134,9 @@ async def test_whether_a_model_is_ready_brings_none_back_that_was_put_aside(plac
     assert len(repository.in_memory()) == 1
 
 
-async def test_the_configuration_of_a_table_names_its_columns_and_what_they_may_hold(place, repository, servicer):
+async def test_the_configuration_of_a_table_names_its_columns_and_what_they_may_hold(shelf, repository, servicer):
     manifest = "name: m\nkind: tabular\ncolumns: [area, {name: town, categories: [Bern, Basel, Chur]}]\n"
-    await place.push(repository, manifest=manifest, content=price_pipeline())
+    await shelf.push(repository, manifest=manifest, content=price_pipeline())
     config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
     assert json.loads(config.parameters["columns"].string_value) == [
         {"name": "area", "input": "area"},
@@ -158,9 +158,9 @@ async def unload(servicer, name="m", **parameters):
     await servicer.RepositoryModelUnload(request, None)
 
 
-async def test_the_latest_version_is_loaded_and_all_are_unloaded_as_often_as_one_likes(place, repository, servicer):
-    await place.push(repository)
-    await place.push(repository, load=False)
+async def test_the_latest_version_is_loaded_and_all_are_unloaded_as_often_as_one_likes(shelf, repository, servicer):
+    await shelf.push(repository)
+    await shelf.push(repository, load=False)
     await load(servicer)
     await load(servicer)
     assert repository.versions_of("tenants/t/models/m") == [2]
@@ -174,10 +174,10 @@ async def test_the_latest_version_is_loaded_and_all_are_unloaded_as_often_as_one
 
 
 async def test_neither_anothers_models_nor_what_ships_with_the_platform_are_loaded_or_unloaded(
-    place, repository, servicer
+    shelf, repository, servicer
 ):
-    await place.push(repository, OTHERS)
-    await place.push(repository, "tenants/system/models/shared")
+    await shelf.push(repository, OTHERS)
+    await shelf.push(repository, "tenants/system/models/shared")
     for work in (load, unload):
         with pytest.raises(NotFoundError):
             await work(servicer, "secret")
@@ -189,8 +189,8 @@ async def test_neither_anothers_models_nor_what_ships_with_the_platform_are_load
     assert len(repository.in_memory()) == 2
 
 
-async def test_a_load_that_would_change_the_model_is_refused_with_the_way_to_do_it(place, repository, servicer):
-    await place.push(repository, load=False)
+async def test_a_load_that_would_change_the_model_is_refused_with_the_way_to_do_it(shelf, repository, servicer):
+    await shelf.push(repository, load=False)
     for parameters in ({"config": "{}"}, {"file:1/model.onnx": b"x"}):
         with pytest.raises(NotServedError, match="push another version"):
             await load(servicer, **parameters)
@@ -201,8 +201,8 @@ async def test_a_load_that_would_change_the_model_is_refused_with_the_way_to_do_
     assert repository.in_memory() == []
 
 
-async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched(place, repository, servicer):
-    await place.push(repository)
+async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched(shelf, repository, servicer):
+    await shelf.push(repository)
     answer = await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)
     config = answer.config
     assert (config.name, config.backend, config.max_batch_size) == ("m", "onnxruntime", 8)
@@ -212,7 +212,7 @@ async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched
     assert config.version_policy.latest.num_versions == 1
     assert [group.kind for group in config.instance_group] == [config_pb.ModelInstanceGroup.KIND_CPU]
     manifest = "name: m\nkind: onnx\nbatching: 'off'"
-    await place.push(repository, manifest=manifest)
+    await shelf.push(repository, manifest=manifest)
     config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m", version="2"), None)).config
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
@@ -220,13 +220,13 @@ async def test_the_configuration_says_what_goes_in_and_out_and_how_it_is_batched
 
 
 async def test_priorities_delays_instances_sequences_and_ensembles_are_told_in_tritons_words(
-    place, repository, servicer
+    shelf, repository, servicer
 ):
     scheduling = (
         "scheduling: {max_batch: 4, max_delay_ms: 2, preferred_batch_sizes: [2], timeout_ms: 500, instances: 2, "
         "priorities: {levels: 2, max_queue: [8, 4]}}"
     )
-    await place.push(repository, manifest=f"name: m\nkind: onnx\n{scheduling}")
+    await shelf.push(repository, manifest=f"name: m\nkind: onnx\n{scheduling}")
     config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
     batching = config.dynamic_batching
     assert (config.max_batch_size, list(batching.preferred_batch_size)) == (4, [2])
@@ -239,7 +239,7 @@ async def test_priorities_delays_instances_sequences_and_ensembles_are_told_in_t
         "name: twice\nkind: ensemble\nsteps:\n- {name: a, model: m, inputs: {x: x}}\n"
         "- {name: b, model: m, inputs: {x: a.y}}\noutputs: {four: b.y, two: a.y}"
     )
-    await place.push(repository, "tenants/t/models/twice", manifest=ensemble)
+    await shelf.push(repository, "tenants/t/models/twice", manifest=ensemble)
     told = (await servicer.ModelConfig(pb.ModelConfigRequest(name="twice"), None)).config
     steps = [(s.model_name, dict(s.input_map), dict(s.output_map)) for s in told.ensemble_scheduling.step]
     assert steps == [("m", {"x": "x"}, {"y": "two"}), ("m", {"x": "two"}, {"y": "four"})]
@@ -247,15 +247,15 @@ async def test_priorities_delays_instances_sequences_and_ensembles_are_told_in_t
     kind = (TensorProto.FLOAT, ["n", 1])
     summing = model([helper.make_node("Add", ["x", "s"], ["t"])], {"x": kind, "s": kind}, {"t": kind})
     manifest = "name: sum\nkind: onnx\nsequence: {states: [{input: s, output: t, show: true}], max_idle_s: 5}"
-    await place.push(repository, "tenants/t/models/sum", manifest=manifest, content=summing)
+    await shelf.push(repository, "tenants/t/models/sum", manifest=manifest, content=summing)
     told = (await servicer.ModelConfig(pb.ModelConfigRequest(name="sum"), None)).config
     assert told.sequence_batching.max_sequence_idle_microseconds == 5_000_000
     assert [(s.input_name, s.output_name) for s in told.sequence_batching.state] == [("s", "t")]
 
 
-async def test_statistics_add_up_and_show_no_others_models(place, repository, servicer):
-    await place.push(repository)
-    await place.push(repository, OTHERS)
+async def test_statistics_add_up_and_show_no_others_models(shelf, repository, servicer):
+    await shelf.push(repository)
+    await shelf.push(repository, OTHERS)
     for rows in (1, 3):
         await servicer.ModelInfer(asking([[1, 2]] * rows), None)
     with pytest.raises(TensorError):
@@ -276,8 +276,8 @@ async def test_statistics_add_up_and_show_no_others_models(place, repository, se
         await servicer.ModelStatistics(pb.ModelStatisticsRequest(version="1"), None)
 
 
-async def test_an_answer_says_where_its_time_went_when_it_is_asked_to(place, repository, servicer):
-    await place.push(repository)
+async def test_an_answer_says_where_its_time_went_when_it_is_asked_to(shelf, repository, servicer):
+    await shelf.push(repository)
     assert not (await servicer.ModelInfer(asking([[1, 2]]), None)).parameters
     told = (await servicer.ModelInfer(asking([[1, 2]] * 3, timing=True), None)).parameters
     assert set(told) == {"queue_us", "compute_input_us", "compute_infer_us", "compute_output_us", "batch_rows"}
@@ -287,8 +287,8 @@ async def test_an_answer_says_where_its_time_went_when_it_is_asked_to(place, rep
         await servicer.ModelInfer(asking([[1, 2]], priority="high"), None)
 
 
-async def test_an_output_is_told_as_its_largest_values_with_their_places_and_labels(place, repository, servicer):
-    await place.push(repository, manifest="name: m\nkind: onnx\nprobabilities: y\nlabels: [left, right]\n")
+async def test_an_output_is_told_as_its_largest_values_with_their_places_and_labels(shelf, repository, servicer):
+    await shelf.push(repository, manifest="name: m\nkind: onnx\nprobabilities: y\nlabels: [left, right]\n")
     request = asking([[1, 2], [4, 3]])
     request.outputs.add(name="y").parameters["classification"].int64_param = 1
     answer = await servicer.ModelInfer(request, None)
@@ -334,9 +334,9 @@ async def test_extensions_are_those_that_are_served(servicer):
     assert "system_shared_memory" in told.extensions
 
 
-async def test_the_configuration_of_a_model_that_remembers_says_what(place, repository, servicer):
+async def test_the_configuration_of_a_model_that_remembers_says_what(shelf, repository, servicer):
     text = SEQUENCE + "  max_idle_s: 2.5\n  max_sequences: 9\n"
-    await place.push(repository, manifest=text, content=adding())
+    await shelf.push(repository, manifest=text, content=adding())
     config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="m"), None)).config
     assert config.WhichOneof("scheduling_choice") == "sequence_batching"
     batching = config.sequence_batching
@@ -347,8 +347,8 @@ async def test_the_configuration_of_a_model_that_remembers_says_what(place, repo
     assert [given.name for given in config.input] == ["x"]
 
 
-async def test_the_configuration_of_an_ensemble_has_its_steps(place, repository, servicer):
-    await place.push(repository)
+async def test_the_configuration_of_an_ensemble_has_its_steps(shelf, repository, servicer):
+    await shelf.push(repository)
     text = """
 name: e
 kind: ensemble
@@ -357,7 +357,7 @@ steps:
   - {name: b, model: m, version: 1, inputs: {x: a.y}}
 outputs: {half: a.y, whole: b.y}
 """
-    await place.push(repository, "tenants/t/models/e", manifest=text)
+    await shelf.push(repository, "tenants/t/models/e", manifest=text)
     config = (await servicer.ModelConfig(pb.ModelConfigRequest(name="e"), None)).config
     assert config.WhichOneof("scheduling_choice") == "ensemble_scheduling"
     first, second = config.ensemble_scheduling.step

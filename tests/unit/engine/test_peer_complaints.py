@@ -23,7 +23,7 @@ from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_facts import Facts
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import doubling, heavy, opened
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 HERE = Path(__file__).parent
 MANIFEST = "name: m\nkind: onnx\n"
@@ -82,12 +82,12 @@ def test_the_complaint_has_its_test(complaint: str):
 
 
 @pytest.fixture
-async def servicer(place: Place):
-    repository = await place.started()
-    await place.push(repository, content=heavy(24))
+async def servicer(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, content=heavy(24))
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
     facts = Facts("cpu", "warning", traced=False, sample_ratio=0.0)
-    yield InferenceServicer(repository, RepositoryControl(repository, place.catalogue), Regions("off"), facts)
+    yield InferenceServicer(repository, RepositoryControl(repository, shelf.catalogue), Regions("off"), facts)
     set_caller(None)
 
 
@@ -157,10 +157,10 @@ async def test_onnxruntime_backend_34_a_request_alone_takes_about_as_long_as_the
     assert statistics.median(ours) < 1.5 * statistics.median(alone) + 0.001
 
 
-async def test_server_4422_a_reload_takes_about_as_long_as_the_file_takes_to_open(place: Place):
-    repository = await place.started()
-    await place.push(repository, content=heavy(24))
-    path = next((place.root / "models" / "t" / "m").rglob("model.onnx"))
+async def test_server_4422_a_reload_takes_about_as_long_as_the_file_takes_to_open(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, content=heavy(24))
+    path = next((shelf.root / "models" / "t" / "m").rglob("model.onnx"))
 
     async def took(work) -> float:
         began = time.perf_counter()

@@ -22,7 +22,7 @@ from mesh.entries import entry_etag
 from mesh.entry_store import EntryStore
 from mesh.etag import StaleEtagError
 from tests.unit.engine.graphs import endless
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 
 class Encoder(Embedder):
@@ -67,20 +67,20 @@ class Held:
             await task
 
 
-async def test_a_push_that_is_cut_off_while_the_model_is_opened_leaves_nothing_in_memory(place: Place, monkeypatch):
-    repository, before = await place.started(), threads()
+async def test_a_push_that_is_cut_off_while_the_model_is_opened_leaves_nothing_in_memory(shelf: Shelf, monkeypatch):
+    repository, before = await shelf.started(), threads()
     held = Held(OnnxModel)
     with monkeypatch.context() as patch:
         patch.setattr("engine.repository.opening.OnnxModel", held)
-        await held.cut_off(asyncio.create_task(place.push(repository)))
+        await held.cut_off(asyncio.create_task(shelf.push(repository)))
     assert threads() == before
-    assert (await place.push(repository)).name == f"{MODEL}/versions/1"
+    assert (await shelf.push(repository)).name == f"{MODEL}/versions/1"
     assert threads() == before + 1
 
 
-async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(place: Place, monkeypatch):
-    repository, before = await place.started(), threads()
-    name = (await place.push(repository, load=False)).name
+async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(shelf: Shelf, monkeypatch):
+    repository, before = await shelf.started(), threads()
+    name = (await shelf.push(repository, load=False)).name
     held = Held(OnnxModel)
     with monkeypatch.context() as patch:
         patch.setattr("engine.repository.opening.OnnxModel", held)
@@ -89,8 +89,8 @@ async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(place: Place, mon
     assert threads() == before + 1
 
 
-async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(place: Place, monkeypatch):
-    repository, before = await place.started(), threads()
+async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(shelf: Shelf, monkeypatch):
+    repository, before = await shelf.started(), threads()
 
     def refuse(*_):
         raise OSError("no room")
@@ -98,27 +98,27 @@ async def test_a_push_whose_files_cannot_be_moved_leaves_nothing(place: Place, m
     with monkeypatch.context() as patch:
         patch.setattr("engine.adapters.models_in_folder.move_into_place", refuse)
         with pytest.raises(OSError, match="no room"):
-            await place.push(repository)
+            await shelf.push(repository)
     assert threads() == before
-    assert not (place.root / "models/t/m/1").exists()
+    assert not (shelf.root / "models/t/m/1").exists()
 
 
-async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the_same(place: Place, monkeypatch):
-    repository = await place.started()
+async def test_a_push_that_is_cut_off_while_its_files_are_moved_is_whole_all_the_same(shelf: Shelf, monkeypatch):
+    repository = await shelf.started()
     held = Held(move_into_place)
     with monkeypatch.context() as patch:
         patch.setattr("engine.adapters.models_in_folder.move_into_place", held)
-        await held.cut_off(asyncio.create_task(place.push(repository)))
+        await held.cut_off(asyncio.create_task(shelf.push(repository)))
     assert repository.serving(MODEL) == 1
-    assert (place.root / "models/t/m/1/model.onnx").is_file()
-    assert (await place.push(repository)).name == f"{MODEL}/versions/2"
+    assert (shelf.root / "models/t/m/1/model.onnx").is_file()
+    assert (await shelf.push(repository)).name == f"{MODEL}/versions/2"
 
 
-async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(place: Place):
-    repository = await place.started()
-    one = await place.push(repository)
-    await place.keep_all(repository)
-    two = await place.push(repository)
+async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(shelf: Shelf):
+    repository = await shelf.started()
+    one = await shelf.push(repository)
+    await shelf.keep_all(repository)
+    two = await shelf.push(repository)
     for version in (one, two):
         with pytest.raises(VersionServingError, match="unload it first"):
             await repository.delete_version(version.name, "")
@@ -127,35 +127,35 @@ async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(place
     await repository.delete_version(two.name, "")
     assert repository.serving(MODEL) == 1
     with pytest.raises(NotFoundError):
-        await place.catalogue.get(ModelVersion, two.name)
-    assert [path.name for path in (place.root / "models/t/m").iterdir()] == ["1"]
+        await shelf.catalogue.get(ModelVersion, two.name)
+    assert [path.name for path in (shelf.root / "models/t/m").iterdir()] == ["1"]
 
 
-async def test_a_deletion_with_a_stale_etag_changes_nothing(place: Place):
-    repository = await place.started()
-    version = await place.push(repository)
-    await place.keep_all(repository)
-    read = await place.catalogue.get(Model, MODEL)
-    await place.push(repository)  # the model's etag is another one now
+async def test_a_deletion_with_a_stale_etag_changes_nothing(shelf: Shelf):
+    repository = await shelf.started()
+    version = await shelf.push(repository)
+    await shelf.keep_all(repository)
+    read = await shelf.catalogue.get(Model, MODEL)
+    await shelf.push(repository)  # the model's etag is another one now
     with pytest.raises(StaleEtagError):
         await repository.delete_model(MODEL, entry_etag(read))
     assert repository.versions_of(MODEL) == [1, 2]
     await repository.unload(version.name)
     with pytest.raises(StaleEtagError):
         await repository.delete_version(version.name, entry_etag(version))
-    assert (place.root / "models/t/m/1/model.onnx").is_file()
-    await repository.delete_model(MODEL, entry_etag(await place.catalogue.get(Model, MODEL)))
-    assert (repository.versions_of(MODEL), (place.root / "models/t/m").exists()) == ([], False)
+    assert (shelf.root / "models/t/m/1/model.onnx").is_file()
+    await repository.delete_model(MODEL, entry_etag(await shelf.catalogue.get(Model, MODEL)))
+    assert (repository.versions_of(MODEL), (shelf.root / "models/t/m").exists()) == ([], False)
 
 
-async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them(place: Place, monkeypatch):
+async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.opening.Embedder", Encoder)
-    repository, backbone, head = await place.started(), "tenants/t/models/b", "tenants/t/models/h"
+    repository, backbone, head = await shelf.started(), "tenants/t/models/b", "tenants/t/models/h"
     for _ in range(2):
-        await place.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
-        await place.keep_all(repository, backbone)
+        await shelf.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
+        await shelf.keep_all(repository, backbone)
     examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
-    await place.push(repository, head, manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n")
+    await shelf.push(repository, head, manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n")
     with pytest.raises(BackboneInUseError, match=f"is what {head} stands on"):
         await repository.delete_model(backbone, "")
     assert repository.versions_of(backbone) == [1, 2]
@@ -164,11 +164,11 @@ async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them
     assert repository.versions_of(backbone) == []
 
 
-async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(place: Place, monkeypatch):
-    repository = await place.started()
+async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(shelf: Shelf, monkeypatch):
+    repository = await shelf.started()
     for _ in range(2):
-        await place.push(repository)
-        await place.keep_all(repository)
+        await shelf.push(repository)
+        await shelf.keep_all(repository)
     bury = EntryStore.bury
 
     def refuse(store, connection, kind, name, *, forever):
@@ -180,18 +180,18 @@ async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(place: Pla
         patch.setattr(EntryStore, "bury", refuse)
         with pytest.raises(TextInvalidError):
             await repository.delete_model(MODEL, "")
-    assert len(await place.catalogue.every(ModelVersion)) == 2
-    assert (await place.catalogue.get(Model, MODEL)).body.latest == 2
+    assert len(await shelf.catalogue.every(ModelVersion)) == 2
+    assert (await shelf.catalogue.get(Model, MODEL)).body.latest == 2
     assert repository.versions_of(MODEL) == [1, 2]
     await repository.delete_model(MODEL, "")
-    assert await place.catalogue.every(ModelVersion) == []
+    assert await shelf.catalogue.every(ModelVersion) == []
 
 
-async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place, monkeypatch):
+async def test_a_model_that_goes_keeps_nobody_from_changing_others(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 2.0)
-    repository = await place.started()
+    repository = await shelf.started()
     slow = "tenants/t/models/slow"
-    version = await place.push(
+    version = await shelf.push(
         repository, slow, manifest="name: slow\nkind: onnx\nbatching: off\n", content=endless(["n", 2])
     )
     servable = repository.find("t", "slow", "").servable
@@ -200,7 +200,7 @@ async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place,
     unloading = asyncio.create_task(repository.unload(version.name))
     while repository.serving(slow):
         await asyncio.sleep(0.01)
-    await place.push(repository)
+    await shelf.push(repository)
     assert not unloading.done()
     await unloading
     with pytest.raises(ModelNotReadyError):
@@ -208,13 +208,13 @@ async def test_a_model_that_goes_keeps_nobody_from_changing_others(place: Place,
 
 
 async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_no_other_from_loading(
-    place, monkeypatch
+    shelf, monkeypatch
 ):
-    repository = await place.started()
+    repository = await shelf.started()
     for name in ("big", "gone", "part", "whole"):
-        await place.push(repository, f"tenants/t/models/{name}")
+        await shelf.push(repository, f"tenants/t/models/{name}")
     await repository.stop()
-    kept = place.root / "models/t"
+    kept = shelf.root / "models/t"
     manifest = (kept / "part/1/model.yaml").read_bytes()
     (kept / "part/1/model.yaml").unlink()
     shutil.rmtree(kept / "gone")
@@ -225,12 +225,12 @@ async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_
         return OnnxModel(context)
 
     async def states() -> dict[str, tuple[str, str]]:
-        entries = await place.catalogue.every(ModelVersion)
+        entries = await shelf.catalogue.every(ModelVersion)
         return {each.name.split("/")[3]: (repository.state(each), each.body.failure) for each in entries}
 
     with monkeypatch.context() as patch:
         patch.setattr("engine.repository.opening.OnnxModel", open_model)
-        repository = await place.started()
+        repository = await shelf.started()
     found = await states()
     assert {name: state for name, (state, _) in found.items()} == {
         "big": "FAILED", "gone": "FAILED", "part": "FAILED", "whole": "READY",
@@ -240,18 +240,18 @@ async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_
     assert "MemoryError" in found["big"][1]
     await repository.stop()
     (kept / "part/1/model.yaml").write_bytes(manifest)
-    repository = await place.started()
+    repository = await shelf.started()
     found = await states()
     assert (found["part"], found["big"]) == (("READY", ""), ("READY", ""))
     await repository.delete_version("tenants/t/models/gone/versions/1", "")
 
 
-async def test_of_a_model_that_was_unloaded_nothing_stays_in_memory(place: Place):
-    repository = await place.started()
-    version = await place.push(repository)
+async def test_of_a_model_that_was_unloaded_nothing_stays_in_memory(shelf: Shelf):
+    repository = await shelf.started()
+    version = await shelf.push(repository)
     servable = weakref.ref(repository.find("t", "m", "").servable)
     await repository.unload(version.name)
     gc.collect()
     assert servable() is None
     labels = {"model": MODEL, "version": "1"}
-    assert place.registry.get_sample_value("nv_inference_pending_request_count", labels) == 0
+    assert shelf.registry.get_sample_value("nv_inference_pending_request_count", labels) == 0

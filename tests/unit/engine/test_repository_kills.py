@@ -14,7 +14,7 @@ import pytest
 from engine.repository.folders import files_in
 from engine.repository.models import Model, ModelVersion
 from engine.repository.records import number_of
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 ONE = {"x": np.ones((1, 2), np.float32)}
 
@@ -34,19 +34,19 @@ def churned(root: Path, after_s: float) -> list[str]:
 
 @pytest.mark.parametrize("after_s", [0.11, 0.37, 0.83])
 async def test_what_was_answered_holds_after_a_kill_and_nothing_is_half_done(tmp_path: Path, after_s: float):
-    place = Place(tmp_path)
+    shelf = Shelf(tmp_path)
     try:
         pushed = 0
         for turn in range(2):
             said = await asyncio.to_thread(churned, tmp_path, after_s + turn * 0.05)
             assert said[0] == "started"
             pushed = max([pushed, *(int(line.split()[1]) for line in said if line.startswith("pushed"))])
-        repository = await place.started()
+        repository = await shelf.started()
         model = await repository._records.known(Model, MODEL)
         if model is None:
             assert pushed == 0
             return
-        entries = {number_of(entry.name): entry for entry in await place.catalogue.every(ModelVersion)}
+        entries = {number_of(entry.name): entry for entry in await shelf.catalogue.every(ModelVersion)}
         assert set(range(1, pushed + 1)) <= set(entries)
         assert len(entries) == max(entries) == model.body.latest <= pushed + 2
         for entry in entries.values():
@@ -57,4 +57,4 @@ async def test_what_was_answered_holds_after_a_kill_and_nothing_is_half_done(tmp
         assert answer.outputs["y"].shape == (1, 2)
         assert not list((tmp_path / "models").glob(".upload-engine.*"))
     finally:
-        await place.close()
+        await shelf.close()

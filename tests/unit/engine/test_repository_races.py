@@ -15,50 +15,50 @@ from engine.repository.models import Model, ModelVersion, VersionPolicy
 from engine.repository.upload import begin
 from mesh.catalogue import NotFoundError
 from tests.unit.engine.graphs import doubling, folder
-from tests.unit.engine.place import MANIFEST, MODEL, Place
+from tests.unit.engine.shelf import MANIFEST, MODEL, Shelf
 
 ONE = {"x": np.ones((1, 2), np.float32)}
 
 
-def staged(place: Place) -> Path:
-    place.pushed += 1
-    where = place.root / "models" / f".upload-engine.{place.pushed}"
+def staged(shelf: Shelf) -> Path:
+    shelf.pushed += 1
+    where = shelf.root / "models" / f".upload-engine.{shelf.pushed}"
     return folder(where, MANIFEST, model=doubling(["n", 2]))
 
 
-async def push(place: Place, repository, version: int = 0, request_id: str = ""):
-    where = staged(place)
+async def push(shelf: Shelf, repository, version: int = 0, request_id: str = ""):
+    where = staged(shelf)
     return await repository.pushed.keep(MODEL, version, where, files_in(where), {}, load=True, request_id=request_id)
 
 
-async def names_of(place: Place) -> list[str]:
-    return sorted(entry.name for entry in await place.catalogue.every(ModelVersion))
+async def names_of(shelf: Shelf) -> list[str]:
+    return sorted(entry.name for entry in await shelf.catalogue.every(ModelVersion))
 
 
-async def test_of_pushes_of_one_version_exactly_one_is_taken_and_the_others_are_told(place: Place):
-    repository = await place.started()
-    ended = await asyncio.gather(*(push(place, repository, 5) for _ in range(4)), return_exceptions=True)
+async def test_of_pushes_of_one_version_exactly_one_is_taken_and_the_others_are_told(shelf: Shelf):
+    repository = await shelf.started()
+    ended = await asyncio.gather(*(push(shelf, repository, 5) for _ in range(4)), return_exceptions=True)
     assert sum(isinstance(each, VersionExistsError) for each in ended) == 3
-    assert await names_of(place) == [f"{MODEL}/versions/5"]
+    assert await names_of(shelf) == [f"{MODEL}/versions/5"]
     assert len(repository.in_memory()) == 1
     assert (await repository.find("t", "m", "5").servable.infer(ONE)).outputs["y"].tolist() == [[2, 2]]
 
 
-async def test_pushes_without_a_number_get_one_each_and_a_repeated_one_none(place: Place):
-    repository = await place.started()
+async def test_pushes_without_a_number_get_one_each_and_a_repeated_one_none(shelf: Shelf):
+    repository = await shelf.started()
     ended = await asyncio.gather(
-        *(push(place, repository) for _ in range(3)), *(push(place, repository, request_id="again") for _ in range(3))
+        *(push(shelf, repository) for _ in range(3)), *(push(shelf, repository, request_id="again") for _ in range(3))
     )
     assert len({each.name for each in ended[:3]}) == 3
     assert len({each.name for each in ended[3:]}) == 1
-    assert await names_of(place) == [f"{MODEL}/versions/{at}" for at in (1, 2, 3, 4)]
+    assert await names_of(shelf) == [f"{MODEL}/versions/{at}" for at in (1, 2, 3, 4)]
     assert repository.versions_of(MODEL) == [4]
 
 
-async def test_nobody_fails_while_policies_pushes_loads_and_unloads_race(place: Place):
-    repository = await place.started()
-    await push(place, repository)
-    await push(place, repository)
+async def test_nobody_fails_while_policies_pushes_loads_and_unloads_race(shelf: Shelf):
+    repository = await shelf.started()
+    await push(shelf, repository)
+    await push(shelf, repository)
     over, answered = asyncio.Event(), 0
 
     async def ask() -> None:
@@ -86,30 +86,30 @@ async def test_nobody_fails_while_policies_pushes_loads_and_unloads_race(place: 
             await repository.unload(f"{MODEL}/versions/1")
 
     callers = [asyncio.create_task(keep_asking()) for _ in range(8)]
-    await asyncio.gather(change_policies(), load_and_unload(), load_and_unload(), push(place, repository))
+    await asyncio.gather(change_policies(), load_and_unload(), load_and_unload(), push(shelf, repository))
     over.set()
     await asyncio.gather(*callers)
     assert answered > 20
-    for entry in await place.catalogue.every(ModelVersion):
+    for entry in await shelf.catalogue.every(ModelVersion):
         assert (repository.state(entry) == "READY") == entry.body.wanted, entry.name
 
 
-async def test_a_deletion_among_pushes_leaves_all_or_nothing_of_each(place: Place):
-    repository = await place.started()
+async def test_a_deletion_among_pushes_leaves_all_or_nothing_of_each(shelf: Shelf):
+    repository = await shelf.started()
     for _ in range(3):
-        await push(place, repository)
+        await push(shelf, repository)
         ended = await asyncio.gather(
-            push(place, repository),
+            push(shelf, repository),
             repository.delete_model(MODEL, ""),
-            push(place, repository),
+            push(shelf, repository),
             repository.load(f"{MODEL}/versions/1"),
             return_exceptions=True,
         )
         assert not [each for each in ended if isinstance(each, Exception) and not isinstance(each, NotFoundError)]
-        left = await names_of(place)
-        models = await place.catalogue.every(Model)
+        left = await names_of(shelf)
+        models = await shelf.catalogue.every(Model)
         assert bool(left) == bool(models)
-        kept = {str(path.relative_to(place.root / "models")) for path in (place.root / "models").glob("t/m/*")}
+        kept = {str(path.relative_to(shelf.root / "models")) for path in (shelf.root / "models").glob("t/m/*")}
         assert kept == {f"t/m/{name.rsplit('/', 1)[1]}" for name in left}
         assert {loaded.name for loaded in repository.in_memory()} <= set(left)
         if models:

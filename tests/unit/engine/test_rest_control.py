@@ -166,10 +166,10 @@ async def test_tensors_may_lie_in_shared_memory(tmp_path, caller, regions):
         memory.unlink()
 
 
-async def test_models_are_listed_described_counted_unloaded_and_loaded(place, caller, regions):
-    repository = await place.started()
-    await place.push(repository)
-    rest, asking = serving(repository, regions, place.catalogue), Asking()
+async def test_models_are_listed_described_counted_unloaded_and_loaded(shelf, caller, regions):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    rest, asking = serving(repository, regions, shelf.catalogue), Asking()
     model, control = pb.RestModelRequest(model_name="m"), pb.RestControlRequest(model_name="m")
     listed = said(await rest.RepositoryIndex(pb.RestRequest(), asking))
     assert listed == [{"name": "m", "version": "1", "state": "READY", "reason": ""}]

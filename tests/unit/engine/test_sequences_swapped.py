@@ -9,7 +9,7 @@ import pytest
 from engine.errors import SequenceNotFoundError
 from engine.scheduler.terms import Terms
 from tests.unit.engine.graphs import heavy
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 from tests.unit.engine.test_sequences import MANIFEST, adding, terms, x
 
 
@@ -33,11 +33,11 @@ async def closed(repository, name: str, *, looks: int = 100) -> bool:
     return False
 
 
-async def test_a_running_sequence_ends_on_the_version_on_which_it_began(place: Place):
-    repository = await place.started()
-    await place.push(repository, manifest=MANIFEST, content=adding())
+async def test_a_running_sequence_ends_on_the_version_on_which_it_began(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, manifest=MANIFEST, content=adding())
     assert await ask(repository, 1, starts=True) == (1, 1)
-    await place.push(repository, manifest=MANIFEST, content=adding())
+    await shelf.push(repository, manifest=MANIFEST, content=adding())
     assert repository.versions_of(MODEL) == [2]
     assert await ask(repository, 10, "new", starts=True) == (2, 10)
     assert await ask(repository, 2) == (1, 3)
@@ -50,18 +50,18 @@ async def test_a_running_sequence_ends_on_the_version_on_which_it_began(place: P
     assert await ask(repository, 10, "new", ends=True) == (2, 20)
 
 
-async def test_a_sequence_that_nobody_ends_holds_an_old_version_no_longer_than_it_may_be_idle(place: Place):
-    repository = await place.started()
+async def test_a_sequence_that_nobody_ends_holds_an_old_version_no_longer_than_it_may_be_idle(shelf: Shelf):
+    repository = await shelf.started()
     text = MANIFEST + "  max_idle_s: 0.2\n"
-    await place.push(repository, manifest=text, content=adding())
+    await shelf.push(repository, manifest=text, content=adding())
     await ask(repository, 1, starts=True)
-    await place.push(repository, manifest=text, content=adding())
+    await shelf.push(repository, manifest=text, content=adding())
     assert await closed(repository, f"{MODEL}/versions/1")
 
 
-async def test_unloading_ends_the_sequences(place: Place):
-    repository = await place.started()
-    await place.push(repository, manifest=MANIFEST, content=adding())
+async def test_unloading_ends_the_sequences(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, manifest=MANIFEST, content=adding())
     await ask(repository, 1, starts=True)
     async with asyncio.timeout(5):
         await repository.unload(f"{MODEL}/versions/1")
@@ -70,29 +70,29 @@ async def test_unloading_ends_the_sequences(place: Place):
         await ask(repository, 2)
 
 
-async def test_a_model_that_remembers_is_warmed_up_with_a_sequence_of_its_own(place: Place):
-    repository = await place.started()
-    await place.push(repository, manifest=MANIFEST + "warm_up: [{runs: 2}]\n", content=adding())
+async def test_a_model_that_remembers_is_warmed_up_with_a_sequence_of_its_own(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository, manifest=MANIFEST + "warm_up: [{runs: 2}]\n", content=adding())
     loaded = repository.find("t", "m", "")
     assert loaded.figures.statistics().executions == 2
     assert (len(loaded.servable.running), loaded.uses.count) == (0, 0)
 
 
-async def test_requests_that_are_part_of_no_sequence_are_routed_as_ever(place: Place):
-    repository = await place.started()
-    await place.push(repository)
+async def test_requests_that_are_part_of_no_sequence_are_routed_as_ever(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
     for _ in range(2):
         assert (await repository.found_for("t", "m", "", Terms("t"))).version == 1
     assert (await repository.found_for("t", "m", "", terms())).version == 1
 
 
-async def test_a_model_with_a_running_sequence_is_not_put_aside(place: Place, monkeypatch):
+async def test_a_model_with_a_running_sequence_is_not_put_aside(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
-    repository = await place.started(memory_bytes=5 * 1024 * 1024)
-    await place.push(repository, manifest=MANIFEST, content=adding())
-    await place.push(repository, "tenants/t/models/h", content=heavy(2))
+    repository = await shelf.started(memory_bytes=5 * 1024 * 1024)
+    await shelf.push(repository, manifest=MANIFEST, content=adding())
+    await shelf.push(repository, "tenants/t/models/h", content=heavy(2))
     assert await ask(repository, 1, starts=True) == (1, 1)
     for name in ("i", "j", "k"):
-        await place.push(repository, f"tenants/t/models/{name}", content=heavy(2))
+        await shelf.push(repository, f"tenants/t/models/{name}", content=heavy(2))
     assert not repository._memory.is_aside(f"{MODEL}/versions/1")
     assert await ask(repository, 2, ends=True) == (1, 3)

@@ -15,90 +15,90 @@ from engine.errors import SignatureError
 from engine.repository.models import ModelVersion, Provenance
 from engine.repository.signatures import Signatures
 from mesh.model_signature import SignatureInvalidError, key_id, sign, verify
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 KEY, OTHER = Ed25519PrivateKey.from_private_bytes(b"1" * 32), Ed25519PrivateKey.from_private_bytes(b"2" * 32)
 DIGESTS = {"model.onnx": "ab" * 32, "model.yaml": "cd" * 32}
 SIGNED = sign(DIGESTS, "m", KEY)
 
 
-def trust(place: Place, key: Ed25519PrivateKey, tenant: str = "") -> Signatures:
-    keys = place.root / "keys"
+def trust(shelf: Shelf, key: Ed25519PrivateKey, tenant: str = "") -> Signatures:
+    keys = shelf.root / "keys"
     (keys / tenant).mkdir(parents=True, exist_ok=True)
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (keys / tenant / f"{key_id(key.public_key())[:8]}.pem").write_bytes(pem)
     return Signatures(keys)
 
 
-async def test_a_signed_version_is_taken_in_and_its_key_is_kept(place: Place):
-    repository = await place.started(signatures=trust(place, KEY))
+async def test_a_signed_version_is_taken_in_and_its_key_is_kept(shelf: Shelf):
+    repository = await shelf.started(signatures=trust(shelf, KEY))
     came = Provenance(subject="tenants/t/principals/ada", source_uri="https://git.example/m", source_revision="4f2a")
-    made = await place.push(repository, key=KEY, provenance=came)
+    made = await shelf.push(repository, key=KEY, provenance=came)
     assert repository.state(made) == "READY"
-    kept = (await place.catalogue.get(ModelVersion, made.name)).body.provenance
+    kept = (await shelf.catalogue.get(ModelVersion, made.name)).body.provenance
     assert (kept.key_id, kept.subject, kept.source_revision) == (
         key_id(KEY.public_key()), "tenants/t/principals/ada", "4f2a",
     )  # fmt: skip
 
 
-async def test_what_is_not_signed_or_by_somebody_else_is_refused_and_leaves_nothing(place: Place):
-    repository = await place.started(signatures=trust(place, KEY))
+async def test_what_is_not_signed_or_by_somebody_else_is_refused_and_leaves_nothing(shelf: Shelf):
+    repository = await shelf.started(signatures=trust(shelf, KEY))
     with pytest.raises(SignatureError, match="is missing, and"):
-        await place.push(repository)
+        await shelf.push(repository)
     with pytest.raises(SignatureError, match="key that is not trusted"):
-        await place.push(repository, key=OTHER)
-    assert await place.catalogue.every(ModelVersion) == []
-    assert not (place.root / "models/t/m").exists()
+        await shelf.push(repository, key=OTHER)
+    assert await shelf.catalogue.every(ModelVersion) == []
+    assert not (shelf.root / "models/t/m").exists()
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.yaml"])
-async def test_what_was_changed_after_the_push_is_not_loaded(place: Place, file: str):
-    repository = await place.started(signatures=trust(place, KEY))
-    made = await place.push(repository, key=KEY)
+async def test_what_was_changed_after_the_push_is_not_loaded(shelf: Shelf, file: str):
+    repository = await shelf.started(signatures=trust(shelf, KEY))
+    made = await shelf.push(repository, key=KEY)
     await repository.stop()
-    path = place.root / "models/t/m/1" / file
+    path = shelf.root / "models/t/m/1" / file
     path.write_bytes(path.read_bytes() + b"#")
-    repository = await place.started(signatures=trust(place, KEY))
-    entry = await place.catalogue.get(ModelVersion, made.name)
+    repository = await shelf.started(signatures=trust(shelf, KEY))
+    entry = await shelf.catalogue.get(ModelVersion, made.name)
     assert repository.state(entry) == "FAILED"
     assert f"{file}: has other content than was signed" in entry.body.failure
     with pytest.raises(SignatureError):
         await repository.load(made.name)
 
 
-async def test_a_file_that_was_laid_beside_the_signed_ones_is_refused(place: Place):
-    repository = await place.started(signatures=trust(place, KEY))
-    made = await place.push(repository, key=KEY)
+async def test_a_file_that_was_laid_beside_the_signed_ones_is_refused(shelf: Shelf):
+    repository = await shelf.started(signatures=trust(shelf, KEY))
+    made = await shelf.push(repository, key=KEY)
     await repository.unload(made.name)
-    (place.root / "models/t/m/1/weights.bin").write_bytes(b"x")
+    (shelf.root / "models/t/m/1/weights.bin").write_bytes(b"x")
     with pytest.raises(SignatureError, match=r"weights\.bin: was not signed"):
         await repository.load(made.name)
 
 
-async def test_a_key_of_one_tenant_signs_for_that_tenant_alone(place: Place):
-    repository = await place.started(signatures=trust(place, KEY, "t"))
-    await place.push(repository, key=KEY)
+async def test_a_key_of_one_tenant_signs_for_that_tenant_alone(shelf: Shelf):
+    repository = await shelf.started(signatures=trust(shelf, KEY, "t"))
+    await shelf.push(repository, key=KEY)
     with pytest.raises(SignatureError, match="not trusted"):
-        await place.push(repository, "tenants/other/models/m", manifest="name: m\nkind: onnx\n", key=KEY)
+        await shelf.push(repository, "tenants/other/models/m", manifest="name: m\nkind: onnx\n", key=KEY)
 
 
-async def test_a_key_that_was_taken_away_is_trusted_no_more(place: Place):
-    repository = await place.started(signatures=trust(place, KEY))
-    made = await place.push(repository, key=KEY)
+async def test_a_key_that_was_taken_away_is_trusted_no_more(shelf: Shelf):
+    repository = await shelf.started(signatures=trust(shelf, KEY))
+    made = await shelf.push(repository, key=KEY)
     await repository.unload(made.name)
-    for path in (place.root / "keys").glob("*.pem"):
+    for path in (shelf.root / "keys").glob("*.pem"):
         path.unlink()
     with pytest.raises(SignatureError, match="0 are"):
         await repository.load(made.name)
     assert repository.versions_of(MODEL) == []
 
 
-async def test_a_key_file_that_is_none_is_named(place: Place):
-    signatures = trust(place, KEY)
-    (place.root / "keys" / "aaa.pem").write_text("hello")
-    repository = await place.started(signatures=signatures)
+async def test_a_key_file_that_is_none_is_named(shelf: Shelf):
+    signatures = trust(shelf, KEY)
+    (shelf.root / "keys" / "aaa.pem").write_text("hello")
+    repository = await shelf.started(signatures=signatures)
     with pytest.raises(SignatureError, match=r"engine\.signature_keys: aaa\.pem holds no Ed25519 public key"):
-        await place.push(repository, key=KEY)
+        await shelf.push(repository, key=KEY)
 
 
 def test_the_statement_is_in_totos_and_the_envelope_dsses():

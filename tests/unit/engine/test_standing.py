@@ -15,7 +15,7 @@ from engine.repository.changes import ModelChange
 from engine.repository.models import ModelVersion, VersionPolicy
 from engine.scheduler.terms import Terms
 from tests.unit.engine.graphs import doubling, heavy
-from tests.unit.engine.test_cached_models import CachingPlace, counts, tripling
+from tests.unit.engine.test_cached_models import CachingShelf, counts, tripling
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "ensemble"
 X = {"x": np.array([[1.0, 2.0]], np.float32)}
@@ -23,8 +23,8 @@ Y = [[4, 8]]
 
 
 @pytest.fixture
-async def place(tmp_path):
-    made = CachingPlace(tmp_path)
+async def shelf(tmp_path):
+    made = CachingShelf(tmp_path)
     yield made
     await made.close()
 
@@ -38,41 +38,41 @@ def manifest(name: str, *models: str) -> str:
     return f"name: {name}\nkind: ensemble\nsteps:\n{''.join(lines)}outputs: {{y: {source}}}\n"
 
 
-async def push(place: CachingPlace, repository, name: str, text: str = "", content: bytes = b""):
-    return await place.push(repository, f"tenants/t/models/{name}", manifest=text, content=content)
+async def push(shelf: CachingShelf, repository, name: str, text: str = "", content: bytes = b""):
+    return await shelf.push(repository, f"tenants/t/models/{name}", manifest=text, content=content)
 
 
 async def ask(repository, name: str) -> list:
     return (await repository.find("t", name, "").infer(X, Terms("t"))).outputs["y"].tolist()
 
 
-async def test_an_ensemble_answers_with_what_its_models_are_now(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "m")
-    entry = await push(place, repository, "e", manifest("e", "m", "m"))
+async def test_an_ensemble_answers_with_what_its_models_are_now(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "m")
+    entry = await push(shelf, repository, "e", manifest("e", "m", "m"))
     assert (entry.body.kind, entry.body.depth) == ("ensemble", 1)
     assert [spec.name for spec in entry.body.inputs] == ["x"]
     assert await ask(repository, "e") == Y
-    await push(place, repository, "m", content=tripling())
+    await push(shelf, repository, "m", content=tripling())
     assert await ask(repository, "e") == [[9, 18]]
     assert repository.find("t", "m", "2").figures.statistics().success.count == 2
 
 
-async def test_a_pinned_version_stays_whatever_comes(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "m")
-    await push(place, repository, "e", manifest("e", "m, version: 1"))
-    await push(place, repository, "m", content=tripling())
+async def test_a_pinned_version_stays_whatever_comes(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "m")
+    await push(shelf, repository, "e", manifest("e", "m, version: 1"))
+    await push(shelf, repository, "m", content=tripling())
     assert await ask(repository, "e") == [[2, 4]]
     with pytest.raises(BackboneInUseError, match="is what tenants/t/models/e stands on"):
         await repository.unload("tenants/t/models/m/versions/1")
     await repository.unload("tenants/t/models/m/versions/2")
 
 
-async def test_what_an_ensemble_stands_on_cannot_go_before_it(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "m")
-    await push(place, repository, "e", manifest("e", "m"))
+async def test_what_an_ensemble_stands_on_cannot_go_before_it(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "m")
+    await push(shelf, repository, "e", manifest("e", "m"))
     with pytest.raises(BackboneInUseError):
         await repository.unload("tenants/t/models/m/versions/1")
     with pytest.raises(BackboneInUseError):
@@ -83,73 +83,73 @@ async def test_what_an_ensemble_stands_on_cannot_go_before_it(place: CachingPlac
         await repository.load("tenants/t/models/e/versions/1")
 
 
-async def test_a_restart_loads_ensembles_after_what_they_stand_on(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "z")
-    await push(place, repository, "y", manifest("y", "z"))
-    await push(place, repository, "x", manifest("x", "y"))
-    again = await place.started()
+async def test_a_restart_loads_ensembles_after_what_they_stand_on(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "z")
+    await push(shelf, repository, "y", manifest("y", "z"))
+    await push(shelf, repository, "x", manifest("x", "y"))
+    again = await shelf.started()
     assert await ask(again, "x") == [[2, 4]]
-    assert [entry.body.failure for entry in await place.catalogue.every(ModelVersion)] == ["", "", ""]
+    assert [entry.body.failure for entry in await shelf.catalogue.every(ModelVersion)] == ["", "", ""]
 
 
-async def test_four_ensembles_above_each_other_are_taken_and_no_fifth(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "e0")
+async def test_four_ensembles_above_each_other_are_taken_and_no_fifth(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "e0")
     for depth in range(1, 5):
-        await push(place, repository, f"e{depth}", manifest(f"e{depth}", f"e{depth - 1}"))
+        await push(shelf, repository, f"e{depth}", manifest(f"e{depth}", f"e{depth - 1}"))
     assert await ask(repository, "e4") == [[2, 4]]
     with pytest.raises(TooDeepError):
-        await push(place, repository, "e5", manifest("e5", "e4"))
+        await push(shelf, repository, "e5", manifest("e5", "e4"))
 
 
-async def test_an_ensemble_that_would_come_to_stand_on_itself_is_refused(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "b")
-    await push(place, repository, "a", manifest("a", "b"))
+async def test_an_ensemble_that_would_come_to_stand_on_itself_is_refused(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "b")
+    await push(shelf, repository, "a", manifest("a", "b"))
     with pytest.raises(TooDeepError, match="stands on itself"):
-        await push(place, repository, "b", manifest("b", "a"))
+        await push(shelf, repository, "b", manifest("b", "a"))
     with pytest.raises(TooDeepError):
-        await push(place, repository, "a", manifest("a", "a"))
+        await push(shelf, repository, "a", manifest("a", "a"))
     assert await ask(repository, "a") == [[2, 4]]
 
 
-async def test_another_tenants_models_are_none_of_its_own(place: CachingPlace):
-    repository = await place.started()
-    await place.push(repository, "tenants/other/models/m")
+async def test_another_tenants_models_are_none_of_its_own(shelf: CachingShelf):
+    repository = await shelf.started()
+    await shelf.push(repository, "tenants/other/models/m")
     with pytest.raises(EnsembleError):
-        await push(place, repository, "e", manifest("e", "m"))
+        await push(shelf, repository, "e", manifest("e", "m"))
 
 
-async def test_steps_find_their_models_kept_answers(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "m", "name: m\nkind: onnx\nresponse_cache: true\n", doubling(["n", 2]))
-    await push(place, repository, "e", manifest("e", "m"))
+async def test_steps_find_their_models_kept_answers(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "m", "name: m\nkind: onnx\nresponse_cache: true\n", doubling(["n", 2]))
+    await push(shelf, repository, "e", manifest("e", "m"))
     for _ in range(3):
         assert await ask(repository, "e") == [[2, 4]]
     assert counts(repository) == (2, 1)
 
 
-async def test_a_kept_answer_of_an_ensemble_goes_with_the_model_that_gave_it(place: CachingPlace):
-    repository = await place.started()
-    await push(place, repository, "m")
-    await push(place, repository, "e", manifest("e", "m") + "response_cache: true\n")
+async def test_a_kept_answer_of_an_ensemble_goes_with_the_model_that_gave_it(shelf: CachingShelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "m")
+    await push(shelf, repository, "e", manifest("e", "m") + "response_cache: true\n")
     assert await ask(repository, "e") == await ask(repository, "e") == [[2, 4]]
-    await push(place, repository, "m", content=tripling())
+    await push(shelf, repository, "m", content=tripling())
     assert await ask(repository, "e") == [[3, 6]]
     assert counts(repository, name="e") == (1, 2)
 
 
-async def test_the_flowers_of_the_example_get_their_names(place: CachingPlace, tmp_path):
+async def test_the_flowers_of_the_example_get_their_names(shelf: CachingShelf, tmp_path):
     from sklearn.datasets import load_iris
 
     command = [sys.executable, EXAMPLE / "make_models.py", tmp_path / "made"]
     await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
-    repository = await place.started()
+    repository = await shelf.started()
     for name in ("flower-scale", "flower-network", "flower-names"):
         made = tmp_path / "made" / name
-        await push(place, repository, name, (made / "model.yaml").read_text(), (made / "model.onnx").read_bytes())
-    await push(place, repository, "flower-kinds", (EXAMPLE / "flower-kinds" / "model.yaml").read_text())
+        await push(shelf, repository, name, (made / "model.yaml").read_text(), (made / "model.onnx").read_bytes())
+    await push(shelf, repository, "flower-kinds", (EXAMPLE / "flower-kinds" / "model.yaml").read_text())
     measures, kinds = load_iris(return_X_y=True)
     names = load_iris().target_names
     asked = {"measures": measures.astype(np.float32)}
@@ -160,18 +160,18 @@ async def test_the_flowers_of_the_example_get_their_names(place: CachingPlace, t
     assert answer.outputs["probabilities"].shape == (150, 3)
 
 
-async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(place: CachingPlace, monkeypatch):
+async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(shelf: CachingShelf, monkeypatch):
     monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
-    repository = await place.started(memory_bytes=6 * 1024 * 1024)
+    repository = await shelf.started(memory_bytes=6 * 1024 * 1024)
     for _ in range(2):
-        await push(place, repository, "m", content=heavy(1))
+        await push(shelf, repository, "m", content=heavy(1))
     both = ModelChange(policy=VersionPolicy(every=True), aliases={"production": {1: 50, 2: 50}})
     await repository.load("tenants/t/models/m/versions/1")
     await repository.update_model("tenants/t/models/m", "", both)
-    await push(place, repository, "e", manifest("e", "m, version: production"))
+    await push(shelf, repository, "e", manifest("e", "m, version: production"))
     repository.find("t", "e", "").uses.begin()  # as by a request that lasts: the ensemble itself stays
     for name in ("a", "b", "c", "d"):
-        await push(place, repository, name, content=heavy(2))
+        await push(shelf, repository, name, content=heavy(2))
     assert repository._memory.is_aside("tenants/t/models/a/versions/1")
     assert not any(repository._memory.is_aside(f"tenants/t/models/m/versions/{version}") for version in (1, 2))
 

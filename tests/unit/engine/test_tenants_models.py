@@ -14,21 +14,21 @@ from engine.servicers.inference_facts import Facts
 from mesh.catalogue import NotFoundError
 from mesh.errors import TiationError
 from mesh.identity import Caller, set_caller
-from tests.unit.engine.place import Place
+from tests.unit.engine.shelf import Shelf
 
 THEIRS, OWN = "tenants/other/models/secret", "tenants/t/models/m"
 NAMES = ["secret", THEIRS, "secret:production", f"{THEIRS}:production"]
 
 
 @pytest.fixture
-async def servicer(place: Place):
-    repository = await place.started()
+async def servicer(shelf: Shelf):
+    repository = await shelf.started()
     for model in (THEIRS, OWN):
-        await place.push(repository, model)
+        await shelf.push(repository, model)
         await repository.update_model(model, "", ModelChange(aliases={"production": {1: 1}}))
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
     facts = Facts("cpu", "warning", traced=False, sample_ratio=0.0)
-    yield InferenceServicer(repository, RepositoryControl(repository, place.catalogue), Regions("off"), facts)
+    yield InferenceServicer(repository, RepositoryControl(repository, shelf.catalogue), Regions("off"), facts)
     set_caller(None)
 
 
@@ -70,9 +70,9 @@ async def test_lists_and_statistics_show_the_callers_own_alone(servicer: Inferen
         f"name: n\nkind: text-classification\nbackbone: {THEIRS}\nexamples:\n  - {{text: a, label: b}}\n",
     ],
 )
-async def test_nothing_can_be_made_to_stand_on_it(place: Place, servicer: InferenceServicer, manifest: str):
-    repository = place.opened[0]
-    kind, reason, message = await refusal(place.push(repository, "tenants/t/models/n", manifest=manifest))
+async def test_nothing_can_be_made_to_stand_on_it(shelf: Shelf, servicer: InferenceServicer, manifest: str):
+    repository = shelf.opened[0]
+    kind, reason, message = await refusal(shelf.push(repository, "tenants/t/models/n", manifest=manifest))
     other = manifest.replace("secret", "nobody")
-    kind_of_none, reason_of_none, of_none = await refusal(place.push(repository, "tenants/t/models/n", manifest=other))
+    kind_of_none, reason_of_none, of_none = await refusal(shelf.push(repository, "tenants/t/models/n", manifest=other))
     assert (kind, reason, message.replace("secret", "nobody")) == (kind_of_none, reason_of_none, of_none)

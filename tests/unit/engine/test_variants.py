@@ -27,7 +27,7 @@ from engine.variants.making import Variants, Wish
 from engine.variants.reports import Precision
 from engine.variants.samples import questions
 from tests.unit.engine.graphs import doubling, model
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 INT8, FP16 = Precision.INT8, Precision.FP16
 
@@ -48,9 +48,9 @@ def layers() -> bytes:
     return model(nodes, {"x": (TensorProto.FLOAT, ["n", 4])}, {"shares": (TensorProto.FLOAT, ["n", 3])}, weights)
 
 
-async def variants(place: Place, **limits: float) -> tuple[Variants, object]:
-    repository = await place.started()
-    return Variants(repository, place.catalogue, SessionSettings(intra_op_threads=1), **limits), repository
+async def variants(shelf: Shelf, **limits: float) -> tuple[Variants, object]:
+    repository = await shelf.started()
+    return Variants(repository, shelf.catalogue, SessionSettings(intra_op_threads=1), **limits), repository
 
 
 def wish(precision: Precision = INT8, source: str = f"{MODEL}/versions/1", **more) -> Wish:
@@ -58,9 +58,9 @@ def wish(precision: Precision = INT8, source: str = f"{MODEL}/versions/1", **mor
 
 
 @pytest.mark.parametrize(("precision", "cosine", "smaller"), [(INT8, 0.98, 0.9), (FP16, 0.999, 0.9)])
-async def test_a_variant_is_a_new_version_with_its_report_that_is_not_loaded(place, precision, cosine, smaller):
-    made, repository = await variants(place)
-    await place.push(repository, content=layers())
+async def test_a_variant_is_a_new_version_with_its_report_that_is_not_loaded(shelf, precision, cosine, smaller):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=layers())
     entry = await made.make(wish(precision), Provenance("tenants/t/principals/p"))
     report = entry.body.variant
     assert entry.name == f"{MODEL}/versions/2"
@@ -76,15 +76,15 @@ async def test_a_variant_is_a_new_version_with_its_report_that_is_not_loaded(pla
     assert output.probability_difference_max < 0.2
     assert repository.state(entry) == "UNLOADED"
     assert repository.serving(MODEL) == 1
-    assert not list((place.root / "models").glob(".upload*/*.onnx"))
+    assert not list((shelf.root / "models").glob(".upload*/*.onnx"))
     loaded = await repository.load(entry.name)
     answer = await repository.find("t", "m", "2").servable.infer({"x": np.ones((2, 4), np.float32)})
     assert (repository.state(loaded), answer.outputs["shares"].shape) == ("READY", (2, 3))
 
 
-async def test_the_callers_samples_are_asked_and_a_version_is_made_once_for_a_request(place):
-    made, repository = await variants(place)
-    await place.push(repository, content=layers())
+async def test_the_callers_samples_are_asked_and_a_version_is_made_once_for_a_request(shelf):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=layers())
     asked = wish(
         samples=[json.dumps({"x": [1, 2, 3, at]}) for at in range(5)],
         request_id="5f0d6c1e-0000-4000-8000-000000000001",
@@ -98,9 +98,9 @@ async def test_the_callers_samples_are_asked_and_a_version_is_made_once_for_a_re
     assert (await made.make(asked, Provenance())).name == entry.name
 
 
-async def test_what_has_no_variant_is_said_and_nothing_is_left(place):
-    made, repository = await variants(place)
-    await place.push(repository, content=doubling(["n", 2]))
+async def test_what_has_no_variant_is_said_and_nothing_is_left(shelf):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=doubling(["n", 2]))
     for precision, said in ((INT8, "no weights in MatMul"), (FP16, "no FP32 weights")):
         with pytest.raises(VariantImpossibleError, match=said):
             await made.make(wish(precision), Provenance())
@@ -108,8 +108,8 @@ async def test_what_has_no_variant_is_said_and_nothing_is_left(place):
         await made.make(Wish("tenants/other", f"{MODEL}/versions/1", INT8), Provenance())
     with pytest.raises(ReadOnlyModelError):
         await made.make(Wish("tenants/system", f"{MODEL}/versions/1", INT8), Provenance())
-    assert [path.name for path in (place.root / "models" / "t" / "m").iterdir()] == ["1"]
-    assert not list((place.root / "models").glob(".upload-*"))
+    assert [path.name for path in (shelf.root / "models" / "t" / "m").iterdir()] == ["1"]
+    assert not list((shelf.root / "models").glob(".upload-*"))
 
 
 @pytest.mark.parametrize(
@@ -120,35 +120,35 @@ async def test_what_has_no_variant_is_said_and_nothing_is_left(place):
         ('{"x": ["a"]}', "samples[1]: `x` is no FP32"),
     ],
 )
-async def test_a_sample_that_does_not_fit_is_named(place, sample, said):
-    made, repository = await variants(place)
-    await place.push(repository, content=layers())
+async def test_a_sample_that_does_not_fit_is_named(shelf, sample, said):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=layers())
     with pytest.raises(ElementError, match=f"^{re.escape(said)}"):
         await made.make(wish(samples=['{"x": [1, 2, 3, 4]}', sample]), Provenance())
 
 
-async def test_samples_that_the_model_cannot_be_asked_are_said_so_by_its_input(place):
-    made, repository = await variants(place)
-    await place.push(repository, content=layers())
+async def test_samples_that_the_model_cannot_be_asked_are_said_so_by_its_input(shelf):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=layers())
     with pytest.raises(TensorError, match=r"^samples: tensor 'x': "):
         await made.make(wish(samples=['{"x": [1, 2, 3]}']), Provenance())
 
 
-async def test_one_that_takes_too_long_or_too_much_is_ended(place):
-    slow, repository = await variants(place, limit_s=0.05)
-    await place.push(repository, content=layers())
+async def test_one_that_takes_too_long_or_too_much_is_ended(shelf):
+    slow, repository = await variants(shelf, limit_s=0.05)
+    await shelf.push(repository, content=layers())
     with pytest.raises(VariantTimeoutError, match=r"not ready after 0\.05 s"):
         await slow.make(wish(), Provenance())
-    small = Variants(repository, place.catalogue, SessionSettings(intra_op_threads=1), memory_bytes=1 << 20)
+    small = Variants(repository, shelf.catalogue, SessionSettings(intra_op_threads=1), memory_bytes=1 << 20)
     # Where memory ends is where something of the many that make a variant says so, or ends.
     with pytest.raises((VariantCrashedError, VariantImpossibleError)):
         await small.make(wish(), Provenance())
-    assert not list((place.root / "models").glob(".upload-*"))
+    assert not list((shelf.root / "models").glob(".upload-*"))
 
 
-async def test_more_than_a_few_at_once_are_refused_at_once_and_who_gives_up_makes_room(place):
-    made, repository = await variants(place)
-    await place.push(repository, content=layers())
+async def test_more_than_a_few_at_once_are_refused_at_once_and_who_gives_up_makes_room(shelf):
+    made, repository = await variants(shelf)
+    await shelf.push(repository, content=layers())
     waiting = [asyncio.create_task(made.make(wish(), Provenance())) for _ in range(8)]
     await asyncio.sleep(0.3)
     with pytest.raises(VariantsBusyError, match="8 variants"):
@@ -156,7 +156,7 @@ async def test_more_than_a_few_at_once_are_refused_at_once_and_who_gives_up_make
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert not list((place.root / "models").glob(".upload-*"))
+    assert not list((shelf.root / "models").glob(".upload-*"))
     assert (await made.make(wish(), Provenance())).body.variant is not None
 
 

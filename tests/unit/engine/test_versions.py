@@ -27,7 +27,7 @@ from mesh.entries import entry_etag
 from mesh.errors import InvalidError
 from mesh.etag import StaleEtagError
 from tests.unit.engine.graphs import endless
-from tests.unit.engine.place import MODEL, Place
+from tests.unit.engine.shelf import MODEL, Shelf
 
 ONE = {"x": np.ones((1, 2), np.float32)}
 
@@ -40,19 +40,19 @@ def aliases(**said: dict[int, int]) -> ModelChange:
     return ModelChange(aliases=said)
 
 
-async def test_a_push_swaps_the_version_and_the_one_before_goes(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    await place.push(repository)
+async def test_a_push_swaps_the_version_and_the_one_before_goes(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    await shelf.push(repository)
     assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (2, [2])
     await repository.stop()
-    repository = await place.started()
+    repository = await shelf.started()
     assert repository.versions_of(MODEL) == [2]
 
 
-async def test_a_call_under_way_finishes_on_the_version_that_it_found(place: Place):
-    repository = await place.started()
-    await place.push(repository)
+async def test_a_call_under_way_finishes_on_the_version_that_it_found(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
     found, on = asyncio.Event(), asyncio.Event()
 
     async def call() -> tuple[int, list]:
@@ -63,16 +63,16 @@ async def test_a_call_under_way_finishes_on_the_version_that_it_found(place: Pla
 
     calling = asyncio.create_task(call())
     await found.wait()
-    await place.push(repository)
+    await shelf.push(repository)
     assert repository.versions_of(MODEL) == [2]
     await asyncio.sleep(0.05)
     on.set()
     assert await calling == (1, [[2.0, 2.0]])
 
 
-async def test_a_version_that_is_unloaded_waits_only_briefly_for_who_found_it(place: Place):
-    repository = await place.started()
-    version = await place.push(repository)
+async def test_a_version_that_is_unloaded_waits_only_briefly_for_who_found_it(shelf: Shelf):
+    repository = await shelf.started()
+    version = await shelf.push(repository)
     found, on = asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
@@ -90,36 +90,36 @@ async def test_a_version_that_is_unloaded_waits_only_briefly_for_who_found_it(pl
         await calling
 
 
-async def test_the_newest_two_are_kept_where_the_policy_says_so(place: Place):
-    repository = await place.started()
-    await place.push(repository)
+async def test_the_newest_two_are_kept_where_the_policy_says_so(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
     await repository.update_model(MODEL, "", policy(latest=2))
     for _ in range(3):
-        await place.push(repository)
+        await shelf.push(repository)
     assert repository.versions_of(MODEL) == [3, 4]
     await repository.update_model(MODEL, "", policy(every=True))
     assert repository.versions_of(MODEL) == [1, 2, 3, 4]
     await repository.update_model(MODEL, "", policy(versions=(1, 3)))
     assert (repository.versions_of(MODEL), repository.serving(MODEL)) == ([1, 3], 3)
-    await place.push(repository)
+    await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 3]
     await repository.update_model(MODEL, "", policy(versions=()))
     assert (repository.versions_of(MODEL), repository.serving(MODEL)) == ([], 0)
 
 
-async def test_a_policy_that_names_no_version_of_the_model_changes_nothing(place: Place):
-    repository = await place.started()
-    await place.push(repository)
+async def test_a_policy_that_names_no_version_of_the_model_changes_nothing(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
     with pytest.raises(InvalidError, match="there is no version 7"):
         await repository.update_model(MODEL, "", policy(versions=(1, 7)))
     assert repository.versions_of(MODEL) == [1]
 
 
-async def test_a_change_with_a_stale_etag_or_only_to_be_validated_changes_nothing(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    stale = entry_etag(await place.catalogue.get(Model, MODEL))
-    await place.push(repository)
+async def test_a_change_with_a_stale_etag_or_only_to_be_validated_changes_nothing(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    stale = entry_etag(await shelf.catalogue.get(Model, MODEL))
+    await shelf.push(repository)
     with pytest.raises(StaleEtagError):
         await repository.update_model(MODEL, stale, policy(every=True))
     trial = ModelChange(policy=VersionPolicy(every=True), validate_only=True)
@@ -127,44 +127,44 @@ async def test_a_change_with_a_stale_etag_or_only_to_be_validated_changes_nothin
     assert repository.versions_of(MODEL) == [2]
 
 
-async def test_a_version_loaded_by_hand_stays_until_the_policy_changes(place: Place):
-    repository = await place.started()
-    first = await place.push(repository)
-    await place.push(repository)
+async def test_a_version_loaded_by_hand_stays_until_the_policy_changes(shelf: Shelf):
+    repository = await shelf.started()
+    first = await shelf.push(repository)
+    await shelf.push(repository)
     await repository.load(first.name)
-    await place.push(repository)
+    await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 3]
     await repository.update_model(MODEL, "", policy(latest=1))
     assert repository.versions_of(MODEL) == [3]
 
 
-async def test_unloading_the_newest_brings_the_one_before_back(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    second = await place.push(repository)
+async def test_unloading_the_newest_brings_the_one_before_back(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    second = await shelf.push(repository)
     await repository.unload(second.name)
-    assert (repository.serving(MODEL), repository.state(await place.catalogue.get(ModelVersion, second.name))) == (
+    assert (repository.serving(MODEL), repository.state(await shelf.catalogue.get(ModelVersion, second.name))) == (
         1,
         "UNLOADED",
     )
     await repository.stop()
-    repository = await place.started()
+    repository = await shelf.started()
     assert repository.versions_of(MODEL) == [1]
     await repository.load(second.name)
     assert repository.versions_of(MODEL) == [2]
 
 
-async def test_a_version_that_fails_its_warm_up_is_failed_and_the_one_before_goes_on(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    bad = await place.push(repository, manifest="name: m\nkind: onnx\nwarm_up: [{shapes: {x: [3, 5]}}]\n")
+async def test_a_version_that_fails_its_warm_up_is_failed_and_the_one_before_goes_on(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    bad = await shelf.push(repository, manifest="name: m\nkind: onnx\nwarm_up: [{shapes: {x: [3, 5]}}]\n")
     assert repository.state(bad) == "FAILED"
     assert "warm_up[0]" in bad.body.failure
     assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (1, [1])
     await repository.stop()
-    repository = await place.started()
+    repository = await shelf.started()
     assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (1, [1])
-    good = await place.push(
+    good = await shelf.push(
         repository, manifest="name: m\nkind: onnx\nwarm_up: [{shapes: {x: [3, 2]}}, {values: {x: [[1, 2]]}, runs: 3}]\n"
     )
     assert (repository.state(good), repository.versions_of(MODEL)) == ("READY", [3])
@@ -180,9 +180,9 @@ async def test_a_version_that_fails_its_warm_up_is_failed_and_the_one_before_goe
         ("{shapes: {x: [100000000, 2]}}", "more than"),
     ],
 )
-async def test_a_warm_up_that_does_not_fit_the_model_says_what_it_takes(place: Place, entry: str, says: str):
-    repository = await place.started()
-    made = await place.push(repository, manifest=f"name: m\nkind: onnx\nwarm_up: [{entry}]\n")
+async def test_a_warm_up_that_does_not_fit_the_model_says_what_it_takes(shelf: Shelf, entry: str, says: str):
+    repository = await shelf.started()
+    made = await shelf.push(repository, manifest=f"name: m\nkind: onnx\nwarm_up: [{entry}]\n")
     assert says in made.body.failure
 
 
@@ -194,38 +194,38 @@ async def test_a_warm_up_that_does_not_fit_the_model_says_what_it_takes(place: P
         ("warm_up: yes", "warm_up"),
     ],
 )
-async def test_a_warm_up_that_is_none_is_refused_with_the_push(place: Place, line: str, says: str):
-    repository = await place.started()
+async def test_a_warm_up_that_is_none_is_refused_with_the_push(shelf: Shelf, line: str, says: str):
+    repository = await shelf.started()
     with pytest.raises(ManifestError, match=says):
-        await place.push(repository, manifest=f"name: m\nkind: onnx\n{line}\n")
+        await shelf.push(repository, manifest=f"name: m\nkind: onnx\n{line}\n")
 
 
-async def test_a_warm_up_that_never_ends_leaves_the_version_before(place: Place, monkeypatch):
+async def test_a_warm_up_that_never_ends_leaves_the_version_before(shelf: Shelf, monkeypatch):
     monkeypatch.setattr("engine.repository.warm_up._LIMIT_S", 0.2)
     monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 0.2)
-    repository = await place.started()
-    await place.push(repository)
+    repository = await shelf.started()
+    await shelf.push(repository)
     slow = "name: m\nkind: onnx\nbatching: off\nwarm_up: [{shapes: {x: [1, 2]}}]\n"
-    made = await place.push(repository, manifest=slow, content=endless(["n", 2]))
+    made = await shelf.push(repository, manifest=slow, content=endless(["n", 2]))
     assert "takes longer than" in made.body.failure
     assert repository.serving(MODEL) == 1
 
 
-async def test_a_version_lost_from_disk_makes_the_one_before_come_back_at_start(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    await place.push(repository)
+async def test_a_version_lost_from_disk_makes_the_one_before_come_back_at_start(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    await shelf.push(repository)
     await repository.stop()
-    shutil.rmtree(place.root / "models/t/m/2")
-    repository = await place.started()
+    shutil.rmtree(shelf.root / "models/t/m/2")
+    repository = await shelf.started()
     assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (1, [1])
 
 
-async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(place: Place):
-    repository = await place.started()
-    first = await place.push(repository)
+async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(shelf: Shelf):
+    repository = await shelf.started()
+    first = await shelf.push(repository)
     await repository.update_model(MODEL, "", aliases(production={1: 1}))
-    await place.push(repository)
+    await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 2]
     assert repository.find("t", "m", "production").version == 1
     assert repository.find("t", "m:production", "").version == 1
@@ -235,7 +235,7 @@ async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(pl
         with pytest.raises(VersionAliasedError, match="`production`"):
             await refused
     await repository.stop()
-    repository = await place.started()
+    repository = await shelf.started()
     assert repository.find("t", "m", "production").version == 1
     await repository.update_model(MODEL, "", aliases())
     assert repository.versions_of(MODEL) == [2]
@@ -243,20 +243,20 @@ async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(pl
         repository.find("t", "m", "production")
 
 
-async def test_an_alias_of_another_tenant_is_not_seen(place: Place):
-    repository = await place.started()
-    await place.push(repository)
+async def test_an_alias_of_another_tenant_is_not_seen(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
     await repository.update_model(MODEL, "", aliases(production={1: 1}))
-    await place.push(repository, "tenants/other/models/m", manifest="name: m\nkind: onnx\n")
+    await shelf.push(repository, "tenants/other/models/m", manifest="name: m\nkind: onnx\n")
     with pytest.raises(VersionNotFoundError) as refused:
         repository.find("other", "m", "production")
     assert "its aliases" not in refused.value.message
 
 
-async def test_an_alias_to_what_does_not_answer_is_refused(place: Place):
-    repository = await place.started()
-    first = await place.push(repository)
-    await place.push(repository)
+async def test_an_alias_to_what_does_not_answer_is_refused(shelf: Shelf):
+    repository = await shelf.started()
+    first = await shelf.push(repository)
+    await shelf.push(repository)
     with pytest.raises(AliasNotReadyError, match="load it first"):
         await repository.update_model(MODEL, "", aliases(production={1: 1}))
     await repository.load(first.name)
@@ -266,11 +266,11 @@ async def test_an_alias_to_what_does_not_answer_is_refused(place: Place):
             await repository.update_model(MODEL, "", ModelChange(aliases=wrong))
 
 
-async def test_weights_share_requests_and_a_key_sticks(place: Place):
-    repository = await place.started()
-    await place.push(repository)
-    await place.keep_all(repository)
-    await place.push(repository)
+async def test_weights_share_requests_and_a_key_sticks(shelf: Shelf):
+    repository = await shelf.started()
+    await shelf.push(repository)
+    await shelf.keep_all(repository)
+    await shelf.push(repository)
     await repository.update_model(MODEL, "", aliases(canary={1: 90, 2: 10}))
     for key in ("ada", "bob", "17"):
         assert len({repository.find("t", "m", "canary", key).version for _ in range(20)}) == 1
@@ -280,25 +280,25 @@ async def test_weights_share_requests_and_a_key_sticks(place: Place):
     assert 100 < by_draw[2] < 320
 
 
-async def test_two_loads_and_an_unload_that_race_end_as_one_after_the_other(place: Place):
-    repository = await place.started()
-    first = await place.push(repository)
-    await place.push(repository)
+async def test_two_loads_and_an_unload_that_race_end_as_one_after_the_other(shelf: Shelf):
+    repository = await shelf.started()
+    first = await shelf.push(repository)
+    await shelf.push(repository)
     for _ in range(5):
         await asyncio.gather(repository.load(first.name), repository.load(first.name), repository.unload(first.name))
-        entry = await place.catalogue.get(ModelVersion, first.name)
+        entry = await shelf.catalogue.get(ModelVersion, first.name)
         assert entry.body.wanted == (1 in repository.versions_of(MODEL))
         assert repository.serving(MODEL) == 2
 
 
-async def test_a_policy_that_would_leave_nothing_of_a_backbone_is_refused(place: Place, monkeypatch):
+async def test_a_policy_that_would_leave_nothing_of_a_backbone_is_refused(shelf: Shelf, monkeypatch):
     from tests.unit.engine.test_repository import Encoder
 
     monkeypatch.setattr("engine.repository.opening.Embedder", Encoder)
-    repository, backbone = await place.started(), "tenants/t/models/b"
-    await place.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
+    repository, backbone = await shelf.started(), "tenants/t/models/b"
+    await shelf.push(repository, backbone, manifest="name: b\nkind: text-embedding\n")
     examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
-    await place.push(
+    await shelf.push(
         repository, "tenants/t/models/h", manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n"
     )
     with pytest.raises(BackboneInUseError):

@@ -33,7 +33,7 @@ MODEL = "tenants/t/models/m"
 MANIFEST = "name: m\nkind: onnx\n"
 
 
-class Place:
+class Shelf:
     """A folder and a database, and engines on them, one after the other."""
 
     def __init__(self, root: Path) -> None:
