@@ -39,6 +39,14 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_scalar(self, node: Any) -> Any:  # noqa: ANN401 -- yaml's own
+        value = super().construct_scalar(node)
+        try:  # JSON is YAML, and JSON may write a character as two halves
+            return value.encode("utf-16", "surrogatepass").decode("utf-16") if isinstance(value, str) else value
+        except UnicodeDecodeError:
+            line = node.start_mark.line + 1
+            raise StrictYamlError(f"line {line}: holds half of a surrogate pair, which is no text") from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:

@@ -12,10 +12,14 @@ from engine.manifest.fields import Base, Common, ModelName
 
 __all__ = ["DeclaredInput", "EnsembleManifest", "EnsembleStep"]
 
-_StepName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_StepName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a name of 1 to 64 letters, digits, `_` and `-`")
+]
 _TensorName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-_InputName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^.\s]{1,256}$")]
-_Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | ModelName
+_InputName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^[^.\s]{1,256}$", description="a name of 1 to 256 characters without `.` and spaces")
+]
+_Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | ModelName
 _Wires: TypeAlias = Annotated[Mapping[_TensorName, _TensorName], msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -46,7 +50,7 @@ class DeclaredInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     name: _InputName
     datatype: Annotated[str, msgspec.Meta(max_length=8)]
-    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=-1)], ...], msgspec.Meta(max_length=16)]
+    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=-1, le=2**31)], ...], msgspec.Meta(max_length=16)]
 
 
 class EnsembleManifest(Common, frozen=True, tag="ensemble"):

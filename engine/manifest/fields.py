@@ -11,12 +11,25 @@ from engine.errors import ManifestError
 
 __all__ = ["Base", "Common", "FileName", "Label", "Labels", "Length", "ModelName", "Text", "WarmUp"]
 
-FileName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
-ModelName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+FileName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+        description="a file's name of 1 to 128 letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`",
+    ),
+]
+ModelName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="a model's id of 1 to 63 small letters, digits and `-`, not beginning or ending with `-`",
+    ),
+]
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 Label: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Labels: TypeAlias = Annotated[tuple[Label, ...], msgspec.Meta(max_length=65536)]
 Length: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+_Axis: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class Base(NamedTuple):
@@ -38,7 +51,7 @@ class WarmUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     texts: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()
-    shapes: Mapping[str, Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=8)]] = {}
+    shapes: Mapping[str, Annotated[tuple[_Axis, ...], msgspec.Meta(max_length=8)]] = {}
     values: Mapping[str, list[object]] = {}
     runs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
 

@@ -23,7 +23,7 @@ class DefaultSampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     temperature: Annotated[float, msgspec.Meta(ge=0, le=5)] | None = None
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
 
 
 class GenerationManifest(Common, frozen=True, tag="text-generation"):

@@ -23,6 +23,8 @@ from engine.manifest.texts import (
     TokenClassificationManifest,
     ZeroShotManifest,
 )
+from engine.manifest.values import fault_of_value
+from engine.manifest.words import alternatives, bare, key_shown, shown
 from mesh.strict_yaml import StrictYamlError, parse_yaml
 
 __all__ = ["MANIFEST_FILE", "Manifest", "parse_manifest"]
@@ -100,13 +102,14 @@ def parse_manifest(data: bytes, *, model: str) -> Manifest:
     if not isinstance(tree, dict):
         raise ManifestError("must hold `key: value` lines; begin with the line `kind: onnx`")
     kind = _kind_of(tree)
-    _check_keys(tree, cast("inspect.StructType", inspect.type_info(kind)))
+    form = cast("inspect.StructType", inspect.type_info(kind))
+    _check_keys(tree, form)
     if isinstance(tree.get("batching"), bool):  # YAML reads `on` and `off` without quotes as true and false
         tree = {**tree, "batching": "on" if tree["batching"] else "off"}
     try:
         manifest = msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
-        raise ManifestError(str(error).replace("`$.", "`").replace("`$", "`model.yaml")) from None
+        raise ManifestError(fault_of_value(tree, form) or str(error)[:512]) from None
     if manifest.name != model:
         raise ManifestError(f"is for `{manifest.name}`, pushed as `{model}`; write the line `name: {model}`")
     for index, asked in enumerate(manifest.warm_up or ()):
@@ -118,11 +121,11 @@ def parse_manifest(data: bytes, *, model: str) -> Manifest:
 def _kind_of(tree: Mapping[object, object]) -> type[Manifest]:
     if "kind" not in tree:
         raise ManifestError(f"add the line `kind: onnx` (or {', '.join(name for name in _KINDS if name != 'onnx')})")
-    word = str(tree["kind"])
-    kind = _HEADS.get(word) if _HEAD_KEYS & tree.keys() else None
-    kind = kind or _KINDS.get(word)
+    word = tree["kind"]
+    kinds = {**_KINDS, **_HEADS} if _HEAD_KEYS & tree.keys() else _KINDS
+    kind = kinds.get(word) if isinstance(word, str) else None
     if kind is None:
-        raise ManifestError(f"kind: {word[:64]!r} is not known; known are {', '.join(_KINDS)}")
+        raise ManifestError(f"kind: is {shown(word)}; must be one of {', '.join(_KINDS)}")
     return kind
 
 
@@ -132,9 +135,10 @@ def _check_keys(tree: Mapping[object, object], kind: inspect.StructType, path: s
     known = [*fields, "kind"] if not path else list(fields)
     for key in tree:
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
+            name = key_shown(key)
+            near = get_close_matches(name, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(sorted(known))}"
-            raise ManifestError(f"unknown key `{path}{str(key)[:64]}`; {hint}")
+            raise ManifestError(f"unknown key `{path}{name}`; {hint}")
     for name, field in fields.items():
         if field.required and name not in tree:
             raise ManifestError(f"`{path}{name}` is missing; add the line `{_LINES[name]}`")
@@ -143,8 +147,7 @@ def _check_keys(tree: Mapping[object, object], kind: inspect.StructType, path: s
 
 def _check_below(value: object, kind: inspect.Type, path: str) -> None:
     """The same for sections, and lists of them."""
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    for each in kinds:
+    for each in map(bare, alternatives(kind)):
         if isinstance(each, inspect.StructType) and isinstance(value, Mapping):
             _check_keys(value, each, f"{path}.")
         elif isinstance(each, inspect.VarTupleType) and isinstance(value, list):

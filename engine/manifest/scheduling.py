@@ -17,7 +17,13 @@ _Rows: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 _Places: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
-_Device: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(cpu|(cuda|tensorrt)(:\d{1,3})?)$")]
+_Device: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(cpu|(cuda|tensorrt)(:\d{1,3})?)$",
+        description="one of cpu, cuda, cuda:1, tensorrt, tensorrt:1, with any number",
+    ),
+]
 
 
 class Priorities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,8 +36,8 @@ class Priorities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         timeout_ms: how long they may wait there where they do not say, a number a level; 0 for as long as it takes.
     """
 
-    levels: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-    default: int | None = None
+    levels: _Count = 1
+    default: _Count | None = None
     max_queue: tuple[_Places, ...] = ()
     timeout_ms: tuple[_Milliseconds, ...] = ()
 
