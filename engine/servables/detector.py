@@ -17,7 +17,6 @@ from engine.manifest import ObjectDetectionManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
 from engine.scheduler.pieces import in_turn
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.box_reading import BoxReading, Candidates, read_boxes
@@ -26,6 +25,7 @@ from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.image_input import ImageInput, work_out
 from engine.tensor import Tensor, TensorSpec
 from mesh.sandbox import Decoded, ImagePool, Wanted
@@ -86,7 +86,7 @@ class Detected:
         return self.names[number] if 0 <= number < len(self.names) else str(number)
 
 
-class Detector:
+class Detector(GraphBacked[Graph]):
     """`image` BYTES [n], files, to `boxes` FP32 [n, k, 4], `scores` FP32 [n, k], `labels` INT64 [n, k], `count` [n].
 
     An image in which less than k things are found has zeros behind them, and labels of -1.
@@ -100,7 +100,6 @@ class Detector:
         EngineError: the file is no graph that can be run.
     """
 
-    platform = "onnxruntime"
     inputs = (TensorSpec("image", "BYTES", (-1,)),)
     outputs = (
         TensorSpec("boxes", "FP32", (-1, -1, 4)),
@@ -162,20 +161,6 @@ class Detector:
             ElementError: an image is wrong.
         """
         return await self._detect(files, "images", sought, terms)
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     async def _detect(self, files: Sequence[bytes], field: str, sought: Sought, terms: Terms) -> Detected:
         """A group of images is decoded while the one before it is computed."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from engine.errors import LabelsError, ManifestError
 from engine.manifest import Candidate, EntailmentManifest
 from engine.repository.folders import graph_file
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import Terms
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.labels import written_names
 from engine.servables.scores import probabilities
 from engine.servables.token_graph import TokenGraph
@@ -32,7 +32,7 @@ _MAX_PAIRS = 4096
 """Texts times labels of one request: each pair is a row of the graph."""
 
 
-class PairZeroShot(ZeroShot):
+class PairZeroShot(GraphBacked[TokenGraph], ZeroShot):
     """Asks for each text and label whether the label's statement follows from the text.
 
     Args:
@@ -42,8 +42,6 @@ class PairZeroShot(ZeroShot):
         ManifestError: it is not to be seen which column means entailment; the message has the line to add.
         EngineError: the file is no graph that can be run.
     """
-
-    platform = "onnxruntime"
 
     def __init__(
         self,
@@ -59,20 +57,6 @@ class PairZeroShot(ZeroShot):
             tried = self._graph.try_once(self._pairs([("a few words", "others")]))
             self._entailment, self._contradiction, lines = _columns(context.folder, manifest, self._graph, tried)
         self.inferred = (*inferred, *lines)
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     async def _table(
         self, texts: Sequence[str], candidates: Sequence[Candidate], multi_label: bool, terms: Terms

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from engine.errors import ManifestError, TensorError
 from engine.manifest import ImageClassificationManifest
 from engine.repository.folders import graph_file
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.decoding import MAX_IMAGES, decode
 from engine.servables.graph import MAX_ELEMENTS, Graph
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.image_input import ImageInput, work_out
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.tensor import Tensor, TensorSpec
@@ -29,7 +29,7 @@ from mesh.sandbox import ImagePool, Wanted
 __all__ = ["ImageClassifier", "dressed"]
 
 
-class ImageClassifier:
+class ImageClassifier(GraphBacked[Graph]):
     """`image` BYTES [n], files, to `label` INT64 [n], counted from 0, and `probabilities` FP32 [n, classes].
 
     Args:
@@ -41,7 +41,6 @@ class ImageClassifier:
         EngineError: the file is no graph that can be run.
     """
 
-    platform = "onnxruntime"
     inputs = (TensorSpec("image", "BYTES", (-1,)),)
     classifies: Items = "images"
 
@@ -80,23 +79,9 @@ class ImageClassifier:
         return Classified([self._names[at] for at in best], scores, self._names, table)
 
     @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
     def columns_of(self) -> Mapping[str, Sequence[str]]:
         """The labels of an output's columns, by the output's name."""
         return {"probabilities": self._names}
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     async def _probabilities(self, files: Sequence[bytes], field: str, terms: Terms) -> NDArray[np.float32]:
         """The probabilities of each image's classes, float32 (n, classes)."""

@@ -11,26 +11,24 @@ from engine.errors import ElementError, NoLabelsError
 from engine.manifest import OnnxManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
+from engine.servables.graph_backed import GraphBacked
 from engine.tensor import DATATYPES, Tensor, TensorSpec
 
 __all__ = ["OnnxModel"]
 
 
-class OnnxModel:
+class OnnxModel(GraphBacked[Graph]):
     """A plain ONNX graph.
 
     Args:
         context: its files and how they are to serve.
     """
-
-    platform = "onnxruntime"
 
     def __init__(
         self,
@@ -75,23 +73,9 @@ class OnnxModel:
         return self._reading.read(await self._graph.run_rows(given, terms))
 
     @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
     def columns_of(self) -> Mapping[str, Sequence[str]]:
         """The labels of an output's columns, by the output's name."""
         return self._reading.columns_of if isinstance(self._reading, ClassReading) else {}
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     def _tensor(self, values: Sequence[Any]) -> Tensor:
         """Texts or rows as the only input takes them."""

@@ -12,21 +12,21 @@ from typing import Any
 from engine.errors import NoLabelsError, SequenceRequiredError, SequenceStateError, TensorError
 from engine.manifest import OnnxManifest
 from engine.manifest.sequences import SequenceSection, State
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, SequenceTerms, Terms
 from engine.sequences.running import Held, RunningSequences
 from engine.sequences.wiring import wired
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.onnx_model import OnnxModel
 from engine.tensor import Tensor, TensorSpec, check_tensor
 
 __all__ = ["SequenceModel"]
 
 
-class SequenceModel:
-    """A graph with states.
+class SequenceModel(GraphBacked[OnnxModel]):
+    """A graph with states. `waiting` leaves out the steps that wait for the step before them.
 
     Args:
         context: its files and how they are to serve.
@@ -37,7 +37,6 @@ class SequenceModel:
         ManifestError: the graph has no such tensors.
     """
 
-    platform = "onnxruntime"
     classifies: Items | None = None
 
     def __init__(
@@ -67,11 +66,6 @@ class SequenceModel:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What a caller gets."""
         return self._wiring.outputs
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How steps of different sequences share runs."""
-        return self._graph.policy
 
     @property
     def states(self) -> tuple[tuple[State, TensorSpec], ...]:
@@ -109,15 +103,6 @@ class SequenceModel:
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:  # noqa: ARG002 -- the port's
         """Never: it gives tensors, step by step."""
         raise NoLabelsError("the model answers sequences, step by step; ask it with ModelInfer")
-
-    @property
-    def waiting(self) -> int:
-        """How many steps wait for a run; those that wait for the step before them are not counted."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back; its sequences are over."""
-        self._graph.close()
 
     def _rows(self, tensors: Tensors) -> int:
         """How many rows a step has: the length of its first input along a free first axis, else one."""

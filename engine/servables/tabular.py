@@ -15,7 +15,6 @@ from engine.explain.reading import read_form
 from engine.manifest import TabularManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.classes import ClassReading, read_classes
@@ -23,6 +22,7 @@ from engine.servables.closing import closed_on_failure
 from engine.servables.columns import Columns, Record, place
 from engine.servables.context import ModelContext
 from engine.servables.graph import Graph
+from engine.servables.graph_backed import GraphBacked
 from engine.tensor import Tensor, TensorSpec
 
 __all__ = ["TabularModel"]
@@ -33,7 +33,7 @@ _TRIED = 32
 """Rows with which it is tried at load whether a graph is the sum that its file says."""
 
 
-class TabularModel:
+class TabularModel(GraphBacked[Graph]):
     """A graph whose inputs are columns of a table, each for itself or several together.
 
     Args:
@@ -44,7 +44,6 @@ class TabularModel:
         EngineError: the file is no graph that can be run.
     """
 
-    platform = "onnxruntime"
     classifies: Items | None = "rows"
 
     def __init__(
@@ -149,23 +148,9 @@ class TabularModel:
         ]
 
     @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
     def columns_of(self) -> Mapping[str, Sequence[str]]:
         """The labels of an output's columns, by the output's name."""
         return self._reading.columns_of if isinstance(self._reading, ClassReading) else {}
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     async def _answers(self, records: Sequence[Record], terms: Terms) -> NDArray[np.float64]:
         """What is explained of rows, float64 (n, outputs)."""

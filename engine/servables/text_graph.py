@@ -12,11 +12,11 @@ from tokenizers import Tokenizer
 from engine.errors import ManifestError
 from engine.manifest import TextGraphManifest
 from engine.repository.folders import graph_file
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.token_graph import TokenGraph
@@ -28,7 +28,7 @@ __all__ = ["TextClassifier"]
 _TRIAL = ("a few words", "others")
 
 
-class TextClassifier:
+class TextClassifier(GraphBacked[TokenGraph]):
     """`text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n].
 
     Args:
@@ -39,7 +39,6 @@ class TextClassifier:
         EngineError: the file is no graph that can be run.
     """
 
-    platform = "onnxruntime"
     inputs = (TEXT,)
     outputs = (TensorSpec("label", "BYTES", (-1,)), TensorSpec("score", "FP32", (-1,)))
     classifies: Items = "texts"
@@ -77,20 +76,6 @@ class TextClassifier:
         scores = table[np.arange(len(table)), best]
         tokens = sum(len(each.ids) for each in sequences)
         return Classified([self._names[at] for at in best], scores, self._names, table, tokens)
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
         return [Tokens(each.ids) for each in self._tokenizer.encode_batch(texts)]

@@ -15,11 +15,11 @@ from engine.errors import ManifestError, NoLabelsError, TextsTooLongError
 from engine.manifest import TokenClassificationManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.labels import names_of
 from engine.servables.scores import Scores, kind_of_scores, probabilities
 from engine.servables.spans import Entity, TokenSpans, entities_of
@@ -59,7 +59,7 @@ class _Cut:
     windows: Sequence[Window]
 
 
-class TokenClassifier:
+class TokenClassifier(GraphBacked[TokenGraph]):
     """`text` BYTES [n] to `entities` BYTES [n]: for each a JSON list of `{label, score, start, end, text}`.
 
     Args:
@@ -70,7 +70,6 @@ class TokenClassifier:
         EngineError: the file is no graph that can be run.
     """
 
-    platform = "onnxruntime"
     inputs = (TEXT,)
     outputs = (TensorSpec("entities", "BYTES", (-1,)),)
     classifies: Items | None = None
@@ -125,20 +124,6 @@ class TokenClassifier:
         floor = max(min_score, self._manifest.min_score)
         entities = await aside(sum(map(len, texts)), self._entities, cuts, answers, floor)
         return Extracted(entities, sum(len(each.ids) for each in sequences))
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._graph.policy
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     def _cut(self, texts: list[str]) -> list[_Cut]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
