@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engine.errors import NotServedError, ParameterError, ReadOnlyModelError
 from engine.parameters import Parameter
 from engine.repository.models import Model, ModelCatalogue, VersionPolicy, version_name
+from engine.repository.records import model_of, number_of
 from engine.repository.repository import Loaded, Repository
 from mesh.catalogue import NotFoundError
 from mesh.identity import SYSTEM_TENANT
@@ -94,7 +95,7 @@ class RepositoryControl:
         entries = await self._catalogue.versions_of(model)
         if not entries:
             raise NotFoundError(f"{model}/versions/-")
-        await self._repository.load(version_name(model, max(_number(entry.name) for entry in entries)))
+        await self._repository.lifecycle.load(version_name(model, max(number_of(entry.name) for entry in entries)))
 
     async def unload(self, tenant: str, name: str, parameters: Mapping[str, Parameter | bytes]) -> None:
         """Take all versions of a model of the tenant's own out of memory; none need be there.
@@ -112,8 +113,8 @@ class RepositoryControl:
                 raise NotServedError("parameters[unload_dependents]: unload what stands on the model first, by name")
         model = await self._own(tenant, name)
         entries = await self._catalogue.versions_of(model)
-        for entry in sorted(entries, key=lambda entry: _number(entry.name)):  # the other way round, the policy
-            await self._repository.unload(entry.name)  # would bring an older one in for each
+        for entry in sorted(entries, key=lambda entry: number_of(entry.name)):  # the other way round, the policy
+            await self._repository.lifecycle.unload(entry.name)  # would bring an older one in for each
 
     async def _own(self, tenant: str, name: str) -> str:
         """The full name of a model of the tenant's own."""
@@ -143,9 +144,4 @@ def _called(model: str, tenant: str, own: set[str]) -> str:
 
 def _place(version: str) -> tuple[str, int]:
     """A version's model and its number, by which they are in order."""
-    model, number = version.rsplit("/versions/", 1)
-    return model, int(number)
-
-
-def _number(version: str) -> int:
-    return _place(version)[1]
+    return model_of(version), number_of(version)

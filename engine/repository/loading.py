@@ -1,6 +1,6 @@
 """Versions brought into memory and let go, as policy, aliases and operators say together.
 
-Who may change what is `engine.repository.repository`'s; what is here runs while nobody else changes anything.
+Who may change what is `engine.repository.lifecycle`'s; what is here runs while nobody else changes anything.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is in memory: versions by tenant, model and number or alias; how one comes in, and how one goes.
 
-Which ones shall be there is `engine.repository.policy`'s; rows and files are `engine.repository.repository`'s.
+Which ones shall be there is `engine.repository.policy`'s; rows are `engine.repository.records`'.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from engine.manifest import Base
 from engine.repository.aliases import drawn, share_of
 from engine.repository.completion import to_the_end
 from engine.repository.opening import Loaded
+from engine.repository.records import model_of, number_of
 from engine.scheduler.terms import Terms
 from engine.servables import SequenceModel
 from mesh.identity import SYSTEM_TENANT
@@ -127,7 +128,7 @@ class Memory:
 
     def versions_of(self, model: str) -> list[int]:
         """The versions of a model that answer, from memory or once they are back in it."""
-        return sorted(int(name.rsplit("/", 1)[1]) for name in self.names if name.startswith(f"{model}/versions/"))
+        return sorted(number_of(name) for name in self.names if name.startswith(f"{model}/versions/"))
 
     def set_aliases(self, model: str, aliases: Mapping[str, Mapping[int, int]]) -> None:
         """What a model's versions are also called, from now on."""
@@ -228,7 +229,7 @@ class Memory:
         """Let a version wait outside memory until it is asked."""
         loaded = self._loaded.pop(name, None)
         self._aside[name] = uid
-        self._choose(_model_of(name))
+        self._choose(model_of(name))
         if loaded is not None:
             self._close(loaded, _UNLOAD_S)
 
@@ -242,7 +243,7 @@ class Memory:
         loaded = self._loaded.pop(name, None)
         self._aside.pop(name, None)
         self._pinned.discard(name)
-        self._choose(_model_of(name))
+        self._choose(model_of(name))
         if loaded is not None:
             self._close(loaded, _SWAP_S if swapped else _UNLOAD_S)
 
@@ -310,10 +311,6 @@ def _candidates(tenant: str, name: str) -> list[str]:
     if name.startswith(f"{PLATFORM}/"):
         return [name] if tenant_of(name) in (tenant, SYSTEM_TENANT) else []
     return [f"{PLATFORM}/{tenant}/models/{name}", f"{SYSTEM}/models/{name}"]
-
-
-def _model_of(name: str) -> str:
-    return name.rsplit("/versions/", 1)[0]
 
 
 async def _close(loaded: Loaded, within_s: float) -> None:

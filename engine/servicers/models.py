@@ -56,12 +56,12 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """A changed model, with its versions loaded and unloaded as its policy says then."""
         sent = request.model
         change = read_change(sent, request.update_mask, validate_only=request.validate_only)
-        changed = await self._repository.update_model(sent.name, sent.etag, change)
+        changed = await self._repository.lifecycle.update_model(sent.name, sent.etag, change)
         return self._with_serving(self._models.message(changed))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, _: Context) -> empty_pb2.Empty:
         """One model less, with all its versions."""
-        await self._repository.delete_model(request.name, request.etag)
+        await self._repository.lifecycle.delete_model(request.name, request.etag)
         return empty_pb2.Empty()
 
     async def PushModel(self, requests: AsyncIterator[pb.PushModelRequest], _: Context) -> pb.ModelVersion:
@@ -103,16 +103,16 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, _: Context) -> empty_pb2.Empty:
         """One version less."""
-        await self._repository.delete_version(request.name, request.etag)
+        await self._repository.lifecycle.delete_version(request.name, request.etag)
         return empty_pb2.Empty()
 
     async def LoadModelVersion(self, request: pb.LoadModelVersionRequest, _: Context) -> pb.ModelVersion:
         """A version in memory."""
-        return self._message(await self._repository.load(request.name))
+        return self._message(await self._repository.lifecycle.load(request.name))
 
     async def UnloadModelVersion(self, request: pb.UnloadModelVersionRequest, _: Context) -> pb.ModelVersion:
         """A version out of memory."""
-        return self._message(await self._repository.unload(request.name))
+        return self._message(await self._repository.lifecycle.unload(request.name))
 
     def _with_serving(self, model: pb.Model) -> pb.Model:
         model.serving_version = self._repository.serving(model.name)

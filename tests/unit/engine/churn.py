@@ -23,9 +23,9 @@ async def _churn(root: Path) -> None:
         at += 1
         print(f"pushed {at}", flush=True)
         if at > 1:
-            await repository.unload(f"{MODEL}/versions/{at}")
+            await repository.lifecycle.unload(f"{MODEL}/versions/{at}")
             print(f"unloaded {at}", flush=True)
-            await repository.load(f"{MODEL}/versions/{at}")
+            await repository.lifecycle.load(f"{MODEL}/versions/{at}")
             print(f"loaded {at}", flush=True)
 
 

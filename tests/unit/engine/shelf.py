@@ -94,7 +94,7 @@ class Shelf:
 
     async def keep_all(self, repository: SharedRepository, model: str = MODEL) -> None:
         """Have all versions of a model in memory."""
-        await repository.update_model(model, "", ModelChange(policy=VersionPolicy(every=True)))
+        await repository.lifecycle.update_model(model, "", ModelChange(policy=VersionPolicy(every=True)))
 
     async def close(self) -> None:
         for repository in self.opened:

@@ -184,14 +184,14 @@ async def push(shelf: Shelf, repository, name: str, times: int = 1) -> None:
         staged = shelf.root / "models" / f".upload-engine.{shelf.pushed}"
         STAGES[name](staged)
         await repository.pushed.keep(named(name), 0, staged, files_in(staged), {}, load=True)
-        await repository.update_model(named(name), "", ModelChange(policy=VersionPolicy(every=True)))
+        await repository.lifecycle.update_model(named(name), "", ModelChange(policy=VersionPolicy(every=True)))
 
 
 @pytest.mark.parametrize("name", STAGES)
 async def test_an_alias_with_weights_chooses_and_a_key_sticks(shelf: Shelf, name: str):
     repository = await shelf.started()
     await push(shelf, repository, name, 2)
-    await repository.update_model(named(name), "", aliases(production={1: 1}, canary={1: 60, 2: 40}))
+    await repository.lifecycle.update_model(named(name), "", aliases(production={1: 1}, canary={1: 60, 2: 40}))
     asking = Asking(shelf, repository)
     ask = asking.ways[name]
     assert {await ask(alias="production") for _ in range(5)} == {1}
@@ -199,7 +199,7 @@ async def test_an_alias_with_weights_chooses_and_a_key_sticks(shelf: Shelf, name
     assert set(drawn) == {1, 2}
     assert [await ask(alias="canary", sticky_key=key) for key in KEYS] == drawn
     assert set(await asyncio.gather(*(ask(alias="canary") for _ in range(40)))) == {1, 2}
-    await repository.update_model(named(name), "", aliases(production={2: 1}, canary={1: 70, 2: 30}))
+    await repository.lifecycle.update_model(named(name), "", aliases(production={2: 1}, canary={1: 70, 2: 30}))
     assert await ask(alias="production") == 2
     moved = [await ask(alias="canary", sticky_key=key) for key in KEYS]
     assert all(after in (1, before) for before, after in zip(drawn, moved, strict=True))
@@ -236,7 +236,7 @@ async def test_a_full_name_of_what_ships_under_another_tenant_is_put_right(shelf
 async def test_another_tenants_alias_is_as_if_it_were_not(shelf: Shelf):
     repository = await shelf.started()
     await push(shelf, repository, "writer")
-    await repository.update_model(named("writer"), "", aliases(production={1: 1}))
+    await repository.lifecycle.update_model(named("writer"), "", aliases(production={1: 1}))
     asking = Asking(shelf, repository)
     set_caller(Caller("other", "tenants/other/principals/p", "spiffe://tiation.local/svc/gateway"))
     for ask in (asking.generate(alias="production"), asking.generate(alias="none"), asking.generate()):
@@ -249,7 +249,7 @@ async def test_nobody_fails_while_aliases_move_and_old_versions_go(shelf: Shelf)
     repository = await shelf.started()
     for name in STAGES:
         await push(shelf, repository, name, 2)
-        await repository.update_model(named(name), "", aliases(canary={1: 1, 2: 1}))
+        await repository.lifecycle.update_model(named(name), "", aliases(canary={1: 1, 2: 1}))
     asking, over = Asking(shelf, repository), asyncio.Event()
     answered: Counter[tuple[str, int]] = Counter()
 
@@ -263,10 +263,10 @@ async def test_nobody_fails_while_aliases_move_and_old_versions_go(shelf: Shelf)
 
     async def move(name: str) -> None:
         for old, new in ((1, 2), (2, 1), (1, 2)):
-            await repository.update_model(named(name), "", aliases(canary={new: 1}))
-            await repository.unload(f"{named(name)}/versions/{old}")
-            await repository.load(f"{named(name)}/versions/{old}")
-            await repository.update_model(named(name), "", aliases(canary={old: 1, new: 9}))
+            await repository.lifecycle.update_model(named(name), "", aliases(canary={new: 1}))
+            await repository.lifecycle.unload(f"{named(name)}/versions/{old}")
+            await repository.lifecycle.load(f"{named(name)}/versions/{old}")
+            await repository.lifecycle.update_model(named(name), "", aliases(canary={old: 1, new: 9}))
 
     ways = [*asking.ways.items(), ("writer", asking.chat), ("writer", partial(asking.chat, stream=True))]
     callers = [asyncio.create_task(keep_asking(*way)) for way in ways for _ in range(2)]
@@ -280,7 +280,7 @@ async def test_nobody_fails_while_aliases_move_and_old_versions_go(shelf: Shelf)
 async def test_a_call_that_found_what_an_alias_has_left_since_may_take_its_time_to_ask(shelf: Shelf):
     repository = await shelf.started()
     await push(shelf, repository, "numbers", 2)
-    await repository.update_model(named("numbers"), "", aliases(production={1: 1}))
+    await repository.lifecycle.update_model(named("numbers"), "", aliases(production={1: 1}))
     found = asyncio.Event()
 
     async def call() -> None:
@@ -292,7 +292,7 @@ async def test_a_call_that_found_what_an_alias_has_left_since_may_take_its_time_
 
     calling = asyncio.create_task(call())
     await found.wait()
-    await repository.update_model(named("numbers"), "", aliases(production={2: 1}))
-    await repository.unload(f"{named('numbers')}/versions/1")
+    await repository.lifecycle.update_model(named("numbers"), "", aliases(production={2: 1}))
+    await repository.lifecycle.unload(f"{named('numbers')}/versions/1")
     assert repository.versions_of(named("numbers")) == [2]
     await calling

@@ -75,7 +75,7 @@ async def test_a_version_that_was_deleted_and_pushed_again_has_none_of_the_old_o
     repository = await shelf.started()
     await shelf.push(repository, manifest=MANIFEST)
     await repository.find("t", "m", "1").infer(X, Terms("t"))
-    await repository.delete_model(MODEL, "")
+    await repository.lifecycle.delete_model(MODEL, "")
     await shelf.push(repository, manifest=MANIFEST, content=tripling())
     assert (await repository.find("t", "m", "1").infer(X, Terms("t"))).outputs["y"].tolist() == [[3, 6]]
 

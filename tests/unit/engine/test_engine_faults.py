@@ -178,7 +178,7 @@ async def test_a_version_that_was_blamed_makes_room_for_the_one_before_until_it_
     assert "ended the engine twice while it computed (Aborted)" in entry.body.failure
     assert again.versions_of(MODEL) == [1]
     assert (await (await again.found("t", "m", "")).infer(ROW)).outputs["y"].tolist() == [[2.0, 2.0]]
-    await again.load(TWO)
+    await again.lifecycle.load(TWO)
     assert 2 in again.versions_of(MODEL)
     faults.check(TWO)
     await shelf.close()

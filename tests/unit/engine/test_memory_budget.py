@@ -83,8 +83,8 @@ async def test_a_model_bigger_than_everything_is_refused_and_nothing_goes_for_it
 async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(shelf: Shelf):
     repository = await shelf.started(memory_bytes=5 * MB)
     await push(shelf, repository, "a")
-    await repository.update_model(named("a"), "", ModelChange(policy=VersionPolicy(versions=())))
-    await repository.load(f"{named('a')}/versions/1")
+    await repository.lifecycle.update_model(named("a"), "", ModelChange(policy=VersionPolicy(versions=())))
+    await repository.lifecycle.load(f"{named('a')}/versions/1")
     await push(shelf, repository, "b")
     on, found = asyncio.Event(), asyncio.Event()
 
@@ -156,11 +156,11 @@ async def test_one_that_cannot_come_back_is_failed_and_says_why(shelf: Shelf):
 async def test_a_version_that_is_put_aside_is_unloaded_and_deleted_like_any_other(shelf: Shelf):
     repository = await shelf.started(memory_bytes=3 * MB)
     await push(shelf, repository, "a", "b")
-    await repository.unload(f"{named('a')}/versions/1")
+    await repository.lifecycle.unload(f"{named('a')}/versions/1")
     assert (await states(shelf, repository))["a"] == "UNLOADED"
-    await repository.delete_model(named("a"), "")
+    await repository.lifecycle.delete_model(named("a"), "")
     await push(shelf, repository, "c")
-    await repository.delete_model(named("b"), "")
+    await repository.lifecycle.delete_model(named("b"), "")
     assert await states(shelf, repository) == {"c": "READY"}
 
 
@@ -179,7 +179,7 @@ async def test_memory_of_what_is_unloaded_is_given_back(shelf: Shelf):
     for _ in range(2):
         await push(shelf, repository, "a", megabytes=48)
         assert process.memory_info().rss - before > 40 * MB
-        await repository.delete_model(named("a"), "")
+        await repository.lifecycle.delete_model(named("a"), "")
         assert process.memory_info().rss - before < 24 * MB
 
 

@@ -147,7 +147,7 @@ async def test_memory_of_several_sessions_is_given_back_with_their_model(shelf: 
     await shelf.push(repository, named("a"), manifest=two, content=heavy(48))
     assert reading.used(CPU) - before > 80 * MB
     assert shelf.ledger.taken(CPU) > 80 * MB
-    await repository.delete_model(named("a"), "")
+    await repository.lifecycle.delete_model(named("a"), "")
     assert reading.used(CPU) - before < 32 * MB
     assert shelf.ledger.taken(CPU) < 8 * MB
 
@@ -180,8 +180,8 @@ async def test_nothing_is_put_aside_where_that_would_not_do(shelf: Shelf, monkey
     for name in ("a", "b", "c"):
         await shelf.push(repository, named(name), content=heavy(2))
     for name in ("a", "b"):
-        await repository.update_model(named(name), "", ModelChange(policy=VersionPolicy(versions=())))
-        await repository.load(f"{named(name)}/versions/1")
+        await repository.lifecycle.update_model(named(name), "", ModelChange(policy=VersionPolicy(versions=())))
+        await repository.lifecycle.load(f"{named(name)}/versions/1")
     with pytest.raises(NoRoomError, match=r"pinned or in use.*unload what is not needed"):
         await shelf.push(repository, named("d"), content=heavy(4))
     assert await state(shelf, repository, "c") == "READY"
@@ -220,8 +220,8 @@ async def test_loads_that_race_never_take_more_than_the_budget(shelf: Shelf, mon
         await loaded.servable.infer({"x": np.ones((1, 2), np.float32)})
 
     work = [asyncio.create_task(ask(names[at % 4])) for at in range(24)]
-    work += [asyncio.create_task(repository.unload(f"{name}/versions/1")) for name in names[:2]]
-    work += [asyncio.create_task(repository.load(f"{name}/versions/1")) for name in names[:2] * 2]
+    work += [asyncio.create_task(repository.lifecycle.unload(f"{name}/versions/1")) for name in names[:2]]
+    work += [asyncio.create_task(repository.lifecycle.load(f"{name}/versions/1")) for name in names[:2] * 2]
     done = await asyncio.gather(*work, return_exceptions=True)
     assert not [each for each in done if isinstance(each, Exception) and not hasattr(each, "reason")]
     assert max(most) <= 5 * MB

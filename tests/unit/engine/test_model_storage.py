@@ -161,7 +161,7 @@ async def test_a_version_of_which_an_object_is_gone_has_failed_and_answers_once_
         assert repository.state(entry) == "FAILED"
         assert "model.onnx: is missing in s3://models/" in entry.body.failure
         client.put_object(Bucket="models", Key=key, Body=content)
-        assert repository.state(await repository.load(version.name)) == "READY"
+        assert repository.state(await repository.lifecycle.load(version.name)) == "READY"
     finally:
         await shelf.close()
 
@@ -194,7 +194,7 @@ async def test_an_engine_on_an_empty_disk_has_its_models_from_s3(client, tmp_pat
         shutil.rmtree(tmp_path / "models")
         repository = await shelf.started(storage=S3Storage(client, "s3://models/x", tmp_path / "models"))
         assert repository.versions_of(MODEL) == [1]
-        await repository.delete_model(MODEL, "")
+        await repository.lifecycle.delete_model(MODEL, "")
         assert keys(client) == []
     finally:
         await shelf.close()

@@ -171,8 +171,8 @@ async def test_server_4422_a_reload_takes_about_as_long_as_the_file_takes_to_ope
         (await asyncio.to_thread(open_session, path, SessionSettings())).close()
 
     async def reload() -> None:
-        await repository.unload(f"{MODEL}/versions/1")
-        await repository.load(f"{MODEL}/versions/1")
+        await repository.lifecycle.unload(f"{MODEL}/versions/1")
+        await repository.lifecycle.load(f"{MODEL}/versions/1")
 
     bare_s = min([await took(bare) for _ in range(3)])
     reload_s = min([await took(reload) for _ in range(3)])

@@ -84,8 +84,8 @@ async def test_a_load_that_is_cut_off_leaves_nothing_in_memory(shelf: Shelf, mon
     held = Held(OnnxModel)
     with monkeypatch.context() as patch:
         patch.setattr("engine.repository.opening.OnnxModel", held)
-        await held.cut_off(asyncio.create_task(repository.load(name)))
-    assert repository.state(await repository.load(name)) == "READY"
+        await held.cut_off(asyncio.create_task(repository.lifecycle.load(name)))
+    assert repository.state(await repository.lifecycle.load(name)) == "READY"
     assert threads() == before + 1
 
 
@@ -121,10 +121,10 @@ async def test_a_version_that_serves_is_deleted_only_after_it_was_unloaded(shelf
     two = await shelf.push(repository)
     for version in (one, two):
         with pytest.raises(VersionServingError, match="unload it first"):
-            await repository.delete_version(version.name, "")
+            await repository.lifecycle.delete_version(version.name, "")
     assert (repository.serving(MODEL), repository.versions_of(MODEL)) == (2, [1, 2])
-    await repository.unload(two.name)
-    await repository.delete_version(two.name, "")
+    await repository.lifecycle.unload(two.name)
+    await repository.lifecycle.delete_version(two.name, "")
     assert repository.serving(MODEL) == 1
     with pytest.raises(NotFoundError):
         await shelf.catalogue.get(ModelVersion, two.name)
@@ -138,13 +138,13 @@ async def test_a_deletion_with_a_stale_etag_changes_nothing(shelf: Shelf):
     read = await shelf.catalogue.get(Model, MODEL)
     await shelf.push(repository)  # the model's etag is another one now
     with pytest.raises(StaleEtagError):
-        await repository.delete_model(MODEL, entry_etag(read))
+        await repository.lifecycle.delete_model(MODEL, entry_etag(read))
     assert repository.versions_of(MODEL) == [1, 2]
-    await repository.unload(version.name)
+    await repository.lifecycle.unload(version.name)
     with pytest.raises(StaleEtagError):
-        await repository.delete_version(version.name, entry_etag(version))
+        await repository.lifecycle.delete_version(version.name, entry_etag(version))
     assert (shelf.root / "models/t/m/1/model.onnx").is_file()
-    await repository.delete_model(MODEL, entry_etag(await shelf.catalogue.get(Model, MODEL)))
+    await repository.lifecycle.delete_model(MODEL, entry_etag(await shelf.catalogue.get(Model, MODEL)))
     assert (repository.versions_of(MODEL), (shelf.root / "models/t/m").exists()) == ([], False)
 
 
@@ -157,10 +157,10 @@ async def test_a_backbone_of_several_versions_that_is_stood_on_keeps_all_of_them
     examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
     await shelf.push(repository, head, manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n")
     with pytest.raises(BackboneInUseError, match=f"is what {head} stands on"):
-        await repository.delete_model(backbone, "")
+        await repository.lifecycle.delete_model(backbone, "")
     assert repository.versions_of(backbone) == [1, 2]
-    await repository.delete_model(head, "")
-    await repository.delete_model(backbone, "")
+    await repository.lifecycle.delete_model(head, "")
+    await repository.lifecycle.delete_model(backbone, "")
     assert repository.versions_of(backbone) == []
 
 
@@ -179,11 +179,11 @@ async def test_a_model_is_deleted_with_all_its_versions_or_not_at_all(shelf: She
     with monkeypatch.context() as patch:
         patch.setattr(EntryStore, "bury", refuse)
         with pytest.raises(TextInvalidError):
-            await repository.delete_model(MODEL, "")
+            await repository.lifecycle.delete_model(MODEL, "")
     assert len(await shelf.catalogue.every(ModelVersion)) == 2
     assert (await shelf.catalogue.get(Model, MODEL)).body.latest == 2
     assert repository.versions_of(MODEL) == [1, 2]
-    await repository.delete_model(MODEL, "")
+    await repository.lifecycle.delete_model(MODEL, "")
     assert await shelf.catalogue.every(ModelVersion) == []
 
 
@@ -197,7 +197,7 @@ async def test_a_model_that_goes_keeps_nobody_from_changing_others(shelf: Shelf,
     servable = repository.find("t", "slow", "").servable
     asked = asyncio.create_task(servable.infer({"x": np.ones((1, 2), np.float32)}))
     await asyncio.sleep(0.05)
-    unloading = asyncio.create_task(repository.unload(version.name))
+    unloading = asyncio.create_task(repository.lifecycle.unload(version.name))
     while repository.serving(slow):
         await asyncio.sleep(0.01)
     await shelf.push(repository)
@@ -243,14 +243,14 @@ async def test_what_cannot_be_loaded_at_start_is_said_of_that_version_and_keeps_
     repository = await shelf.started()
     found = await states()
     assert (found["part"], found["big"]) == (("READY", ""), ("READY", ""))
-    await repository.delete_version("tenants/t/models/gone/versions/1", "")
+    await repository.lifecycle.delete_version("tenants/t/models/gone/versions/1", "")
 
 
 async def test_of_a_model_that_was_unloaded_nothing_stays_in_memory(shelf: Shelf):
     repository = await shelf.started()
     version = await shelf.push(repository)
     servable = weakref.ref(repository.find("t", "m", "").servable)
-    await repository.unload(version.name)
+    await repository.lifecycle.unload(version.name)
     gc.collect()
     assert servable() is None
     labels = {"model": MODEL, "version": "1"}

@@ -78,12 +78,12 @@ async def test_nobody_fails_while_policies_pushes_loads_and_unloads_race(shelf: 
             VersionPolicy(latest=2), VersionPolicy(every=True), VersionPolicy(versions=(1,)), VersionPolicy(latest=1),
             VersionPolicy(versions=(1, 2)), VersionPolicy(latest=1),
         ):  # fmt: skip
-            await repository.update_model(MODEL, "", ModelChange(policy=policy))
+            await repository.lifecycle.update_model(MODEL, "", ModelChange(policy=policy))
 
     async def load_and_unload() -> None:
         for _ in range(4):
-            await repository.load(f"{MODEL}/versions/1")
-            await repository.unload(f"{MODEL}/versions/1")
+            await repository.lifecycle.load(f"{MODEL}/versions/1")
+            await repository.lifecycle.unload(f"{MODEL}/versions/1")
 
     callers = [asyncio.create_task(keep_asking()) for _ in range(8)]
     await asyncio.gather(change_policies(), load_and_unload(), load_and_unload(), push(shelf, repository))
@@ -100,9 +100,9 @@ async def test_a_deletion_among_pushes_leaves_all_or_nothing_of_each(shelf: Shel
         await push(shelf, repository)
         ended = await asyncio.gather(
             push(shelf, repository),
-            repository.delete_model(MODEL, ""),
+            repository.lifecycle.delete_model(MODEL, ""),
             push(shelf, repository),
-            repository.load(f"{MODEL}/versions/1"),
+            repository.lifecycle.load(f"{MODEL}/versions/1"),
             return_exceptions=True,
         )
         assert not [each for each in ended if isinstance(each, Exception) and not isinstance(each, NotFoundError)]
@@ -113,7 +113,7 @@ async def test_a_deletion_among_pushes_leaves_all_or_nothing_of_each(shelf: Shel
         assert kept == {f"t/m/{name.rsplit('/', 1)[1]}" for name in left}
         assert {loaded.name for loaded in repository.in_memory()} <= set(left)
         if models:
-            await repository.delete_model(MODEL, "")
+            await repository.lifecycle.delete_model(MODEL, "")
     assert repository.in_memory() == []
 
 

@@ -64,8 +64,8 @@ async def test_unloading_ends_the_sequences(shelf: Shelf):
     await shelf.push(repository, manifest=MANIFEST, content=adding())
     await ask(repository, 1, starts=True)
     async with asyncio.timeout(5):
-        await repository.unload(f"{MODEL}/versions/1")
-    await repository.load(f"{MODEL}/versions/1")
+        await repository.lifecycle.unload(f"{MODEL}/versions/1")
+    await repository.lifecycle.load(f"{MODEL}/versions/1")
     with pytest.raises(SequenceNotFoundError):
         await ask(repository, 2)
 

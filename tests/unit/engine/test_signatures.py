@@ -63,16 +63,16 @@ async def test_what_was_changed_after_the_push_is_not_loaded(shelf: Shelf, file:
     assert repository.state(entry) == "FAILED"
     assert f"{file}: has other content than was signed" in entry.body.failure
     with pytest.raises(SignatureError):
-        await repository.load(made.name)
+        await repository.lifecycle.load(made.name)
 
 
 async def test_a_file_that_was_laid_beside_the_signed_ones_is_refused(shelf: Shelf):
     repository = await shelf.started(signatures=trust(shelf, KEY))
     made = await shelf.push(repository, key=KEY)
-    await repository.unload(made.name)
+    await repository.lifecycle.unload(made.name)
     (shelf.root / "models/t/m/1/weights.bin").write_bytes(b"x")
     with pytest.raises(SignatureError, match=r"weights\.bin: was not signed"):
-        await repository.load(made.name)
+        await repository.lifecycle.load(made.name)
 
 
 async def test_a_key_of_one_tenant_signs_for_that_tenant_alone(shelf: Shelf):
@@ -85,11 +85,11 @@ async def test_a_key_of_one_tenant_signs_for_that_tenant_alone(shelf: Shelf):
 async def test_a_key_that_was_taken_away_is_trusted_no_more(shelf: Shelf):
     repository = await shelf.started(signatures=trust(shelf, KEY))
     made = await shelf.push(repository, key=KEY)
-    await repository.unload(made.name)
+    await repository.lifecycle.unload(made.name)
     for path in (shelf.root / "keys").glob("*.pem"):
         path.unlink()
     with pytest.raises(SignatureError, match="0 are"):
-        await repository.load(made.name)
+        await repository.lifecycle.load(made.name)
     assert repository.versions_of(MODEL) == []
 
 

@@ -65,8 +65,8 @@ async def test_a_pinned_version_stays_whatever_comes(shelf: CachingShelf):
     await push(shelf, repository, "m", content=tripling())
     assert await ask(repository, "e") == [[2, 4]]
     with pytest.raises(BackboneInUseError, match="is what tenants/t/models/e stands on"):
-        await repository.unload("tenants/t/models/m/versions/1")
-    await repository.unload("tenants/t/models/m/versions/2")
+        await repository.lifecycle.unload("tenants/t/models/m/versions/1")
+    await repository.lifecycle.unload("tenants/t/models/m/versions/2")
 
 
 async def test_what_an_ensemble_stands_on_cannot_go_before_it(shelf: CachingShelf):
@@ -74,13 +74,13 @@ async def test_what_an_ensemble_stands_on_cannot_go_before_it(shelf: CachingShel
     await push(shelf, repository, "m")
     await push(shelf, repository, "e", manifest("e", "m"))
     with pytest.raises(BackboneInUseError):
-        await repository.unload("tenants/t/models/m/versions/1")
+        await repository.lifecycle.unload("tenants/t/models/m/versions/1")
     with pytest.raises(BackboneInUseError):
-        await repository.delete_model("tenants/t/models/m", "")
-    await repository.unload("tenants/t/models/e/versions/1")
-    await repository.unload("tenants/t/models/m/versions/1")
+        await repository.lifecycle.delete_model("tenants/t/models/m", "")
+    await repository.lifecycle.unload("tenants/t/models/e/versions/1")
+    await repository.lifecycle.unload("tenants/t/models/m/versions/1")
     with pytest.raises(EnsembleError, match=r"steps\[0\]\.model: `m` is not loaded; load it first"):
-        await repository.load("tenants/t/models/e/versions/1")
+        await repository.lifecycle.load("tenants/t/models/e/versions/1")
 
 
 async def test_a_restart_loads_ensembles_after_what_they_stand_on(shelf: CachingShelf):
@@ -166,8 +166,8 @@ async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(sh
     for _ in range(2):
         await push(shelf, repository, "m", content=heavy(1))
     both = ModelChange(policy=VersionPolicy(every=True), aliases={"production": {1: 50, 2: 50}})
-    await repository.load("tenants/t/models/m/versions/1")
-    await repository.update_model("tenants/t/models/m", "", both)
+    await repository.lifecycle.load("tenants/t/models/m/versions/1")
+    await repository.lifecycle.update_model("tenants/t/models/m", "", both)
     await push(shelf, repository, "e", manifest("e", "m, version: production"))
     repository.find("t", "e", "").uses.begin()  # as by a request that lasts: the ensemble itself stays
     for name in ("a", "b", "c", "d"):

@@ -25,7 +25,7 @@ async def servicer(shelf: Shelf):
     repository = await shelf.started()
     for model in (THEIRS, OWN):
         await shelf.push(repository, model)
-        await repository.update_model(model, "", ModelChange(aliases={"production": {1: 1}}))
+        await repository.lifecycle.update_model(model, "", ModelChange(aliases={"production": {1: 1}}))
     set_caller(Caller("t", "tenants/t/principals/p", "spiffe://tiation.local/svc/gateway"))
     facts = Facts("cpu", "warning", traced=False, sample_ratio=0.0)
     yield InferenceServicer(repository, RepositoryControl(repository, shelf.catalogue), Regions("off"), facts)

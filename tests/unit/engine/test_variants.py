@@ -77,7 +77,7 @@ async def test_a_variant_is_a_new_version_with_its_report_that_is_not_loaded(she
     assert repository.state(entry) == "UNLOADED"
     assert repository.serving(MODEL) == 1
     assert not list((shelf.root / "models").glob(".upload*/*.onnx"))
-    loaded = await repository.load(entry.name)
+    loaded = await repository.lifecycle.load(entry.name)
     answer = await repository.find("t", "m", "2").servable.infer({"x": np.ones((2, 4), np.float32)})
     assert (repository.state(loaded), answer.outputs["shares"].shape) == ("READY", (2, 3))
 

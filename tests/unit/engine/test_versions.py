@@ -84,7 +84,7 @@ async def test_a_version_that_is_unloaded_waits_only_briefly_for_who_found_it(sh
     calling = asyncio.create_task(call())
     await found.wait()
     async with asyncio.timeout(5):
-        await repository.unload(version.name)
+        await repository.lifecycle.unload(version.name)
     on.set()
     with pytest.raises(ModelNotReadyError):
         await calling
@@ -93,17 +93,17 @@ async def test_a_version_that_is_unloaded_waits_only_briefly_for_who_found_it(sh
 async def test_the_newest_two_are_kept_where_the_policy_says_so(shelf: Shelf):
     repository = await shelf.started()
     await shelf.push(repository)
-    await repository.update_model(MODEL, "", policy(latest=2))
+    await repository.lifecycle.update_model(MODEL, "", policy(latest=2))
     for _ in range(3):
         await shelf.push(repository)
     assert repository.versions_of(MODEL) == [3, 4]
-    await repository.update_model(MODEL, "", policy(every=True))
+    await repository.lifecycle.update_model(MODEL, "", policy(every=True))
     assert repository.versions_of(MODEL) == [1, 2, 3, 4]
-    await repository.update_model(MODEL, "", policy(versions=(1, 3)))
+    await repository.lifecycle.update_model(MODEL, "", policy(versions=(1, 3)))
     assert (repository.versions_of(MODEL), repository.serving(MODEL)) == ([1, 3], 3)
     await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 3]
-    await repository.update_model(MODEL, "", policy(versions=()))
+    await repository.lifecycle.update_model(MODEL, "", policy(versions=()))
     assert (repository.versions_of(MODEL), repository.serving(MODEL)) == ([], 0)
 
 
@@ -111,7 +111,7 @@ async def test_a_policy_that_names_no_version_of_the_model_changes_nothing(shelf
     repository = await shelf.started()
     await shelf.push(repository)
     with pytest.raises(InvalidError, match="there is no version 7"):
-        await repository.update_model(MODEL, "", policy(versions=(1, 7)))
+        await repository.lifecycle.update_model(MODEL, "", policy(versions=(1, 7)))
     assert repository.versions_of(MODEL) == [1]
 
 
@@ -121,9 +121,9 @@ async def test_a_change_with_a_stale_etag_or_only_to_be_validated_changes_nothin
     stale = entry_etag(await shelf.catalogue.get(Model, MODEL))
     await shelf.push(repository)
     with pytest.raises(StaleEtagError):
-        await repository.update_model(MODEL, stale, policy(every=True))
+        await repository.lifecycle.update_model(MODEL, stale, policy(every=True))
     trial = ModelChange(policy=VersionPolicy(every=True), validate_only=True)
-    assert (await repository.update_model(MODEL, "", trial)).body.policy.every
+    assert (await repository.lifecycle.update_model(MODEL, "", trial)).body.policy.every
     assert repository.versions_of(MODEL) == [2]
 
 
@@ -131,10 +131,10 @@ async def test_a_version_loaded_by_hand_stays_until_the_policy_changes(shelf: Sh
     repository = await shelf.started()
     first = await shelf.push(repository)
     await shelf.push(repository)
-    await repository.load(first.name)
+    await repository.lifecycle.load(first.name)
     await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 3]
-    await repository.update_model(MODEL, "", policy(latest=1))
+    await repository.lifecycle.update_model(MODEL, "", policy(latest=1))
     assert repository.versions_of(MODEL) == [3]
 
 
@@ -142,7 +142,7 @@ async def test_unloading_the_newest_brings_the_one_before_back(shelf: Shelf):
     repository = await shelf.started()
     await shelf.push(repository)
     second = await shelf.push(repository)
-    await repository.unload(second.name)
+    await repository.lifecycle.unload(second.name)
     assert (repository.serving(MODEL), repository.state(await shelf.catalogue.get(ModelVersion, second.name))) == (
         1,
         "UNLOADED",
@@ -150,7 +150,7 @@ async def test_unloading_the_newest_brings_the_one_before_back(shelf: Shelf):
     await repository.stop()
     repository = await shelf.started()
     assert repository.versions_of(MODEL) == [1]
-    await repository.load(second.name)
+    await repository.lifecycle.load(second.name)
     assert repository.versions_of(MODEL) == [2]
 
 
@@ -224,20 +224,20 @@ async def test_a_version_lost_from_disk_makes_the_one_before_come_back_at_start(
 async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(shelf: Shelf):
     repository = await shelf.started()
     first = await shelf.push(repository)
-    await repository.update_model(MODEL, "", aliases(production={1: 1}))
+    await repository.lifecycle.update_model(MODEL, "", aliases(production={1: 1}))
     await shelf.push(repository)
     assert repository.versions_of(MODEL) == [1, 2]
     assert repository.find("t", "m", "production").version == 1
     assert repository.find("t", "m:production", "").version == 1
     assert repository.find("t", f"{MODEL}:production", "").version == 1
     assert repository.find("t", "m", "").version == 2
-    for refused in (repository.unload(first.name), repository.delete_version(first.name, "")):
+    for refused in (repository.lifecycle.unload(first.name), repository.lifecycle.delete_version(first.name, "")):
         with pytest.raises(VersionAliasedError, match="`production`"):
             await refused
     await repository.stop()
     repository = await shelf.started()
     assert repository.find("t", "m", "production").version == 1
-    await repository.update_model(MODEL, "", aliases())
+    await repository.lifecycle.update_model(MODEL, "", aliases())
     assert repository.versions_of(MODEL) == [2]
     with pytest.raises(VersionNotFoundError, match="production"):
         repository.find("t", "m", "production")
@@ -246,7 +246,7 @@ async def test_an_alias_keeps_its_version_in_memory_and_answers_by_both_forms(sh
 async def test_an_alias_of_another_tenant_is_not_seen(shelf: Shelf):
     repository = await shelf.started()
     await shelf.push(repository)
-    await repository.update_model(MODEL, "", aliases(production={1: 1}))
+    await repository.lifecycle.update_model(MODEL, "", aliases(production={1: 1}))
     await shelf.push(repository, "tenants/other/models/m", manifest="name: m\nkind: onnx\n")
     with pytest.raises(VersionNotFoundError) as refused:
         repository.find("other", "m", "production")
@@ -258,12 +258,12 @@ async def test_an_alias_to_what_does_not_answer_is_refused(shelf: Shelf):
     first = await shelf.push(repository)
     await shelf.push(repository)
     with pytest.raises(AliasNotReadyError, match="load it first"):
-        await repository.update_model(MODEL, "", aliases(production={1: 1}))
-    await repository.load(first.name)
-    await repository.update_model(MODEL, "", aliases(production={1: 1}))
+        await repository.lifecycle.update_model(MODEL, "", aliases(production={1: 1}))
+    await repository.lifecycle.load(first.name)
+    await repository.lifecycle.update_model(MODEL, "", aliases(production={1: 1}))
     for wrong, says in (({"x": {9: 1}}, "no version 9"), ({"Not-One": {1: 1}}, "lower-case"), ({"y": {}}, "from 1")):
         with pytest.raises(InvalidError, match=says):
-            await repository.update_model(MODEL, "", ModelChange(aliases=wrong))
+            await repository.lifecycle.update_model(MODEL, "", ModelChange(aliases=wrong))
 
 
 async def test_weights_share_requests_and_a_key_sticks(shelf: Shelf):
@@ -271,7 +271,7 @@ async def test_weights_share_requests_and_a_key_sticks(shelf: Shelf):
     await shelf.push(repository)
     await shelf.keep_all(repository)
     await shelf.push(repository)
-    await repository.update_model(MODEL, "", aliases(canary={1: 90, 2: 10}))
+    await repository.lifecycle.update_model(MODEL, "", aliases(canary={1: 90, 2: 10}))
     for key in ("ada", "bob", "17"):
         assert len({repository.find("t", "m", "canary", key).version for _ in range(20)}) == 1
     by_key = Counter(repository.find("t", "m", "canary", str(key)).version for key in range(2000))
@@ -285,7 +285,11 @@ async def test_two_loads_and_an_unload_that_race_end_as_one_after_the_other(shel
     first = await shelf.push(repository)
     await shelf.push(repository)
     for _ in range(5):
-        await asyncio.gather(repository.load(first.name), repository.load(first.name), repository.unload(first.name))
+        await asyncio.gather(
+            repository.lifecycle.load(first.name),
+            repository.lifecycle.load(first.name),
+            repository.lifecycle.unload(first.name),
+        )
         entry = await shelf.catalogue.get(ModelVersion, first.name)
         assert entry.body.wanted == (1 in repository.versions_of(MODEL))
         assert repository.serving(MODEL) == 2
@@ -302,7 +306,7 @@ async def test_a_policy_that_would_leave_nothing_of_a_backbone_is_refused(shelf:
         repository, "tenants/t/models/h", manifest=f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n"
     )
     with pytest.raises(BackboneInUseError):
-        await repository.update_model(backbone, "", policy(versions=()))
+        await repository.lifecycle.update_model(backbone, "", policy(versions=()))
     assert repository.versions_of(backbone) == [1]
 
 
