@@ -17,11 +17,13 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 from weakref import WeakSet
 
+from engine.durations import Duration, Sum
 from engine.errors import InferenceFailedError, InferenceTimeoutError
+from engine.response_figures import ResponseFigures
 from engine.scheduler.observer import Dispatch, Queue, Ran
 from mesh.errors import Code, TiationError
 
-__all__ = ["BatchStatistics", "Duration", "Failure", "ModelFigures", "RequestTimes", "Statistics"]
+__all__ = ["BatchStatistics", "Failure", "ModelFigures", "RequestTimes", "Statistics"]
 
 Failure: TypeAlias = Literal["REJECTED", "CANCELED", "BACKEND", "OTHER"]
 """Why requests fail, in Triton's words: not taken in or out of time in the queue, given up, the model's, all others."""
@@ -34,14 +36,6 @@ _Span: TypeAlias = tuple[float, float, float]
 """When a request, or a piece of one, came into the queue, was begun and was computed; seconds of one clock."""
 
 _times: ContextVar[RequestTimes | None] = ContextVar("request_times", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """How often something was, and how long all of it took, nanoseconds."""
-
-    count: int = 0
-    ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +83,6 @@ class Statistics:
     batches: tuple[BatchStatistics, ...]
     failures: Mapping[Failure, int]
     dispatches: Mapping[Dispatch, int]
-
-
-@dataclass(slots=True)
-class _Sum:
-    """A duration that grows."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Once more."""
-        self.count += 1
-        self.seconds += seconds
-
-    def now(self) -> Duration:
-        """As it stands."""
-        return Duration(self.count, round(self.seconds * 1e9))
 
 
 @dataclass(slots=True)
@@ -180,14 +157,14 @@ class _Totals:
     last_inference: float = 0.0
     inferences: int = 0
     executions: int = 0
-    success: _Sum = field(default_factory=_Sum)
-    fail: _Sum = field(default_factory=_Sum)
-    queue: _Sum = field(default_factory=_Sum)
-    compute_input: _Sum = field(default_factory=_Sum)
-    compute_infer: _Sum = field(default_factory=_Sum)
-    compute_output: _Sum = field(default_factory=_Sum)
-    cache_hit: _Sum = field(default_factory=_Sum)
-    cache_miss: _Sum = field(default_factory=_Sum)
+    success: Sum = field(default_factory=Sum)
+    fail: Sum = field(default_factory=Sum)
+    queue: Sum = field(default_factory=Sum)
+    compute_input: Sum = field(default_factory=Sum)
+    compute_infer: Sum = field(default_factory=Sum)
+    compute_output: Sum = field(default_factory=Sum)
+    cache_hit: Sum = field(default_factory=Sum)
+    cache_miss: Sum = field(default_factory=Sum)
     batches: dict[int, _Runs] = field(default_factory=dict)
     failures: dict[Failure, int] = field(default_factory=dict)
     dispatches: dict[Dispatch, int] = field(default_factory=dict)
@@ -204,6 +181,7 @@ class ModelFigures:
     Attributes:
         shown: whether the version is, or ever was, in memory.
         loaded: whether it is.
+        responses: the figures of its responses, where a request has several.
     """
 
     def __init__(
@@ -211,6 +189,7 @@ class ModelFigures:
     ) -> None:
         self.model, self.version = model, version
         self.shown = self.loaded = False
+        self.responses = ResponseFigures()
         self._traced = traced
         self._waiting: Callable[[], float] = _none
         self._queues: WeakSet[Queue] = WeakSet()

@@ -19,7 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from engine.figures import Duration, Failure, ModelFigures, Statistics
+from engine.durations import Duration
+from engine.figures import Failure, ModelFigures, Statistics
 from engine.scheduler.observer import Ran
 from mesh.tracing import Span, current_trace
 

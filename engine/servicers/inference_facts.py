@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inference import grpc_service_pb2 as pb
 
-from engine.figures import Duration
+from engine.durations import Duration
 from engine.repository.repository import Loaded
 
 __all__ = ["Facts", "statistics_of"]
@@ -86,6 +86,17 @@ def statistics_of(name: str, loaded: Loaded) -> pb.ModelStatistics:
             compute_input=_duration(batch.compute_input),
             compute_infer=_duration(batch.compute_infer),
             compute_output=_duration(batch.compute_output),
+        )
+    for place, responses in loaded.figures.responses.statistics().items():
+        answer.response_stats[str(place)].CopyFrom(
+            pb.InferResponseStatistics(
+                compute_infer=_duration(responses.compute_infer),
+                compute_output=_duration(responses.compute_output),
+                success=_duration(responses.success),
+                fail=_duration(responses.fail),
+                empty_response=_duration(responses.empty_response),
+                cancel=_duration(responses.cancel),
+            )
         )
     return answer
 

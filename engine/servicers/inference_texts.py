@@ -5,6 +5,7 @@ What may be asked for is `engine.oip.texts`'.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TypeAlias
@@ -18,6 +19,7 @@ from engine.manifest import GenerationManifest
 from engine.oip.texts import CHOICES, TextWish, read_text_wish
 from engine.parameters import Parameter
 from engine.repository.repository import Loaded
+from engine.response_figures import ResponseTimes
 from engine.scheduler.terms import Terms
 from engine.servables import Servable, TextGenerator
 from engine.servables.base import check_tensors
@@ -79,7 +81,8 @@ async def written(
         if tell is None or wish.stream is False:
             answer = await _whole(generator, texts, wish, terms, make)
         else:
-            answer = await _parts(generator, texts, wish, terms, make, tell)
+            with loaded.figures.responses.request() as responses:
+                answer = await _parts(generator, responses, texts, wish, terms, make, tell)
     except SamplingError as error:
         raise ParameterError(error.field, error.said) from None
     times.wrote(len(texts))
@@ -101,7 +104,13 @@ async def _whole(
 
 
 async def _parts(
-    generator: TextGenerator, texts: list[str], wish: TextWish, terms: Terms, make: Make, tell: TellPart
+    generator: TextGenerator,
+    responses: ResponseTimes,
+    texts: list[str],
+    wish: TextWish,
+    terms: Terms,
+    make: Make,
+    tell: TellPart,
 ) -> pb.ModelInferResponse:
     if len(texts) != 1:
         raise TensorError("text_input", f"holds {len(texts)} texts; part by part only one is answered, send each alone")
@@ -110,10 +119,13 @@ async def _parts(
     try:
         async with aclosing(generator.generate(Prompt(texts[0]), wish.sampling, terms)) as pieces:
             async for piece in pieces:
-                answer, begin = _made(make, [begin + piece.text]), ""
+                came, text, begin = time.perf_counter(), begin + piece.text, ""
+                answer = _made(make, [text])
+                responses.made(came, empty=not text)
                 if piece.finish is not None:
                     break
                 await tell(answer)
+                responses.handed()
     except SamplingError:
         raise
     except PromptError as error:

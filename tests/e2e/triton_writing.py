@@ -59,6 +59,27 @@ def a_text_comes_part_by_part_to_a_callback_beside_other_answers() -> None:
     mine.close()
 
 
+def made_by_place() -> dict[int, int]:
+    """How many parts the model has made, by their place in their answers."""
+    (told,) = client.get_inference_statistics(WRITER, headers=HEADERS).model_stats
+    return {int(place): each.success.count + each.empty_response.count for place, each in told.response_stats.items()}
+
+
+def parts_are_in_the_statistics_by_their_place() -> None:
+    before = made_by_place()
+    heard: list[triton.InferResult | Exception] = []
+    mine = triton.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA)
+    mine.start_stream(lambda result, error: heard.append(error or result), headers=HEADERS)
+    mine.async_stream_infer(WRITER, writing("# Access"), parameters=WISHED)
+    mine.stop_stream()
+    mine.close()
+    after = made_by_place()
+    assert not [each for each in heard if isinstance(each, Exception)], heard
+    grown = [place for place, count in sorted(after.items()) if count == before.get(place, 0) + 1]
+    assert grown == list(range(len(heard)))
+    assert client.get_inference_statistics("oip-double", headers=HEADERS).model_stats[0].response_stats == {}
+
+
 def a_stream_that_is_cancelled_stops_what_is_written() -> None:
     first = threading.Event()
     mine = triton.InferenceServerClient(ADDRESS, ssl=True, root_certificates=CA)
@@ -93,6 +114,7 @@ def the_asynchronous_client_gets_parts_too() -> None:
 CHECKS: tuple[Callable[[], None], ...] = (
     a_model_that_writes_says_that_its_answers_are_several,
     a_text_comes_part_by_part_to_a_callback_beside_other_answers,
+    parts_are_in_the_statistics_by_their_place,
     a_stream_that_is_cancelled_stops_what_is_written,
     the_asynchronous_client_gets_parts_too,
 )

@@ -25,6 +25,7 @@ from engine.repository.models import VersionPolicy
 from engine.repository.repository import Loaded
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_config import config_of
+from engine.servicers.inference_facts import statistics_of
 from engine.servicers.inference_rest import InferenceRestServicer
 from engine.tensor import decode_raw, encode_raw, texts_tensor
 from mesh.identity import Caller, set_caller
@@ -132,6 +133,12 @@ async def streamed(servicer, *requests, headers=()) -> list[oip.ModelStreamInfer
     return [answer async for answer in servicer.ModelStreamInfer(sent(), Call(*headers))]
 
 
+async def endless(*requests):
+    for request in requests:
+        yield request
+    await asyncio.Event().wait()
+
+
 def text_of(answer: oip.ModelInferResponse) -> str:
     (output,), (raw,) = answer.outputs, answer.raw_output_contents
     return "".join(each.decode() for each in decode_raw(output.name, output.datatype, output.shape, raw))
@@ -188,6 +195,43 @@ async def test_requests_for_texts_are_counted_with_their_times(servicer):
     assert (now.success.count, now.fail.count, now.compute_infer.count) == (2, 1, 2)
     assert (now.inferences, now.executions) == (3, 3)
     assert 0 < now.compute_infer.ns <= now.success.ns
+
+
+def response_stats(servicer) -> dict[str, oip.InferResponseStatistics]:
+    return dict(statistics_of("tiny", servicer._repository.loaded).response_stats)
+
+
+async def test_parts_are_counted_by_their_place_and_whole_answers_are_not(servicer, slow):
+    await servicer.ModelInfer(asking("once"), None)
+    assert response_stats(servicer) == {}
+    parts = [await streamed(servicer, asking("once", max_tokens=tokens)) for tokens in (12, 3)]
+    await streamed(servicer, asking("once", temperature="warm"), asking("y" * 5000), asking("a", "b"))
+    counted = response_stats(servicer)
+    most = max(map(len, parts))
+    assert sorted(counted, key=int) == [str(place) for place in range(most)]
+    for place in range(most):
+        now, mine = counted[str(place)], [each[place] for each in parts if place < len(each)]
+        assert now.success.count == sum(bool(text_of(each.infer_response)) for each in mine)
+        assert now.empty_response.count == len(mine) - now.success.count
+        assert now.compute_infer.count == len(mine)
+        assert now.fail.count == now.cancel.count == 0
+    assert counted["0"].success.ns == counted["0"].compute_infer.ns + counted["0"].compute_output.ns > 0
+
+
+async def test_a_part_that_fails_and_one_that_is_given_up_are_counted_where_they_were_due(
+    servicer, model, slow, monkeypatch
+):
+    answers = servicer.ModelStreamInfer(endless(asking("once", max_tokens=400)), Call())
+    await anext(answers)
+    await answers.aclose()
+    await until_idle(model)
+    given_up = {place: each for place, each in response_stats(servicer).items() if each.cancel.count}
+    assert [(each.cancel.count, each.fail.count) for each in given_up.values()] == [(1, 0)]
+    assert "0" not in given_up
+    break_after(2, model, monkeypatch)
+    *_, last = await streamed(servicer, asking("once"))
+    assert last.error_message == "the step failed"
+    assert response_stats(servicer)["2"].fail.count == 1
 
 
 async def test_wishes_in_parameters_in_json_and_as_texts_are_the_same(servicer):

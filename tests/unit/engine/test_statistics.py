@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from engine.durations import Duration
 from engine.errors import InferenceFailedError, InferenceTimeoutError, ModelNotReadyError, QueueFullError, TensorError
-from engine.figures import Duration
 from engine.metrics import EngineMetrics
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import Ran
