@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import grpc
 import httpx
@@ -21,6 +22,7 @@ WRITER = "tenants/system/models/docs-writer"
 QUESTION = "What does PredictionService.Embed do?"
 ANSWER = "Turns texts into vectors, with a model of the kind `text-embedding`."
 PATH = f"/v1/{WRITER}:generate"
+GUIDE = Path(__file__).parents[2] / "docs" / "generation.md"
 
 
 def asking(*questions: str, **sampling) -> pb.GenerateRequest:
@@ -77,6 +79,9 @@ def test_answers_are_streamed_as_server_sent_events(home_of_all: Installed):
         events += [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
     assert "".join(event["text"] for event in events) == ANSWER
     assert events[-1]["finish"] == "STOP"
+    shown = [json.loads(each) for each in re.findall(r"^data: (.+)$", GUIDE.read_text(), re.MULTILINE)]
+    assert [events[0].keys(), events[-1].keys()] == [each.keys() for each in shown]
+    assert [event["finish"] for event in shown] == [events[0]["finish"], "STOP"]
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_streamed(home_of_all: Installed):
