@@ -37,7 +37,7 @@ from engine.repository.faults import Faults
 from engine.repository.models import ModelCatalogue
 from engine.repository.opening import Opener
 from engine.repository.ports import ModelStorage
-from engine.repository.shared import SharedRepository
+from engine.repository.shared_repository import SharedRepository
 from engine.repository.sharing import Follower, Sharing
 from engine.repository.signatures import Signatures
 from engine.runtime.apart import Apart

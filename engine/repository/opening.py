@@ -45,7 +45,7 @@ from engine.manifest import (
 )
 from engine.metrics import EngineMetrics, ModelFigures
 from engine.repository.completion import constructed, to_the_end
-from engine.repository.standing import check_standing
+from engine.repository.dependencies import check_dependencies
 from engine.repository.uses import Uses
 from engine.runtime.ledger import Claim
 from engine.runtime.sessions import SessionSettings
@@ -54,9 +54,9 @@ from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import (
     Classified,
-    Classifier,
     Detector,
     Embedder,
+    EncoderClassifier,
     EncoderZeroShot,
     Ensemble,
     ImageClassifier,
@@ -247,7 +247,7 @@ class Opener:
         model, number = name.rsplit("/versions/", 1)
         manifest = await asyncio.to_thread(self.manifest, name, folder)
         figures = self._metrics.of(model, int(number))
-        check_standing(model, manifest.stands_on, find)
+        check_dependencies(model, manifest.stands_on, find)
         find_own = partial(find, tenant_of(name))
         written = partial(self._generation.of, model, int(number))
         uses = Uses()
@@ -345,7 +345,7 @@ async def _standing(
         case EnsembleManifest():
             return Ensemble(manifest, find)
         case ClassificationManifest():
-            return await Classifier.build(manifest, partial(_backbone, manifest.backbone, find))
+            return await EncoderClassifier.build(manifest, partial(_backbone, manifest.backbone, find))
         case ZeroShotManifest():
             return await EncoderZeroShot.build(manifest, partial(_backbone, manifest.backbone, find))
 

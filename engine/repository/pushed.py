@@ -1,6 +1,6 @@
 """Uploads that are whole become versions: opened, warmed up, kept, and let answer.
 
-How files arrive is `engine.repository.upload`'s and `engine.repository.uploads`'.
+How files arrive is `engine.repository.upload`'s and `engine.repository.resumable_uploads`'.
 """
 
 from __future__ import annotations

@@ -27,11 +27,11 @@ from engine.repository.ports import ModelStorage
 from engine.repository.pushed import Pushed
 from engine.repository.recall import Recall
 from engine.repository.records import Records, model_of, number_of
+from engine.repository.resumable_uploads import ResumableUploads
 from engine.repository.room import Room
 from engine.repository.sharing import Sharing
 from engine.repository.signatures import Signatures
 from engine.repository.system import SystemModels
-from engine.repository.uploads import Uploads
 from engine.runtime.apart import Apart
 from engine.runtime.device_memory import DeviceMemory
 from engine.scheduler.terms import Terms
@@ -86,7 +86,7 @@ class Repository:
     ) -> None:
         self.folder = folder
         self.sharing = sharing
-        self.uploads = Uploads(folder / ".uploads")
+        self.uploads = ResumableUploads(folder / ".uploads")
         self._system = system
         self._storage = storage or FolderStorage(folder)
         self._catalogue = catalogue

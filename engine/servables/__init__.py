@@ -9,24 +9,24 @@ from engine.servables.base import Classified, Inference, Servable
 from engine.servables.context import ModelContext
 from engine.servables.detector import Detected, Detector, Sought
 from engine.servables.embedder import Embedder
+from engine.servables.encoder_classifier import EncoderClassifier
 from engine.servables.ensemble import Ensemble
 from engine.servables.entailment import PairZeroShot
-from engine.servables.generation import TextGenerator
-from engine.servables.images import ImageClassifier
+from engine.servables.image_classifier import ImageClassifier
 from engine.servables.onnx_model import OnnxModel
 from engine.servables.sequence_model import SequenceModel
 from engine.servables.tabular import TabularModel
-from engine.servables.text_graph import TextClassifier
-from engine.servables.texts import Classifier
+from engine.servables.text_classifier import TextClassifier
+from engine.servables.text_generator import TextGenerator
 from engine.servables.token_classifier import Extracted, TokenClassifier
 from engine.servables.zero_shot import EncoderZeroShot, ZeroShot
 
 __all__ = [
     "Classified",
-    "Classifier",
     "Detected",
     "Detector",
     "Embedder",
+    "EncoderClassifier",
     "EncoderZeroShot",
     "Ensemble",
     "Extracted",

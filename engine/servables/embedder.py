@@ -1,4 +1,4 @@
-"""A text encoder: texts, or token ids, in; a vector for each out. Heads on it are in `engine.servables.texts`."""
+"""A text encoder: texts, or token ids, in; a vector for each out. What stands on it: `engine.servables.backbone`."""
 
 from __future__ import annotations
 

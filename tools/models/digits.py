@@ -26,8 +26,8 @@ from sklearn.svm import SVC
 
 from engine.manifest import ImageClassificationManifest, parse_manifest
 from engine.runtime.onnx import onnxruntime
+from engine.servables.image_classifier import dressed
 from engine.servables.image_input import ImageInput, work_out
-from engine.servables.images import dressed
 from engine.tensor import TensorSpec
 from mesh.sandboxed.images import Images
 from tools.models.place import ROOT, SetupError, digest_of, place, say

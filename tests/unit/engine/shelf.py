@@ -17,7 +17,7 @@ from engine.repository.changes import ModelChange
 from engine.repository.folders import files_in
 from engine.repository.models import ModelCatalogue, Provenance, VersionPolicy
 from engine.repository.opening import Opener
-from engine.repository.shared import SharedRepository
+from engine.repository.shared_repository import SharedRepository
 from engine.repository.sharing import Sharing
 from engine.runtime.ledger import CPU, Ledger
 from engine.runtime.sessions import SessionSettings

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from engine.adapters.answers_in_memory import MemoryAnswers
 from engine.cache.answers import Answers
 from engine.cache.figures import StoreFigures
-from engine.repository.shared import SharedRepository
+from engine.repository.shared_repository import SharedRepository
 from engine.scheduler.terms import Terms
 from tests.unit.engine.graphs import model
 from tests.unit.engine.shelf import MODEL, Shelf
@@ -120,7 +120,7 @@ async def test_a_head_on_another_backbone_answers_anew(shelf: CachingShelf, monk
     await shelf.push(repository, "tenants/t/models/e", manifest="name: e\nkind: text-embedding\n")
     examples = "[{text: a, label: x}, {text: b, label: z}]"
     head = f"name: m\nkind: text-classification\nbackbone: e\nexamples: {examples}\nresponse_cache: true\n"
-    monkeypatch.setattr("engine.servables.texts.Embedder", Encoder)
+    monkeypatch.setattr("engine.servables.encoder_classifier.Embedder", Encoder)
     await shelf.push(repository, manifest=head)
     loaded = repository.find("t", "m", "")
     for _ in range(2):

@@ -13,7 +13,7 @@ from engine.metrics import EngineMetrics
 from engine.repository.models import VersionPolicy
 from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import Classifier, EncoderZeroShot, Ensemble, OnnxModel
+from engine.servables import EncoderClassifier, EncoderZeroShot, Ensemble, OnnxModel
 from engine.servicers.inference_config import config_of
 from mesh.sandbox import ImagePool
 from tests.fakes.decoders import decoder_folder, open_generator
@@ -38,8 +38,8 @@ def encoder(*words: str) -> Encoder:
     return made
 
 
-def head(_) -> Classifier:
-    return asyncio.run(Classifier.build(HEAD, lambda: encoder("invoice", "crash", "hello")))
+def head(_) -> EncoderClassifier:
+    return asyncio.run(EncoderClassifier.build(HEAD, lambda: encoder("invoice", "crash", "hello")))
 
 
 def zero_shot(_) -> EncoderZeroShot:
@@ -124,7 +124,7 @@ def test_what_stands_on_a_model_that_has_gone_shares_no_batch():
             raise ModelNotFoundError("it has gone")
         return there[0]
 
-    made = asyncio.run(Classifier.build(HEAD, backbone))
+    made = asyncio.run(EncoderClassifier.build(HEAD, backbone))
     assert configured(made).max_batch_size == 6
     there.clear()
     assert configured(made).max_batch_size == 0

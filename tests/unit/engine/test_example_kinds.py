@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from engine.manifest import parse_manifest
-from engine.servables import Classifier, Embedder
+from engine.servables import Embedder, EncoderClassifier
 from tests.unit.engine.graphs import context_of
 
 CLONE = Path(__file__).parents[3]
@@ -19,7 +19,7 @@ async def test_every_document_of_the_example_is_of_the_kind_that_it_says():
     embedder = Embedder(context_of(MINILM, manifest))
     try:
         kinds = parse_manifest((EXAMPLE / "document-kinds" / "model.yaml").read_bytes(), model="document-kinds")
-        classifier = await Classifier.build(kinds, lambda: embedder)
+        classifier = await EncoderClassifier.build(kinds, lambda: embedder)
         documents = json.loads((EXAMPLE / "documents.json").read_text())
         found = await classifier.classify([document["text"] for document in documents])
     finally:

@@ -151,7 +151,7 @@ async def test_a_cache_that_stays_where_it_was_computed_gives_the_same_answers(t
     folder = decoder_folder(tmp_path / "m", change=change)
     plain = open_generator(folder)
     monkeypatch.setattr(
-        "engine.servables.generation.Decoder",
+        "engine.servables.text_generator.Decoder",
         lambda session, form, device: Decoder(session, form, device=device or DeviceCaches(form, SessionSettings())),
     )
     model = open_generator(folder)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import BackboneError, InferenceFailedError
 from engine.manifest import parse_manifest
-from engine.servables import Classifier, Embedder
+from engine.servables import Embedder, EncoderClassifier
 
 MANIFEST = parse_manifest(
     b"""
@@ -63,7 +63,7 @@ LABELS = ["billing", "bug", "other"]
 @pytest.mark.parametrize("words", [("hello", "invoice", "crash"), ("a", "b", "crash", "invoice", "hello")])
 async def test_when_another_backbone_serves_the_head_is_made_anew_once_for_all_callers(words):
     serving = Serving(Encoder(*EXAMPLES))
-    made = await Classifier.build(MANIFEST, serving)
+    made = await EncoderClassifier.build(MANIFEST, serving)
     assert (await made.classify(EXAMPLES)).labels == LABELS
     serving.encoder = Encoder(*words)
     answers = await asyncio.gather(*(made.classify(EXAMPLES[:2]) for _ in range(20)))
@@ -73,7 +73,7 @@ async def test_when_another_backbone_serves_the_head_is_made_anew_once_for_all_c
 
 async def test_a_caller_that_goes_does_not_take_the_new_head_with_it():
     serving = Serving(Encoder(*EXAMPLES))
-    made = await Classifier.build(MANIFEST, serving)
+    made = await EncoderClassifier.build(MANIFEST, serving)
     serving.encoder = Encoder("hello", "invoice", "crash")
     serving.encoder.open.clear()
     goes, stays = (asyncio.create_task(made.classify(["crash"])) for _ in range(2))
@@ -86,7 +86,7 @@ async def test_a_caller_that_goes_does_not_take_the_new_head_with_it():
 
 async def test_a_head_that_could_not_be_made_is_made_for_the_next_caller():
     serving = Serving(Encoder(*EXAMPLES))
-    made = await Classifier.build(MANIFEST, serving)
+    made = await EncoderClassifier.build(MANIFEST, serving)
     serving.encoder = Encoder("hello", "invoice", "crash", failures=1)
     with pytest.raises(InferenceFailedError):
         await made.classify(["crash"])
@@ -95,7 +95,7 @@ async def test_a_head_that_could_not_be_made_is_made_for_the_next_caller():
 
 async def test_a_backbone_that_is_no_text_encoder_any_more_is_said():
     serving = Serving(Encoder(*EXAMPLES))
-    made = await Classifier.build(MANIFEST, serving)
+    made = await EncoderClassifier.build(MANIFEST, serving)
     serving.encoder = object()
     with pytest.raises(BackboneError, match="backbone: `b` is no text encoder"):
         await made.classify(["crash"])

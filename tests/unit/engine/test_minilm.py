@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from engine.errors import ElementError, TensorError
 from engine.manifest import parse_manifest
-from engine.servables import Classifier, Embedder
+from engine.servables import Embedder, EncoderClassifier
 from tests.unit.engine.graphs import context_of
 
 CLONE = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ async def test_a_text_of_which_nothing_is_left_has_a_vector_too():
 
 async def test_the_examples_head_routes_clear_messages_and_doubts_the_others(embedder):
     manifest = parse_manifest((EXAMPLE / "support-intents" / "model.yaml").read_bytes(), model="support-intents")
-    head = await Classifier.build(manifest, lambda: embedder)
+    head = await EncoderClassifier.build(manifest, lambda: embedder)
     messages = json.loads((EXAMPLE / "messages.json").read_text())
     answer = await head.infer(texts([message["message"] for message in messages]))
     assert answer.outputs["score"].dtype == np.float32

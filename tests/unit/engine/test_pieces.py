@@ -15,7 +15,7 @@ from engine.manifest import parse_manifest
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.pieces import in_turn
 from engine.scheduler.policy import BatchPolicy
-from engine.servables import Classifier, Embedder
+from engine.servables import Embedder, EncoderClassifier
 from tests.unit.engine.graphs import context_of, model, opened
 
 MODEL = Path(__file__).parents[3] / ".models" / "all-minilm-l6-v2" / "1"
@@ -170,7 +170,7 @@ async def test_many_rows_go_through_a_short_queue_one_by_one(tmp_path: Path):
 
 
 async def test_texts_of_one_request_have_a_limit_that_is_said(embedder):
-    head = await Classifier.build(parse_manifest(HEAD, model="h"), lambda: embedder)
+    head = await EncoderClassifier.build(parse_manifest(HEAD, model="h"), lambda: embedder)
     for servable in (embedder, head):
         with pytest.raises(TensorError, match=f"holds 1025 texts; {FULL}"):
             await servable.infer(texts(1025))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine.repository.uploads as uploads_module
+import engine.repository.resumable_uploads as uploads_module
 from engine.errors import (
     DigestMismatchError,
     TooManyUploadsError,
@@ -19,7 +19,7 @@ from engine.errors import (
     UploadNotFoundError,
 )
 from engine.repository.models import File
-from engine.repository.uploads import Uploads
+from engine.repository.resumable_uploads import ResumableUploads
 
 CONTENT = {"model.yaml": b"name: m\nkind: onnx\n", "model.onnx": bytes(range(256)) * 40}
 
@@ -29,13 +29,13 @@ def listed(content=CONTENT) -> list[File]:
 
 
 def test_what_has_come_is_there_after_the_process_has_died(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     assert dict(uploads.begin("t", "u", listed(), {}).received) == {"model.yaml": 0, "model.onnx": 0}
     with uploads.writing("t", "u", listed()) as upload:
         upload.write("model.yaml", CONTENT["model.yaml"], 0)
         upload.write("model.onnx", CONTENT["model.onnx"][:1000], 0)
         upload.pause()
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     progress = uploads.begin("t", "u", listed(), {})
     assert dict(progress.received) == {"model.yaml": len(CONTENT["model.yaml"]), "model.onnx": 1000}
     with uploads.writing("t", "u", listed()) as upload:
@@ -49,7 +49,7 @@ def test_what_has_come_is_there_after_the_process_has_died(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 4000), max_size=12), st.data())
 def test_however_it_is_cut_the_files_are_whole(tmp_path_factory, cuts, data):
-    uploads = Uploads(tmp_path_factory.mktemp("u"))
+    uploads = ResumableUploads(tmp_path_factory.mktemp("u"))
     for cut in [*cuts, 1 << 20]:
         received = dict(uploads.begin("t", "u", listed(), {}).received)
         left = cut
@@ -68,7 +68,7 @@ def test_however_it_is_cut_the_files_are_whole(tmp_path_factory, cuts, data):
 
 
 def test_a_file_that_came_wrong_is_asked_for_again(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     with uploads.writing("t", "u", listed()) as upload:
         upload.write("model.yaml", b"X" * len(CONTENT["model.yaml"]))
@@ -83,7 +83,7 @@ def test_files_that_another_version_has_need_not_come_and_are_checked_all_the_sa
     version.mkdir()
     (version / "model.onnx").write_bytes(CONTENT["model.onnx"])
     known = {listed()[1].sha256: [tmp_path / "gone", version / "model.onnx"]}
-    uploads = Uploads(tmp_path / "u")
+    uploads = ResumableUploads(tmp_path / "u")
     assert uploads.begin("t", "u", listed(), known).received["model.onnx"] == len(CONTENT["model.onnx"])
     with uploads.writing("t", "u", listed()) as upload:
         upload.write("model.yaml", CONTENT["model.yaml"])
@@ -100,7 +100,7 @@ def test_files_that_another_version_has_need_not_come_and_are_checked_all_the_sa
 
 
 def test_another_tenants_upload_is_not_there(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     with pytest.raises(UploadNotFoundError), uploads.writing("other", "u", listed()):
         pass
@@ -112,12 +112,12 @@ def test_another_tenants_upload_is_not_there(tmp_path):
 
 
 def test_one_call_at_a_time_goes_on_with_an_upload(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     with (
         uploads.writing("t", "u", listed()),
         pytest.raises(UploadBusyError),
-        Uploads(tmp_path).writing("t", "u", listed()),
+        ResumableUploads(tmp_path).writing("t", "u", listed()),
     ):
         pass
     with uploads.writing("t", "u", listed()):
@@ -125,11 +125,11 @@ def test_one_call_at_a_time_goes_on_with_an_upload(tmp_path):
 
 
 def test_an_upload_that_is_written_is_not_taken_away_from_under_its_writer(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     with uploads.writing("t", "u", listed()) as upload:
         with pytest.raises(UploadBusyError):
-            Uploads(tmp_path).cancel("t", "u")
+            ResumableUploads(tmp_path).cancel("t", "u")
         for name, data in CONTENT.items():
             upload.write(name, data)
         upload.finish()
@@ -140,7 +140,7 @@ def test_an_upload_that_is_written_is_not_taken_away_from_under_its_writer(tmp_p
 
 
 def test_who_opened_a_lock_that_was_taken_away_since_does_not_go_on(tmp_path, monkeypatch):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     lock = uploads_module.fcntl.flock
 
@@ -158,7 +158,7 @@ def test_who_opened_a_lock_that_was_taken_away_since_does_not_go_on(tmp_path, mo
 
 
 def test_an_upload_of_other_files_is_refused(tmp_path):
-    uploads = Uploads(tmp_path)
+    uploads = ResumableUploads(tmp_path)
     uploads.begin("t", "u", listed(), {})
     other = listed({**CONTENT, "model.onnx": b"other"})
     with pytest.raises(UploadExistsError):
@@ -169,7 +169,7 @@ def test_an_upload_of_other_files_is_refused(tmp_path):
 
 def test_a_tenant_has_so_many_uploads_and_old_ones_are_forgotten(tmp_path):
     now = [1e9]
-    uploads = Uploads(tmp_path, lambda: now[0])
+    uploads = ResumableUploads(tmp_path, lambda: now[0])
 
     def begin(tenant: str, name: str) -> None:
         uploads.begin(tenant, name, listed(), {})

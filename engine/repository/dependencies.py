@@ -10,7 +10,7 @@ from engine.manifest import Base, Manifest
 from engine.servables.base import MAX_DEPTH
 from mesh.resource import tenant_of
 
-__all__ = ["check_standing"]
+__all__ = ["check_dependencies"]
 
 
 class _Standing(Protocol):
@@ -25,7 +25,7 @@ class _Standing(Protocol):
         """What it stands on."""
 
 
-def check_standing(model: str, bases: Sequence[Base], find: Callable[[str, str, str], _Standing]) -> None:
+def check_dependencies(model: str, bases: Sequence[Base], find: Callable[[str, str, str], _Standing]) -> None:
     """See that a model may stand on others.
 
     A name of its own counts as the model itself, whatever answers to it now: it will once the model is loaded.

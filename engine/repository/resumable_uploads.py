@@ -20,7 +20,7 @@ from engine.errors import TooManyUploadsError, UploadBusyError, UploadExistsErro
 from engine.repository.models import File
 from engine.repository.upload import Upload, check_files, check_room
 
-__all__ = ["Progress", "Uploads"]
+__all__ = ["Progress", "ResumableUploads"]
 
 _KEPT_S = 24 * 3600.0
 """So long after the last piece an upload is forgotten."""
@@ -44,7 +44,7 @@ class Progress:
     expires: float
 
 
-class Uploads:
+class ResumableUploads:
     """The uploads of all tenants. Everything here blocks.
 
     Args:

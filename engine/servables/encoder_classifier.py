@@ -16,10 +16,10 @@ from engine.servables.head import Head
 from engine.servables.tokens import TEXT, texts_of
 from engine.tensor import TensorSpec
 
-__all__ = ["Classifier"]
+__all__ = ["EncoderClassifier"]
 
 
-class Classifier:
+class EncoderClassifier:
     """A head on an embedder: `text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n]."""
 
     platform = "tiation-head"
@@ -32,7 +32,7 @@ class Classifier:
         self._standing = Standing(manifest.backbone, backbone, partial(_make_head, manifest))
 
     @staticmethod
-    async def build(manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> Classifier:
+    async def build(manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> EncoderClassifier:
         """Compute the vectors of the examples and make the head.
 
         Args:
@@ -42,7 +42,7 @@ class Classifier:
         Raises:
             BackboneError: the backbone is no text encoder.
         """
-        made = Classifier(manifest, backbone)
+        made = EncoderClassifier(manifest, backbone)
         await made._standing.get()
         return made
 
