@@ -18,10 +18,11 @@ from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailab
 from engine.repository.completion import to_the_end
 from engine.repository.faults import Faults
 from engine.repository.folders import bytes_in
+from engine.repository.loaded import Loaded
 from engine.repository.marks import Marks
 from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion, instances_of
-from engine.repository.opening import Loaded, Opener
+from engine.repository.opening import Opener
 from engine.repository.policy import desired
 from engine.repository.records import Records, number_of
 from engine.repository.room import Room, Size

@@ -19,7 +19,7 @@ from engine.errors import (
 from engine.manifest import Base
 from engine.repository.aliases import drawn, share_of
 from engine.repository.completion import to_the_end
-from engine.repository.opening import Loaded
+from engine.repository.loaded import Loaded
 from engine.repository.records import model_of, number_of
 from engine.scheduler.terms import Terms
 from engine.servables import SequenceModel

@@ -14,10 +14,10 @@ import msgspec
 
 from engine.errors import EngineError, StorageUnavailableError, VersionExistsError
 from engine.repository.completion import to_the_end
+from engine.repository.loaded import Loaded
 from engine.repository.loading import Loading, warmed
 from engine.repository.memory import Memory
 from engine.repository.models import File, Hold, Model, ModelVersion, Provenance, description, version_name
-from engine.repository.opening import Loaded
 from engine.repository.ports import ModelStorage
 from engine.repository.records import Records
 from engine.variants.reports import VariantReport

@@ -18,11 +18,12 @@ from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailab
 from engine.repository.faults import Faults
 from engine.repository.folders import sweep
 from engine.repository.lifecycle import Lifecycle
+from engine.repository.loaded import Loaded
 from engine.repository.loading import Loading
 from engine.repository.marks import Marks
 from engine.repository.memory import Memory
 from engine.repository.models import File, Model, ModelVersion, loading_order
-from engine.repository.opening import Loaded, Opener
+from engine.repository.opening import Opener
 from engine.repository.ports import ModelStorage
 from engine.repository.pushed import Pushed
 from engine.repository.recall import Recall

@@ -24,7 +24,8 @@ from engine.generation.figures import GenerationMetrics
 from engine.manifest import MANIFEST_FILE, GenerationManifest, GraphManifest, parse_manifest
 from engine.metrics import EngineMetrics
 from engine.repository.folders import graph_file
-from engine.repository.opening import Loaded, Opener
+from engine.repository.loaded import Loaded
+from engine.repository.opening import Opener
 from engine.runtime.apart_main import bounded
 from engine.runtime.sessions import SessionSettings
 from engine.scheduler.policy import BatchPolicy
