@@ -83,6 +83,7 @@ class Method:
         timeout_s: the longest that an answer may take; None for streams without a limit.
         named: every field of the request that names a resource.
         max_body_bytes: the most that the body of a REST request may have; 0 for what the operator allows everywhere.
+        sparse: true where an answer over REST names only the fields that are set.
         ruled: whether its contract can hold rules for the request's fields; those of others hold none of ours.
     """
 
@@ -102,6 +103,7 @@ class Method:
     timeout_s: float | None
     named: tuple[ResourceField, ...]
     max_body_bytes: int = 0
+    sparse: bool = False
     whole: bool = False
     ruled: bool = True
 
@@ -200,6 +202,7 @@ def _method(service: str, method: MethodDescriptor, patterns: dict[str, str]) ->
         category=record.category,
         timeout_s=_timeout_s(method),
         max_body_bytes=options.Extensions[options_pb2.max_body_bytes],  # type: ignore[index]
+        sparse=options.Extensions[options_pb2.sparse],  # type: ignore[index]
         named=named,
         **streams,
     )

@@ -35,6 +35,7 @@ class Backend:
         open_paths: regular expressions of the REST paths that need no token.
         has_rest: whether any method has a REST path.
         limited_paths: regular expressions of the REST paths whose bodies have a limit of their own, with that limit.
+        sparse_paths: regular expressions of the REST paths whose answers name only the fields that are set.
         dialect: whose words its REST side speaks, in lower case; empty for our own.
         entries: what its REST paths begin with, where they are not below `/v1/tenants`.
     """
@@ -45,6 +46,7 @@ class Backend:
     open_paths: tuple[str, ...]
     has_rest: bool
     limited_paths: tuple[tuple[str, int], ...] = ()
+    sparse_paths: tuple[str, ...] = ()
     dialect: str = ""
     entries: tuple[str, ...] = ()
 
@@ -94,6 +96,7 @@ def _backend(name: str, cluster: str) -> Backend:
         tuple(open_paths),
         any(True for rule in rules.values() for _ in _paths(rule)),
         tuple((path, method.max_body_bytes) for method, path in limited),
+        tuple(path for method in methods if method.sparse for path in _paths(rules[method.name], part="[^/:]+")),
         options_pb2.Dialect.Name(dialect).lower() if dialect else "",
         _entries(rules.values()) if dialect else (),
     )

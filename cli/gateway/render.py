@@ -74,8 +74,7 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "jwks": str(home / "security" / "jwks.json"),
             "token_rules": _token_rules(),
             "max_request_bytes": gateway.max_request_bytes,
-            "descriptors": str(asset("gen/envoy/descriptors.binpb")),
-            "rest_services": [backend.name for backend in services() if backend.is_public and backend.has_rest],
+            "transcoder": _transcoder(settings, every_field=True),
             "access_log": str(home / "logs" / "gateway.log"),
             "reply_mappers": reply_mappers(),
             "removed_headers": [ASSERTION_HEADER],
@@ -88,7 +87,7 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
             "too_large": _too_large_program(gateway.max_request_bytes),
             "unknown_fields": unknown_fields_program(),
             "cors": cors_policy(gateway.cors_origins),
-            "routes": routes(),
+            "routes": routes(_transcoder(settings, every_field=False)),
         },
     )
     configuration: dict[str, Any] = _filled(
@@ -107,6 +106,17 @@ def render(settings: Settings, home: Path) -> dict[str, Any]:
         },
     )
     return configuration
+
+
+def _transcoder(settings: Settings, *, every_field: bool) -> dict[str, Any]:
+    """Between REST and gRPC; answers name every field, or those that are set."""
+    values = {
+        "descriptors": str(asset("gen/envoy/descriptors.binpb")),
+        "rest_services": [backend.name for backend in services() if backend.is_public and backend.has_rest],
+        "every_field": every_field,
+        "max_request_bytes": settings.gateway.max_request_bytes,
+    }
+    return dict(_filled("transcoder.yaml", values))
 
 
 def _cluster(settings: Settings, home: Path, service: str) -> Any:  # noqa: ANN401 -- a piece of configuration

@@ -37,8 +37,12 @@ _GRACE_S = 2.0
 """A service stops a call that takes too long itself and says so; the proxy does where the service does not."""
 
 
-def routes() -> list[dict[str, Any]]:
-    """Every route: REST paths end in 404 unless the transcoder has turned them into a method's."""
+def routes(sparse: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every route: REST paths end in 404 unless the transcoder has turned them into a method's.
+
+    Args:
+        sparse: the transcoder for methods whose answers name only the fields that are set.
+    """
     made: list[dict[str, Any]] = [_answer("/healthz", {"inline_string": '{"status":"SERVING"}'}), _openapi()]
     for backend in services():
         made += [_internal(method.name) for method in backend.methods if method.internal]
@@ -48,6 +52,7 @@ def routes() -> list[dict[str, Any]]:
         *made,
         *(_to({"prefix": f"/{name}/"}, REFLECTED_BY, None) for name in SHARED),
         *_limited(),
+        *_sparse(sparse),
         *_dialects(),
         _rest(),
         _nowhere(),
@@ -118,6 +123,14 @@ def _limited() -> list[dict[str, Any]]:
         most = {"filter_metadata": {each: {"most_bytes": max_bytes} for each in _TOO_LARGE}}
         made.append({**gathered, "metadata": most, "typed_per_filter_config": filters})
     return made
+
+
+def _sparse(transcoder: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """REST paths with a transcoder of their own."""
+    entry = _rest()
+    filters = {**entry["typed_per_filter_config"], "envoy.filters.http.grpc_json_transcoder": transcoder}
+    paths = [path for backend in services() for path in backend.sparse_paths]
+    return [{**entry, "match": {"safe_regex": {"regex": path}}, "typed_per_filter_config": filters} for path in paths]
 
 
 def _with_lua(route: dict[str, Any], named: dict[str, str]) -> dict[str, Any]:

@@ -39,6 +39,9 @@ BREACHES = {
     ),
     "rest_paths_and_bodies_name_fields_of_the_request": f"{_SERVICE}.GetThing binds title, which the request lacks",
     "rest_verbs_fit_the_methods": f"{_SERVICE}.GetThing is post /v2/{{title=tenants/*}}:get with body ''",
+    "sparse_answers_lose_no_number": (
+        f"{_SERVICE}.WatchThings is sparse and loses a zero of tiation.engine.v1.Model.latest_version"
+    ),
     "everything_has_a_comment": "tiation.security.v1.ListOthersRequest.page_token has no comment",
     "resources_carry_the_standard_fields": f"{_THING} has no etag",
     "what_the_server_owns_is_output_only": f"{_THING}.uid can be set by callers",

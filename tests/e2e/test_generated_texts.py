@@ -81,7 +81,24 @@ def test_answers_are_streamed_as_server_sent_events(home_of_all: Installed):
     assert events[-1]["finish"] == "STOP"
     shown = [json.loads(each) for each in re.findall(r"^data: (.+)$", GUIDE.read_text(), re.MULTILINE)]
     assert [events[0].keys(), events[-1].keys()] == [each.keys() for each in shown]
-    assert [event["finish"] for event in shown] == [events[0]["finish"], "STOP"]
+
+
+def test_events_name_what_they_have_to_say_and_zeros(home_of_all: Installed):
+    body = {"prompts": [{"text": "# Flows"}] * 2, "sampling": {"topLogprobs": 1, "maxTokens": 3}}
+    with home_of_all.rest() as client:
+        answer = client.post(PATH, json=body)
+        unknown = client.post(PATH, json={**body, "prompt": "x"})
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert {event["index"] for event in events} == {0, 1}
+    always = {"index", "sequence", "text", "promptTokens", "completionTokens", "version"}
+    assert all(event.keys() - {"scores", "finish"} == always for event in events)
+    assert [event["finish"] for event in events if "finish" in event] == ["LENGTH"] * 2
+    scores = [score for event in events for score in event.get("scores", [])]
+    assert len(scores) == 6
+    assert all(score.keys() == {"text", "logprob", "top"} for score in scores)
+    assert all(each.keys() == {"text", "logprob"} for score in scores for each in score["top"])
+    assert unknown.status_code == 400
+    assert "prompt" in unknown.json()["message"]
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_streamed(home_of_all: Installed):

@@ -77,6 +77,17 @@ def find_field(message: Descriptor | None, dotted: str) -> FieldDescriptor | Non
     return field
 
 
+def fields_below(message: Descriptor, seen: set[str]) -> Iterator[FieldDescriptor]:
+    """The fields of a message of ours and of all messages of ours in it."""
+    if message.full_name in seen or not message.full_name.startswith("tiation."):
+        return
+    seen.add(message.full_name)
+    for field in message.fields:
+        yield field
+        if field.message_type is not None:
+            yield from fields_below(field.message_type, seen)
+
+
 def snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from tests.contract.rules.reading import (
     INTERNAL,
     Offenders,
     access_of,
     bindings,
+    fields_below,
     find_field,
     ours,
     ours_in_rest,
@@ -93,3 +96,15 @@ def rest_verbs_fit_the_methods(contracts: Contracts) -> Offenders:
             if not fits:
                 offenders.append(f"{method.full_name} is {verb} {path} with body {body!r}")
     return offenders
+
+
+def sparse_answers_lose_no_number(contracts: Contracts) -> Offenders:
+    """Where REST leaves out what is not set, a zero would be lost in a field that does not say whether it is set."""
+    return [
+        f"{method.full_name} is sparse and loses a zero of {field.full_name}"
+        for method in ours(contracts)
+        if contracts.option(method, "tiation.mesh.v1.sparse")
+        for field in fields_below(method.output_type, set())
+        if field.cpp_type not in (FieldDescriptor.CPPTYPE_STRING, FieldDescriptor.CPPTYPE_ENUM)
+        if not field.is_repeated and not field.has_presence
+    ]

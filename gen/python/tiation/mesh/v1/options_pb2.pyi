@@ -25,6 +25,8 @@ TIMEOUT_FIELD_NUMBER: _ClassVar[int]
 timeout: _descriptor.FieldDescriptor
 MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
 max_body_bytes: _descriptor.FieldDescriptor
+SPARSE_FIELD_NUMBER: _ClassVar[int]
+sparse: _descriptor.FieldDescriptor
 DIALECT_FIELD_NUMBER: _ClassVar[int]
 dialect: _descriptor.FieldDescriptor
 SECRET_FIELD_NUMBER: _ClassVar[int]
