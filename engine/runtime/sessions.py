@@ -50,6 +50,8 @@ Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 _LITTLE, _LITTLE_S = 1 << 16, 1.0
 """The most values of an input that means nothing, and how long it may take."""
+_SPIN_US = 100
+"""So long a run's other threads look for their next part before they sleep (docs/adr/0034)."""
 _END_S = 5.0
 """How long a session that is closed waits for the runs that it has told to end."""
 
@@ -332,7 +334,7 @@ def _open(model: str | bytes, settings: SessionSettings, providers: list[Provide
 
 
 def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
-    """Session options; spinning threads would take the cores from the rest of the process."""
+    """Session options; threads that spun as long as by default would take the cores from the rest of the process."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
@@ -340,6 +342,7 @@ def _options(settings: SessionSettings) -> onnxruntime.SessionOptions:
     options.log_severity_level = 4
     # Patterns are remembered per input shape and never forgotten: memory would creep with every new length.
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options

@@ -108,13 +108,14 @@ class Embedder:
 
     def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """One vector a row, float32 (n, d), from float32 (n, s, d)."""
-        vectors = tokens
+        vectors, normalise = tokens, self._manifest.normalise
         if tokens.ndim == 3 and self._manifest.pooling == "cls":
             vectors = tokens[:, 0]
         elif tokens.ndim == 3:
             weights = mask[:, None, :].astype(np.float32)
-            vectors = (weights @ tokens)[:, 0] / np.maximum(weights.sum(axis=2), 1e-9)
-        if self._manifest.normalise:
-            lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-            vectors = vectors / np.maximum(lengths, 1e-12)[:, None]
+            vectors = (weights @ tokens)[:, 0]
+            if not normalise:  # the sum has the mean's direction
+                vectors = vectors / np.maximum(weights.sum(axis=2), 1e-9)
+        if normalise:
+            vectors = vectors / np.maximum(np.sqrt(np.vecdot(vectors, vectors)), 1e-12)[:, None]
         return np.ascontiguousarray(vectors, np.float32)

@@ -24,7 +24,7 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1 if name == "tiny-mlp" else len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
         self._session = onnxruntime.InferenceSession(MODELS[name], options, providers=["CPUExecutionProvider"])
         self.name = name
         self.inputs = INPUTS[name]
