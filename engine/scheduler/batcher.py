@@ -289,12 +289,19 @@ class Batcher(Generic[Item, Result]):
     def _next(self) -> Cut[Asked[Item, Result]] | None:
         """What goes into this thread's next run; None where another thread has taken it."""
         with self._changed:
-            while (cut := self._queue.cut(time.perf_counter())) is not None:
+            while (cut := self._queue.cut(time.perf_counter(), self._even_share())) is not None:
                 members = [asked for asked in cut.members if not asked.future.done()]  # the others have just gone
                 if members:
                     self._running[threading.current_thread()] = members
                     return Cut(members, cut.reason)
         return None
+
+    def _even_share(self) -> int:
+        """The most rows of a run beside another, 0 for no limit: all in a long and a short one wait longer."""
+        if self._narrow is None or not self._running:
+            return 0
+        running = sum(asked.rows for members in self._running.values() for asked in members)
+        return -(-(running + self._queue.rows) // (len(self._running) + 1))
 
     def _compute(self, runner: Runner[Item, Result], cut: Cut[Asked[Item, Result]]) -> None:
         """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them."""

@@ -137,13 +137,25 @@ class RequestQueue(Generic[W]):
         oldest = self._first_arrived()
         return max(0.0, oldest.since + self._delay_s - now) if oldest is not None else None
 
-    def cut(self, now: float) -> Cut[W] | None:
-        """Take out what goes into the next run; None where nothing waits, or something is still waited for."""
+    @property
+    def rows(self) -> int:
+        """How many rows wait."""
+        return sum(group.rows for group in self._groups.values())
+
+    def cut(self, now: float, most_rows: int = 0) -> Cut[W] | None:
+        """Take out what goes into the next run; None where nothing waits, or something is still waited for.
+
+        Args:
+            now: seconds of the clock that requests are stamped with.
+            most_rows: as many may go together where nobody set another limit; 0 for as many as the policy says.
+        """
         head = self._ready(now)
         if head is None:
             return None
         self._count_turn(head)
         limit, reason = self._limit(head, now)
+        if most_rows and limit == self._policy.max_rows:
+            limit = min(limit, max(most_rows, head.rows))
         return self._filled(head, limit, reason)
 
     def _ready(self, now: float) -> W | None:
@@ -208,7 +220,7 @@ class RequestQueue(Generic[W]):
                 self._shrank(group, len(batch.members) - before, batch.rows - rows)
         for waiters in self._levels:
             waiters.lanes.first()  # what was taken is let go of
-        full = batch.rows >= self._policy.max_rows or (batch.refused and reason != "preferred")
+        full = batch.rows >= self._policy.max_rows or (batch.refused and limit == self._policy.max_rows)
         return Cut(batch.members, "full" if full else reason)
 
     def _alone(self, head: W, reason: Dispatch) -> Cut[W]:

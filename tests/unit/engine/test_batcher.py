@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 import weakref
 from dataclasses import fields
 
@@ -229,95 +228,6 @@ async def test_a_request_in_pieces_that_does_not_come_to_its_end_is_waited_for_s
             await made.submit(0, rows=1)
 
 
-class Lanes:
-    """Two ways to compute, of which each says what it was given and waits until it may answer."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.alone: list[list[int]] = []
-        self.beside: list[list[int]] = []
-        self.asked = 0
-
-    def run(self, items):
-        return self._answer(self.alone, items)
-
-    def open_beside(self):
-        self.asked += 1
-        return lambda items: self._answer(self.beside, items)
-
-    def _answer(self, batches, items):
-        batches.append(list(items))
-        self.open.wait(10)
-        time.sleep(0.01)  # a run that is worth a second thread
-        return [item * 2 for item in items]
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():
-    lanes = Lanes()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-    lanes.open.set()
-    assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(20))) == [2 * n for n in range(20)]
-    await until(lambda: lanes.asked == 1)
-    await asyncio.sleep(0.1)  # both are idle
-    lanes.open.clear()
-    before = len(lanes.beside)
-    first = asyncio.create_task(made.submit(20, rows=1))
-    await until(lambda: [20] in lanes.alone)  # with all cores, because nothing else is to be done
-    second = asyncio.create_task(made.submit(21, rows=1))
-    await until(lambda: lanes.beside[before:] == [[21]])  # while the first one is still under way
-    third = asyncio.create_task(made.submit(22, rows=1))
-    await asyncio.sleep(0.05)
-    assert lanes.beside[before:] == [[21]]  # two, and no more
-    lanes.open.set()
-    assert await asyncio.gather(first, second, third) == [40, 42, 44]
-    assert lanes.asked == 1
-    await asyncio.to_thread(made.close)
-
-
-async def test_quick_runs_and_those_that_nobody_waits_for_stay_on_one_thread():
-    asked = []
-    made = batcher(list, max_waiting=100, open_beside=lambda: asked.append("asked"))
-    await asyncio.gather(*(made.submit(number, rows=1) for number in range(100)))
-    slow = batcher(lambda items: time.sleep(0.02) or list(items), open_beside=lambda: asked.append("asked"))
-    for number in range(3):
-        await slow.submit(number, rows=1)
-    assert asked == []
-    for each in (made, slow):
-        await asyncio.to_thread(each.close)
-
-
-async def test_what_cannot_be_computed_beside_is_computed_in_turn():
-    lanes, asked = Lanes(), []
-    lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lambda: asked.append("asked"))
-    for _ in range(2):
-        numbers = range(20)
-        assert await asyncio.gather(*(made.submit(number, rows=1) for number in numbers)) == [2 * n for n in numbers]
-    assert asked == ["asked"]  # and not again
-    await asyncio.to_thread(made.close)
-
-
-async def test_without_another_thread_the_first_one_goes_on(monkeypatch):
-    lanes = Lanes()
-    lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("threading.Thread.start", refuse)
-        assert len(await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))) == 20
-    assert (lanes.asked, lanes.beside) == (0, [])
-    await asyncio.to_thread(made.close)
-
-
 async def test_a_request_that_fails_is_not_held_by_its_error():
     def fail(_):
         raise InputRefusedError("no")
@@ -337,56 +247,3 @@ async def test_a_request_that_fails_is_not_held_by_its_error():
     finally:
         gc.enable()
     await asyncio.to_thread(made.close)
-
-
-async def test_closing_finishes_both_runs_and_what_waits_behind_them():
-    lanes = Lanes()
-    lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-    await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))
-    await until(lambda: lanes.asked == 1)
-    lanes.open.clear()
-    tasks = [asyncio.create_task(made.submit(number, rows=2)) for number in range(6)]
-    await asyncio.sleep(0.05)
-    closing = asyncio.create_task(asyncio.to_thread(made.close))
-    await asyncio.sleep(0.05)
-    lanes.open.set()
-    assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10]
-    await closing
-    with pytest.raises(ModelNotReadyError):
-        await made.submit(1, rows=1)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["wait", "cancel", "fail"])), min_size=1, max_size=30))
-def test_whatever_happens_on_two_threads_everybody_gets_their_own_answer(requests):
-    """Whatever is cancelled or fails, everybody else gets the answer to what they asked."""
-    threads = set()
-
-    def run(items):
-        threads.add(threading.get_ident())
-        time.sleep(0.006)
-        if any(how == "fail" for _, how in items):
-            raise InputRefusedError("no")
-        return [number * 2 for number, _ in items]
-
-    async def scenario() -> None:
-        made = batcher(run, max_waiting=100, open_beside=lambda: run)
-        await asyncio.gather(*(made.submit((number, "wait"), rows=1) for number in range(20)))
-        assert len(threads) == 2
-        tasks = [
-            asyncio.create_task(made.submit((number, how), rows=rows)) for number, (rows, how) in enumerate(requests)
-        ]
-        await asyncio.sleep(0)
-        for task, (_, how) in zip(tasks, requests, strict=True):
-            if how == "cancel":
-                task.cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        for number, (answer, (_, how)) in enumerate(zip(answers, requests, strict=True)):
-            if how == "wait":
-                assert answer == number * 2
-            elif how == "fail":
-                assert isinstance(answer, InputRefusedError)
-        await asyncio.to_thread(made.close)
-
-    asyncio.run(scenario())

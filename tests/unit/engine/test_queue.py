@@ -252,6 +252,19 @@ def test_requests_that_come_and_go_while_nothing_is_cut_leave_nothing_behind():
     assert grown < 500_000
 
 
+def test_a_run_beside_another_takes_its_part_and_one_large_request_whole():
+    queue = made(max_rows=8)
+    for _ in range(6):
+        put(queue)
+    put(queue, 5)
+    assert [(len(cut.members), cut.reason) for cut in (queue.cut(0.0, 4), queue.cut(0.0, 1))] == [
+        (4, "idle"),
+        (1, "idle"),
+    ]
+    assert [waiting.rows for waiting in queue.cut(0.0, 1).members] == [1]
+    assert [waiting.rows for waiting in queue.cut(0.0, 2).members] == [5]
+
+
 OWNERS, KEYS = st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["k", "l"])
 PUT = st.tuples(st.just("put"), st.integers(1, 6), OWNERS, KEYS, st.integers(0, 2), st.sampled_from([0, 3, 40, 500]))
 STEPS = st.lists(
@@ -296,6 +309,7 @@ def test_whatever_comes_and_goes_everything_is_cut_once_in_batches_that_fit(step
             queue_wait = queue.wait_s(now)
             cut()
         assert len(queue) == len(inside)
+        assert queue.rows == sum(waiting.rows for waiting in inside)
         oldest = queue.oldest()
         assert (oldest and oldest.since) == (next(iter(inside)).since if inside else None)
     queue.close()
