@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import weakref
-from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
@@ -15,31 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from engine.errors import InferenceFailedError, InputRefusedError, ModelNotReadyError, QueueFullError
 from engine.metrics import EngineMetrics
-from engine.scheduler.batcher import Batcher
-from engine.scheduler.policy import BatchPolicy
 from mesh.tracing import TraceContext, current_trace
-
-_POLICY = {field.name for field in fields(BatchPolicy)}
-
-
-class Gate:
-    """A run that waits until it is opened, and remembers its batches."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.entered = threading.Event()
-        self.batches: list[list[int]] = []
-
-    def run(self, items):
-        self.entered.set()
-        self.open.wait(10)
-        self.batches.append(list(items))
-        return [item * 2 for item in items]
-
-
-def batcher(run, **how):
-    policy = {"max_rows": 4, "max_waiting": 8} | {key: how.pop(key) for key in _POLICY & set(how)}
-    return Batcher(run, name="test", policy=BatchPolicy(**policy), **how)
+from tests.unit.engine.batchers import Gate, batcher
 
 
 async def test_an_idle_model_runs_at_once_and_alone():

@@ -11,37 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputRefusedError, ModelNotReadyError
-from tests.unit.engine.test_batcher import batcher
-
-
-class Lanes:
-    """Two ways to compute, of which each says what it was given and waits until it may answer."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.open_alone: threading.Event | None = None
-        self.alone: list[list[int]] = []
-        self.beside: list[list[int]] = []
-        self.asked = 0
-
-    def run(self, items):
-        return self._answer(self.alone, items)
-
-    def open_beside(self):
-        self.asked += 1
-        return lambda items: self._answer(self.beside, items)
-
-    def _answer(self, batches, items):
-        batches.append(list(items))
-        (self.open_alone or self.open if batches is self.alone else self.open).wait(10)
-        time.sleep(0.01)  # a run that is worth a second thread
-        return [item * 2 for item in items]
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+from tests.unit.engine.batchers import Lanes, batcher, until
 
 
 async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():

@@ -10,7 +10,7 @@ import pytest
 from engine.scheduler.batcher import Batcher
 from engine.scheduler.observer import Computed
 from engine.scheduler.policy import BatchPolicy
-from tests.unit.engine.test_batcher import Gate
+from tests.unit.engine.batchers import Gate
 
 
 class Listening:

@@ -21,7 +21,7 @@ from engine.scheduler.batcher import Batcher
 from engine.scheduler.policy import BatchPolicy, Level
 from engine.scheduler.run import Runner
 from engine.scheduler.terms import Terms
-from tests.unit.engine.test_batcher import Gate, batcher, until
+from tests.unit.engine.batchers import Gate, batcher, until
 
 
 async def started(gate, made):
