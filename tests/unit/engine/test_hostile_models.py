@@ -97,12 +97,17 @@ async def test_closing_stops_the_run_under_way_and_refuses_what_waits(tmp_path: 
 
 
 async def test_no_thread_watches_where_nothing_runs(tmp_path: Path):
+    others = set(threading.enumerate())
+
+    def watching() -> int:
+        return sum(thread.name == "run-watch" for thread in set(threading.enumerate()) - others)
+
     made = opened(tmp_path, MANIFEST, SessionSettings(max_run_s=0.2), model=doubling(["n", 2]))
     for _ in range(3):
         await made.infer(ROW)
-    assert sum(thread.name == "run-watch" for thread in threading.enumerate()) <= 1
+    assert watching() <= 1
     deadline = time.monotonic() + 10
-    while any(thread.name == "run-watch" for thread in threading.enumerate()):
+    while watching():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
     made.close()
