@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from engine.errors import NotServedError, ParameterError, ReadOnlyModelError
 from engine.parameters import Parameter
+from engine.repository.loaded import Loaded
 from engine.repository.models import Model, ModelCatalogue, VersionPolicy, version_name
 from engine.repository.records import model_of, number_of
-from engine.repository.repository import Loaded, Repository
+from engine.repository.repository import Repository
 from mesh.catalogue import NotFoundError
 from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM

@@ -41,7 +41,7 @@ from mesh.entries import Entry
 from mesh.identity import SYSTEM_TENANT
 from mesh.resource import tenant_of
 
-__all__ = ["Loaded", "Repository"]
+__all__ = ["Repository"]
 
 
 _TRIES = 3

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import ModelNotFoundError, VersionNotFoundError
+from engine.repository.loaded import Loaded
 from engine.repository.models import Hold, ModelVersion, loading_order
 from engine.repository.records import model_of
-from engine.repository.repository import Loaded, Repository
+from engine.repository.repository import Repository
 from engine.repository.sharing import Coalesced
 from mesh.entries import Entry
 

@@ -297,7 +297,7 @@ class Batcher(Generic[Item, Result]):
         return None
 
     def _even_share(self) -> int:
-        """The most rows of a run beside another, 0 for no limit: all in a long and a short one wait longer."""
+        """The most rows of a run beside another, 0 for no limit: beside a short run, all in a long one wait for it."""
         if self._narrow is None or not self._running:
             return 0
         running = sum(asked.rows for members in self._running.values() for asked in members)

@@ -155,7 +155,7 @@ class RequestQueue(Generic[W]):
         self._count_turn(head)
         limit, reason = self._limit(head, now)
         if most_rows and limit == self._policy.max_rows:
-            limit = min(limit, max(most_rows, head.rows))
+            limit = min(limit, most_rows)
         return self._filled(head, limit, reason)
 
     def _ready(self, now: float) -> W | None:
@@ -220,7 +220,8 @@ class RequestQueue(Generic[W]):
                 self._shrank(group, len(batch.members) - before, batch.rows - rows)
         for waiters in self._levels:
             waiters.lanes.first()  # what was taken is let go of
-        full = batch.rows >= self._policy.max_rows or (batch.refused and limit == self._policy.max_rows)
+        refused = batch.refused and reason != "preferred" and limit == self._policy.max_rows
+        full = batch.rows >= self._policy.max_rows or refused
         return Cut(batch.members, "full" if full else reason)
 
     def _alone(self, head: W, reason: Dispatch) -> Cut[W]:

@@ -11,7 +11,7 @@ from engine.scheduler.policy import BatchPolicy
 from engine.servables.base import Servable
 from engine.servables.embedder import Embedder
 
-__all__ = ["Standing"]
+__all__ = ["EncoderBacked", "Standing"]
 
 Made = TypeVar("Made")
 
@@ -57,6 +57,27 @@ class Standing(Generic[Made]):
             making.add_done_callback(_failed)  # its error is read also where all who waited for it have gone
             self._embedder, self._making = embedder, making
         return embedder, await asyncio.shield(making)
+
+
+class EncoderBacked(Generic[Made]):
+    """A model without a graph of its own, `_standing` on an encoder that has the queue and the memory."""
+
+    platform = "tiation-head"
+    inferred: tuple[str, ...] = ()
+    _standing: Standing[Made]
+
+    @property
+    def policy(self) -> BatchPolicy | None:
+        """How the encoder puts requests together; None where it is not there."""
+        return self._standing.policy
+
+    @property
+    def waiting(self) -> int:
+        """Nothing waits here; the encoder has the queue."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing to give back; the encoder stays."""
 
 
 def _failed(making: asyncio.Task[Made]) -> bool:

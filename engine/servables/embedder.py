@@ -12,11 +12,11 @@ from engine.errors import NoLabelsError, TensorError
 from engine.manifest import EmbeddingManifest
 from engine.repository.folders import graph_file
 from engine.scheduler.aside import aside
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables.base import Classified, Inference, Items, Tensors, check_tensors
 from engine.servables.closing import closed_on_failure
 from engine.servables.context import ModelContext
+from engine.servables.graph_backed import GraphBacked
 from engine.servables.token_graph import TokenGraph
 from engine.servables.tokens import MAX_TEXTS, TEXT, TokenRows, Tokens, in_pieces, open_tokenizer, padded, texts_of
 from engine.tensor import Tensor, TensorSpec
@@ -26,19 +26,14 @@ __all__ = ["Embedder"]
 _TOKENS = (TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("attention_mask", "INT64", (-1, -1)))
 
 
-class Embedder:
+class Embedder(GraphBacked[TokenGraph]):
     """A text encoder: `text` BYTES [n], or token ids, to `embedding` FP32 [n, d]."""
 
-    platform = "onnxruntime"
     inputs = (TEXT,)
     classifies: Items | None = None
 
-    def __init__(
-        self,
-        context: ModelContext[EmbeddingManifest],
-    ) -> None:
+    def __init__(self, context: ModelContext[EmbeddingManifest]) -> None:
         self._manifest = manifest = context.manifest
-        self._policy = context.limits
         path, self.inferred = graph_file(context.folder, manifest.file)
         self._graph = TokenGraph(path, context, self._pooled)
         with closed_on_failure(self._graph):
@@ -68,20 +63,6 @@ class Embedder:
         sequences = await in_pieces(texts, len, self._tokens)
         tokens = await aside(sum(len(each.ids) for each in sequences) // 4, padded, sequences)
         return await self._graph.run_rows(tokens, terms), tokens.count
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How requests are put together; None where each is computed alone."""
-        return self._policy
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return self._graph.waiting
-
-    def close(self) -> None:
-        """Give its memory back."""
-        self._graph.close()
 
     def _check(self, tokens: TokenRows) -> None:
         """See that token ids and mask, int64 (n, s), go together and are what the model reads.

@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any
 
 from engine.manifest import ClassificationManifest
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.backbone import Standing
+from engine.servables.backbone import EncoderBacked, Standing
 from engine.servables.base import Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.embedder import Embedder
 from engine.servables.head import Head
@@ -19,13 +18,11 @@ from engine.tensor import TensorSpec
 __all__ = ["EncoderClassifier"]
 
 
-class EncoderClassifier:
+class EncoderClassifier(EncoderBacked[Head]):
     """A head on an embedder: `text` BYTES [n] to `label` BYTES [n] and `score` FP32 [n]."""
 
-    platform = "tiation-head"
     inputs = (TEXT,)
     outputs = (TensorSpec("label", "BYTES", (-1,)), TensorSpec("score", "FP32", (-1,)))
-    inferred: tuple[str, ...] = ()
     classifies: Items = "texts"
 
     def __init__(self, manifest: ClassificationManifest, backbone: Callable[[], Servable]) -> None:
@@ -58,19 +55,6 @@ class EncoderClassifier:
         vectors, tokens = await embedder.embed(values, terms)
         labels, scores, all_scores = head.classify(vectors)
         return Classified(labels, scores, head.labels, all_scores, tokens)
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How the backbone puts requests together; None where it is not there."""
-        return self._standing.policy
-
-    @property
-    def waiting(self) -> int:
-        """Nothing waits here; the backbone has the queue."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing to give back; the backbone stays."""
 
 
 async def _make_head(manifest: ClassificationManifest, embedder: Embedder) -> Head:

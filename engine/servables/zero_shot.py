@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from engine.errors import LabelsError
 from engine.manifest import Candidate, ZeroShotManifest
-from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.servables.backbone import Standing
+from engine.servables.backbone import EncoderBacked, Standing
 from engine.servables.base import Classified, Inference, Items, Servable, Tensors, check_tensors
 from engine.servables.calibration import MINILM, Calibration, calibrate
 from engine.servables.embedder import Embedder
@@ -122,16 +121,13 @@ class _Remembered:
         return np.stack([found[each] for each in wordings]), tokens
 
 
-class EncoderZeroShot(ZeroShot):
+class EncoderZeroShot(EncoderBacked[_Remembered], ZeroShot):
     """Compares the vectors of texts and labels.
 
     Args:
         manifest: what the owner says of it.
         backbone: gives the encoder as it is loaded now.
     """
-
-    platform = "tiation-head"
-    inferred: tuple[str, ...] = ()
 
     def __init__(self, manifest: ZeroShotManifest, backbone: Callable[[], Servable]) -> None:
         super().__init__(manifest.candidates, multi_label=manifest.multi_label)
@@ -148,19 +144,6 @@ class EncoderZeroShot(ZeroShot):
         made = EncoderZeroShot(manifest, backbone)
         await made._standing.get()
         return made
-
-    @property
-    def policy(self) -> BatchPolicy | None:
-        """How the backbone puts requests together; None where it is not there."""
-        return self._standing.policy
-
-    @property
-    def waiting(self) -> int:
-        """Nothing waits here; the backbone has the queue."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing to give back; the backbone stays."""
 
     async def _table(
         self, texts: Sequence[str], candidates: Sequence[Candidate], multi_label: bool, terms: Terms

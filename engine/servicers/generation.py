@@ -16,7 +16,7 @@ from tiation.engine.v1 import prediction_pb2 as pb
 from engine.errors import EngineError, InferenceFailedError, NoLabelsError, PromptError, SamplingError
 from engine.generation.base import Message, Piece, Prompt, Sampling, Tool, ToolCall
 from engine.generation.sequence import SequenceState
-from engine.repository.repository import Loaded
+from engine.repository.loaded import Loaded
 from engine.scheduler.terms import Terms
 from engine.servables import TextGenerator
 from engine.servicers.usage import note_predicted

@@ -24,7 +24,8 @@ from engine.figures import RequestTimes
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Region, Regions
 from engine.parameters import Parameter, key_of, terms_of, wants_timing
-from engine.repository.repository import Loaded, Repository
+from engine.repository.loaded import Loaded
+from engine.repository.repository import Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import PLAIN, Terms
 from engine.servables import TextGenerator

@@ -9,8 +9,8 @@ from inference import model_config_pb2 as pb
 
 from engine.ensembles.references import source_of
 from engine.manifest import EnsembleManifest
+from engine.repository.loaded import Loaded
 from engine.repository.models import VersionPolicy
-from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
 from engine.servables import SequenceModel, Servable, TabularModel, TextGenerator
 from engine.servicers.inference_texts import specs_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from inference import grpc_service_pb2 as pb
 
 from engine.durations import Duration
-from engine.repository.repository import Loaded
+from engine.repository.loaded import Loaded
 
 __all__ = ["Facts", "statistics_of"]
 

@@ -15,7 +15,7 @@ from engine.oip.classification import CLASSIFICATION, classes_of, read_count
 from engine.oip.places import Place, read_place
 from engine.oip.shared_memory import OpenRegion, Regions
 from engine.parameters import Parameter
-from engine.repository.repository import Loaded
+from engine.repository.loaded import Loaded
 from engine.servables import Servable
 from engine.servables.base import NamesColumns
 from engine.tensor import (

@@ -18,7 +18,7 @@ from engine.generation.base import Piece, Prompt
 from engine.manifest import GenerationManifest
 from engine.oip.texts import CHOICES, TextWish, read_text_wish
 from engine.parameters import Parameter
-from engine.repository.repository import Loaded
+from engine.repository.loaded import Loaded
 from engine.response_figures import ResponseTimes
 from engine.scheduler.terms import Terms
 from engine.servables import Servable, TextGenerator

@@ -23,8 +23,9 @@ from engine.openai.embedding import check_dimensions, inputs_of
 from engine.openai.failures import failure
 from engine.openai.reading import read
 from engine.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from engine.repository.loaded import Loaded
 from engine.repository.models import Model, ModelCatalogue
-from engine.repository.repository import Loaded, Repository
+from engine.repository.repository import Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables import Embedder

@@ -13,7 +13,8 @@ from tiation.engine.v1 import prediction_pb2_grpc
 
 from engine.errors import ExplanationError, LabelsError, NoLabelsError, WrongItemsError
 from engine.manifest import Candidate
-from engine.repository.repository import Loaded, Repository
+from engine.repository.loaded import Loaded
+from engine.repository.repository import Repository
 from engine.scheduler.aside import aside
 from engine.scheduler.terms import Terms
 from engine.servables import (

@@ -16,7 +16,7 @@ from engine.errors import TensorError
 from engine.manifest import parse_manifest
 from engine.metrics import EngineMetrics
 from engine.oip.shared_memory import Regions
-from engine.repository.repository import Loaded
+from engine.repository.loaded import Loaded
 from engine.scheduler.aside import aside
 from engine.servables import Embedder, Inference
 from engine.servicers.inference import InferenceServicer

@@ -14,13 +14,19 @@ from engine.errors import InputRefusedError, ModelNotReadyError
 from tests.unit.engine.batchers import Lanes, batcher, until
 
 
-async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():
+async def both_idle():
+    """A batcher that has opened its second lane, because many waited for slow runs."""
     lanes = Lanes()
     made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
     lanes.open.set()
     assert await asyncio.gather(*(made.submit(number, rows=1) for number in range(20))) == [2 * n for n in range(20)]
     await until(lambda: lanes.asked == 1)
-    await asyncio.sleep(0.1)  # both are idle
+    await asyncio.sleep(0.1)
+    return lanes, made
+
+
+async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():
+    lanes, made = await both_idle()
     lanes.open.clear()
     before = len(lanes.beside)
     first = asyncio.create_task(made.submit(20, rows=1))
@@ -37,12 +43,7 @@ async def test_slow_runs_that_others_wait_for_are_computed_two_at_a_time():
 
 
 async def test_what_waits_is_shared_evenly_by_two_runs_at_a_time():
-    lanes = Lanes()
-    lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-    await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))
-    await until(lambda: lanes.asked == 1)
-    await asyncio.sleep(0.1)  # both are idle
+    lanes, made = await both_idle()
     lanes.open_alone = threading.Event()
     lanes.open.clear()
     tasks = [asyncio.create_task(made.submit(100, rows=1))]
@@ -99,11 +100,7 @@ async def test_without_another_thread_the_first_one_goes_on(monkeypatch):
 
 
 async def test_closing_finishes_both_runs_and_what_waits_behind_them():
-    lanes = Lanes()
-    lanes.open.set()
-    made = batcher(lanes.run, max_waiting=100, open_beside=lanes.open_beside)
-    await asyncio.gather(*(made.submit(number, rows=1) for number in range(20)))
-    await until(lambda: lanes.asked == 1)
+    lanes, made = await both_idle()
     lanes.open.clear()
     tasks = [asyncio.create_task(made.submit(number, rows=2)) for number in range(6)]
     await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from engine.errors import ModelNotFoundError
 from engine.manifest import parse_manifest
 from engine.metrics import EngineMetrics
+from engine.repository.loaded import Loaded
 from engine.repository.models import VersionPolicy
-from engine.repository.repository import Loaded
 from engine.scheduler.policy import BatchPolicy
 from engine.servables import EncoderClassifier, EncoderZeroShot, Ensemble, OnnxModel
 from engine.servicers.inference_config import config_of
@@ -34,7 +35,7 @@ def plain(where, batching: str = "auto", rows: int = 8) -> OnnxModel:
 
 def encoder(*words: str) -> Encoder:
     made = Encoder(*words)
-    made._policy = BatchPolicy(6, 64)
+    made._graph = SimpleNamespace(policy=BatchPolicy(6, 64))
     return made
 
 
