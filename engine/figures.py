@@ -96,7 +96,7 @@ class _Runs:
 
     def now(self, rows: int) -> BatchStatistics:
         """As they stand."""
-        parts = (Duration(self.count, round(s * 1e9)) for s in (self.input_s, self.infer_s, self.output_s))
+        parts = (_duration(self.count, seconds) for seconds in (self.input_s, self.infer_s, self.output_s))
         return BatchStatistics(rows, *parts)
 
 
@@ -151,18 +151,38 @@ class RequestTimes:
 
 
 @dataclass(slots=True)
+class _Answered:
+    """The requests that were answered, and those of them that were in a run; plain sums, grown with every request."""
+
+    count: int = 0
+    took_s: float = 0.0
+    queue_s: float = 0.0
+    computed: int = 0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+
+    def add(self, times: RequestTimes, took_s: float) -> None:
+        """One more. What was in no run, for its answer was kept, counts for nothing below its queue, as in Triton."""
+        self.count += 1
+        self.took_s += took_s
+        self.queue_s += times.queue_s
+        if times.runs:
+            self.computed += 1
+            self.input_s += times.input_s
+            self.infer_s += times.infer_s
+            self.output_s += times.output_s
+
+
+@dataclass(slots=True)
 class _Totals:
     """Everything that is counted."""
 
     last_inference: float = 0.0
     inferences: int = 0
     executions: int = 0
-    success: Sum = field(default_factory=Sum)
+    answered: _Answered = field(default_factory=_Answered)
     fail: Sum = field(default_factory=Sum)
-    queue: Sum = field(default_factory=Sum)
-    compute_input: Sum = field(default_factory=Sum)
-    compute_infer: Sum = field(default_factory=Sum)
-    compute_output: Sum = field(default_factory=Sum)
     cache_hit: Sum = field(default_factory=Sum)
     cache_miss: Sum = field(default_factory=Sum)
     batches: dict[int, _Runs] = field(default_factory=dict)
@@ -220,7 +240,7 @@ class ModelFigures:
         """Requests wait there, for as long as it is there."""
         self._queues.add(queue)
 
-    def batch(self, ran: Ran, waited_s: float) -> None:  # noqa: ARG002 -- the observer's
+    def batch(self, ran: Ran) -> None:
         """One run."""
         with self._changed:
             totals = self._totals
@@ -256,21 +276,14 @@ class ModelFigures:
 
     def ended(self, times: RequestTimes, took_s: float, why: Failure | None) -> None:
         """A request is over; `why` is None where it was answered."""
-        waited_s = times.queue_s
         with self._changed:
             totals = self._totals
             if why is not None:
                 totals.fail.add(took_s)
                 totals.failures[why] = totals.failures.get(why, 0) + 1
-                return
-            totals.last_inference = time.time()
-            totals.success.add(took_s)
-            totals.queue.add(waited_s)
-            if not times.runs:  # its answer was kept: below it counts for nothing, as in Triton
-                return
-            totals.compute_input.add(times.input_s)
-            totals.compute_infer.add(times.infer_s)
-            totals.compute_output.add(times.output_s)
+            else:
+                totals.last_inference = time.time()
+                totals.answered.add(times, took_s)
 
     def cache_hit(self, took_s: float) -> None:
         """An answer was found in the cache, in so long."""
@@ -285,17 +298,17 @@ class ModelFigures:
     def statistics(self) -> Statistics:
         """The figures as they are now."""
         with self._changed:
-            totals = self._totals
+            totals, answered = self._totals, self._totals.answered
             return Statistics(
                 last_inference_ms=round(totals.last_inference * 1e3),
                 inferences=totals.inferences,
                 executions=totals.executions,
-                success=totals.success.now(),
+                success=_duration(answered.count, answered.took_s),
                 fail=totals.fail.now(),
-                queue=totals.queue.now(),
-                compute_input=totals.compute_input.now(),
-                compute_infer=totals.compute_infer.now(),
-                compute_output=totals.compute_output.now(),
+                queue=_duration(answered.count, answered.queue_s),
+                compute_input=_duration(answered.computed, answered.input_s),
+                compute_infer=_duration(answered.computed, answered.infer_s),
+                compute_output=_duration(answered.computed, answered.output_s),
                 cache_hit=totals.cache_hit.now(),
                 cache_miss=totals.cache_miss.now(),
                 batches=tuple(totals.batches[rows].now(rows) for rows in sorted(totals.batches)),
@@ -306,6 +319,10 @@ class ModelFigures:
 
 def _none() -> float:
     return 0
+
+
+def _duration(count: int, seconds: float) -> Duration:
+    return Duration(count, round(seconds * 1e9))
 
 
 def _waited_s(spans: Sequence[_Span]) -> float:

@@ -23,10 +23,11 @@ _SLICE_S = 0.1
 
 @dataclass(slots=True, eq=False)
 class _Loan:
-    """Cores of a run under way."""
+    """Cores of a run under way, and how many holds there are within the one that took them."""
 
     cores: int
     began: float
+    within: int = 0
 
 
 class CoreBudget:
@@ -40,7 +41,8 @@ class CoreBudget:
     def __init__(self, cores: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._cores = cores
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._loans: dict[int, _Loan] = {}
         self._waiting: list[Share] = []
         self._least_s = 0.0
@@ -49,41 +51,49 @@ class CoreBudget:
         """What one model uses of it."""
         return Share(self)
 
-    def take(self, share: Share, cores: int) -> bool:
+    def take(self, share: Share, cores: int) -> None:
         """Have cores until they are given back; blocks until one is free, or for a slice.
 
-        Returns:
-            False where none were taken: the thread has some already, or none are wanted.
+        A thread that has some keeps those: they are given back as often as they were taken.
         """
         me = threading.get_ident()
-        if me in self._loans or not cores:
-            return False
-        with self._changed:
-            self._await(share)
-            self._loans[me] = _Loan(min(cores, self._cores), self._clock())
-        return True
+        loan = self._loans.get(me)
+        if loan is not None:
+            loan.within += 1
+        elif cores:
+            with self._lock:
+                now = self._clock()
+                share.used_s = max(share.used_s, self._least_s)
+                if self._waiting or (self._loans and self._busy(now) >= self._cores):
+                    now = self._awaited(share, now)
+                self._least_s = max(self._least_s, share.used_s)
+                self._loans[me] = _Loan(min(cores, self._cores), now)
 
     def give_back(self, share: Share) -> None:
-        """Give back what the thread has."""
-        with self._changed:
-            loan = self._loans.pop(threading.get_ident())
+        """Give back what the thread has, if it has any."""
+        me = threading.get_ident()
+        loan = self._loans.get(me)
+        if loan is None:
+            return
+        if loan.within:
+            loan.within -= 1
+            return
+        with self._lock:
+            del self._loans[me]
             share.used_s += loan.cores * (self._clock() - loan.began)
             if self._waiting:
                 self._changed.notify_all()
 
-    def _await(self, share: Share) -> None:
-        """Wait until it is a model's turn and a core is free, but for a slice at most."""
-        now = self._clock()
-        share.used_s = max(share.used_s, self._least_s)
-        if self._waiting or (self._loans and self._busy(now) >= self._cores):
-            ends = now + _SLICE_S
-            self._waiting.append(share)
-            while now < ends and (self._next() is not share or self._busy(now) >= self._cores):
-                self._changed.wait(min(ends, self._soonest(now)) - now)
-                now = self._clock()
-            self._waiting.remove(share)
-            self._changed.notify_all()
-        self._least_s = max(self._least_s, share.used_s)
+    def _awaited(self, share: Share, now: float) -> float:
+        """When it is a model's turn and a core is free, but in a slice at most; waits until then."""
+        ends = now + _SLICE_S
+        self._waiting.append(share)
+        while now < ends and (self._next() is not share or self._busy(now) >= self._cores):
+            self._changed.wait(min(ends, self._soonest(now)) - now)
+            now = self._clock()
+        self._waiting.remove(share)
+        self._changed.notify_all()
+        return now
 
     def _next(self) -> Share:
         """Whose turn it is: who has used the least, of those the first to come."""
@@ -125,13 +135,15 @@ class Share:
 class Hold:
     """Cores that are held up to the end of the block; blocks at its beginning until one is free, or for a slice.
 
+    It may be entered as often as one likes, from several threads and within itself.
+
     Args:
         budget: all of them.
         share: of whose model.
         cores: how many.
     """
 
-    __slots__ = ("_budget", "_cores", "_holds", "_share")
+    __slots__ = ("_budget", "_cores", "_share")
 
     def __init__(self, budget: CoreBudget, share: Share, cores: int) -> None:
         self._budget = budget
@@ -139,8 +151,7 @@ class Hold:
         self._cores = cores
 
     def __enter__(self) -> None:
-        self._holds = self._budget.take(self._share, self._cores)
+        self._budget.take(self._share, self._cores)
 
     def __exit__(self, *_: object) -> None:
-        if self._holds:
-            self._budget.give_back(self._share)
+        self._budget.give_back(self._share)

@@ -56,7 +56,8 @@ class RunWatch:
 
     def __init__(self, *, gives_back: bool = False) -> None:
         self._gives_back = gives_back
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._under_way: set[_Run] = set()
         self._watching = False
         self._looks = math.inf
@@ -72,11 +73,12 @@ class RunWatch:
         run = _Run(time.monotonic() + limit_s, limit_s)
         if self._gives_back:
             run.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise _gone()
             self._under_way.add(run)
-            self._see_to(run)
+            if run.ends < self._looks:
+                self._see_to(run)
         try:
             return compute(run.options)
         except Exception:  # the runtime raises kinds of its own for a run that was ended
@@ -84,7 +86,7 @@ class RunWatch:
                 raise run.error from None
             raise
         finally:
-            with self._changed:
+            with self._lock:
                 self._under_way.discard(run)
                 if self._closed:
                     self._changed.notify_all()
@@ -99,9 +101,7 @@ class RunWatch:
             self._changed.wait_for(lambda: not self._under_way, within_s)
 
     def _see_to(self, run: _Run) -> None:
-        """Have the thread look when a run's time is over; mostly it will have to look earlier than that anyway."""
-        if run.ends >= self._looks:
-            return
+        """Have the thread look when a run's time is over; mostly it has to look earlier than that anyway."""
         self._looks = run.ends
         if self._watching:
             self._changed.notify_all()

@@ -12,9 +12,8 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -38,15 +37,12 @@ from engine.tensor import Tensor, TensorSpec
 __all__ = [
     "Session",
     "SessionSettings",
-    "Turn",
     "check_device",
     "cores",
     "open_built",
     "open_session",
     "release_memory",
 ]
-
-Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 _LITTLE, _LITTLE_S = 1 << 16, 1.0
 """The most values of an input that means nothing, and how long it may take."""
@@ -87,11 +83,11 @@ class SessionSettings:
         """Threads of one run that has the machine to itself."""
         return self.intra_op_threads or cores()
 
-    def turn(self) -> Turn:
+    def turn(self) -> AbstractContextManager[None]:
         """What a model's runs enter, and leave when they have ended: they have their cores in between."""
         if self.budget is None or self.device != "cpu":
-            return nullcontext
-        return partial(self.budget.share().hold, self.threads)
+            return nullcontext()
+        return self.budget.share().hold(self.threads)
 
 
 class Session:
@@ -103,7 +99,7 @@ class Session:
         classes: the lists of classes that are written in its file.
         is_bounded: whether the time of a run grows with the size of its inputs alone, whatever values they hold.
         device: where it computes.
-        turn: entered for each run, and before by whoever wants to know when one can begin.
+        turn: entered for each run, and around it by whoever wants to know when one can begin.
     """
 
     def __init__(
@@ -164,7 +160,9 @@ class Session:
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
         values = self._bounded(lambda options: self._compute(session, names, feeds, options), limit_s)
-        return {name: self._tensor(name, value) for name, value in zip(names, values, strict=True)}
+        if self._zipped or self._text_outputs:
+            values = [self._tensor(name, value) for name, value in zip(names, values, strict=True)]
+        return dict(zip(names, values, strict=True))
 
     def run_keeping(
         self,
@@ -185,7 +183,7 @@ class Session:
     def _bounded(self, compute: Callable[[onnxruntime.RunOptions], Sequence[Any]], limit_s: float) -> Sequence[Any]:
         """Compute in its turn, and not for too long; errors as `run` says."""
         try:
-            with self.turn(), self._track:
+            with self.turn, self._track:
                 return self._watch.run(compute, min(limit_s, self._max_run_s))
         except RUNTIME_ERRORS as error:
             raise run_failure(error) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -31,15 +30,20 @@ class Asked(Waiting, Generic[Item, Result]):
     ran: Ran | None
 
 
-def ran_of(batch: Sequence[Asked[Item, Result]], began: float, reason: Dispatch, results: Sequence[Result]) -> Ran:
-    """What is told of a run that has just ended, also to those who were in it."""
+def ran_of(
+    batch: Sequence[Asked[Item, Result]], began: float, reason: Dispatch, results: Sequence[Result]
+) -> tuple[Ran, int]:
+    """What is told of a run that has just ended, also to those who were in it; and how many bytes they kept."""
     ended = time.perf_counter()
-    rows = sum(asked.rows for asked in batch)
+    rows = size = 0
+    for asked in batch:
+        rows += asked.rows
+        size += asked.size
     input_s, output_s = (results.input_s, results.output_s) if isinstance(results, Computed) else (0.0, 0.0)
     ran = Ran(len(batch), rows, began, ended, reason, input_s, output_s)
     for asked in batch:
         asked.ran = ran
-    return ran
+    return ran, size
 
 
 def let_go(batch: list[Asked[Item, Result]]) -> None:
@@ -49,8 +53,13 @@ def let_go(batch: list[Asked[Item, Result]]) -> None:
     batch.clear()
 
 
-def settle(batch: Sequence[Asked[Item, Result]], results: Sequence[Result], error: Exception | None) -> None:
-    """Hand results or the error to the callers, each on its own loop, once."""
+def settle(
+    batch: Sequence[Asked[Item, Result]],
+    results: Sequence[Result],
+    error: Exception | None,
+    here: asyncio.AbstractEventLoop | None = None,
+) -> None:
+    """Hand results or the error to the callers, each on its own loop, once; `here` is the one of this thread."""
 
     def resolve(members: Sequence[tuple[int, Asked[Item, Result]]]) -> None:
         for at, asked in members:
@@ -62,7 +71,6 @@ def settle(batch: Sequence[Asked[Item, Result]], results: Sequence[Result], erro
             else:
                 future.set_result(results[at])
 
-    here = _current_loop()
     if len(batch) == 1:  # the most frequent, and the most urgent
         _hand_over(batch[0].loop, here, resolve, [(0, batch[0])])
         return
@@ -80,13 +88,7 @@ def _hand_over(
     if loop is here:
         resolve(members)
         return
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    try:  # noqa: SIM105 -- three calls more, while a caller waits
         loop.call_soon_threadsafe(resolve, members)
-
-
-def _current_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of this thread; None on a batcher's own."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass

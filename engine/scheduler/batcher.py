@@ -73,8 +73,9 @@ class Batcher(Generic[Item, Result]):
         self._policy = policy
         self._observer = observer
         self._queue: RequestQueue[Asked[Item, Result]] = RequestQueue(policy)
-        self._running: dict[threading.Thread, list[Asked[Item, Result]]] = {}
-        self._changed = threading.Condition()
+        self._running: dict[int, list[Asked[Item, Result]]] = {}  # by the thread that runs it
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         self._quick = Quickness() if inline else None
         self._is_planned = False
@@ -176,16 +177,16 @@ class Batcher(Generic[Item, Result]):
             settle(left, (), _closing())
 
     def _put(self, asked: Asked[Item, Result]) -> None:
-        with self._changed:
-            self._refuse_late()
-            was_empty = not self._queue
+        with self._lock:
+            if self._closed:
+                self._refuse_late()
             try:
                 self._queue.put(asked)
             except QueueFullError as full:
                 raise QueueFullError(full.message, retry_after_s=self._drained_s()) from None
             quick = self._quick is not None and self._quick.takes(asked.rows, asked.size)
             # One that is not quick may be cut together with all that come while it waits.
-            self._is_for_threads = not quick or (self._is_for_threads and not was_empty)
+            self._is_for_threads = not quick or (self._is_for_threads and len(self._queue) > 1)
             if self._is_for_threads:
                 self._changed.notify()
             elif not self._is_planned:
@@ -201,7 +202,7 @@ class Batcher(Generic[Item, Result]):
                 return
         cut = self._next()
         if cut is not None:
-            self._compute(self._runner, cut)
+            self._compute(self._runner, cut, loop)
         with self._changed:
             if self._queue and not self._is_planned and not self._is_for_threads:
                 self._is_planned = True
@@ -259,66 +260,76 @@ class Batcher(Generic[Item, Result]):
             self._serve(self._runner)
 
     def _serve(self, runner: Runner[Item, Result]) -> None:
-        while self._wait():
-            chosen = self._chosen(runner)
-            with chosen.turn():
+        with self._lock:
+            self._at_work += 1
+        while (chosen := self._chosen(runner)) is not None:
+            with chosen.turn:
                 cut = self._next()
                 if cut is not None:
                     self._compute(chosen, cut)
                 del cut
-            with self._changed:
-                self._at_work -= 1
 
-    def _wait(self) -> bool:
-        """Wait until something can be cut; False at the end."""
-        with self._changed:
+    def _chosen(self, runner: Runner[Item, Result]) -> Runner[Item, Result] | None:
+        """Wait until something can be cut, and say how: with all cores where nothing else is to be done.
+
+        Returns:
+            None at the end.
+        """
+        with self._lock:
+            self._at_work -= 1
             while (wait_s := self._queue.wait_s(time.perf_counter())) != 0:
                 if wait_s is None and self._is_over():
-                    return False
+                    return None
                 self._changed.wait(wait_s)
             self._at_work += 1
-            return True
-
-    def _chosen(self, runner: Runner[Item, Result]) -> Runner[Item, Result]:
-        """How this thread's batch is computed: with all cores where nothing else is to be done."""
-        with self._changed:
             if self._narrow is not None and (self._at_work > 1 or len(self._queue) > self._policy.max_rows):
                 return self._narrow
-        return runner
+            return runner
 
     def _next(self) -> Cut[Asked[Item, Result]] | None:
         """What goes into this thread's next run; None where another thread has taken it."""
-        with self._changed:
-            while (cut := self._queue.cut(time.perf_counter(), self._even_share())) is not None:
-                members = [asked for asked in cut.members if not asked.future.done()]  # the others have just gone
-                if members:
-                    self._running[threading.current_thread()] = members
-                    return Cut(members, cut.reason)
+        with self._lock:
+            most_rows = self._even_share() if self._running else 0
+            while (cut := self._queue.cut(time.perf_counter(), most_rows)) is not None:
+                cut.members[:] = [asked for asked in cut.members if not asked.future.done()]  # others have just gone
+                if cut.members:
+                    self._running[threading.get_ident()] = cut.members
+                    return cut
         return None
 
     def _even_share(self) -> int:
         """The most rows of a run beside another, 0 for no limit: beside a short run, all in a long one wait for it."""
-        if self._narrow is None or not self._running:
+        if self._narrow is None:
             return 0
         running = sum(asked.rows for members in self._running.values() for asked in members)
         return -(-(running + self._queue.rows) // (len(self._running) + 1))
 
-    def _compute(self, runner: Runner[Item, Result], cut: Cut[Asked[Item, Result]]) -> None:
-        """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them."""
+    def _compute(
+        self,
+        runner: Runner[Item, Result],
+        cut: Cut[Asked[Item, Result]],
+        here: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Run a batch and answer everyone in it. Errors' tracebacks lead here: no local name may lead back to them.
+
+        Args:
+            runner: what computes it.
+            cut: the batch.
+            here: the event loop on which this is done; None on a thread of its own.
+        """
         batch, began = cut.members, time.perf_counter()
-        size = sum(asked.size for asked in batch)
         results, error = attempt(runner.run, [asked.item for asked in batch])
-        ran = ran_of(batch, began, cut.reason, results)
+        ran, size = ran_of(batch, began, cut.reason, results)
         if self._observer is not None:
-            self._observer.batch(ran, began - min(asked.since for asked in batch))
+            self._observer.batch(ran)
         if error is not None and len(batch) > 1:
-            self._one_by_one(runner, batch)
+            self._one_by_one(runner, batch, here)
         else:
-            settle(batch, results, error)
+            settle(batch, results, error, here)
         del results, error
         let_go(batch)
-        with self._changed:
-            del self._running[threading.current_thread()]
+        with self._lock:
+            del self._running[threading.get_ident()]
             took_s = (ran.ended - began) / ran.requests
             self._request_s = took_s if not self._request_s else 0.8 * self._request_s + 0.2 * took_s
             if self._quick is not None:
@@ -328,12 +339,17 @@ class Batcher(Generic[Item, Result]):
             with suppress(RuntimeError):  # no more threads are to be had: this one goes on alone
                 self._start(partial(self._serve_beside, open_beside))
 
-    def _one_by_one(self, runner: Runner[Item, Result], batch: Sequence[Asked[Item, Result]]) -> None:
+    def _one_by_one(
+        self,
+        runner: Runner[Item, Result],
+        batch: Sequence[Asked[Item, Result]],
+        here: asyncio.AbstractEventLoop | None,
+    ) -> None:
         """Run the members of a failed batch alone, so that one cannot fail the others."""
         for at in range(len(batch)):
             if not batch[at].future.done():
                 results, error = attempt(runner.run, [batch[at].item])
-                settle([batch[at]], results, error)
+                settle([batch[at]], results, error, here)
                 del results, error
 
     def _is_slow(self, ran: Ran) -> bool:

@@ -73,8 +73,8 @@ class BatchObserver(Protocol):
     def queue(self, queue: Queue) -> None:
         """Requests wait here from now on; called once, when the queue is made."""
 
-    def batch(self, ran: Ran, waited_s: float) -> None:
-        """A run is over, whose oldest request had waited for so long; called on the thread that ran it."""
+    def batch(self, ran: Ran) -> None:
+        """A run is over; called on the thread that ran it."""
 
     def answered(self, ran: Ran, waited_s: float) -> None:
         """A request that waited for so long was in a run; called in its task, before it has its answer."""

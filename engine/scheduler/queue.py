@@ -132,7 +132,7 @@ class RequestQueue(Generic[W]):
         """How long to wait until something can be cut, 0 for not at all; None where nothing waits."""
         if not self._room.count:
             return None
-        if self._ready(now) is not None:
+        if not self._delay_s or self._ready(now) is not None:
             return 0.0
         oldest = self._first_arrived()
         return max(0.0, oldest.since + self._delay_s - now) if oldest is not None else None
@@ -149,7 +149,7 @@ class RequestQueue(Generic[W]):
             now: seconds of the clock that requests are stamped with.
             most_rows: as many may go together where nobody set another limit; 0 for as many as the policy says.
         """
-        head = self._ready(now)
+        head = self._ready(now) if self._delay_s else self._next()
         if head is None:
             return None
         self._count_turn(head)
@@ -159,9 +159,9 @@ class RequestQueue(Generic[W]):
         return self._filled(head, limit, reason)
 
     def _ready(self, now: float) -> W | None:
-        """The request that the next cut begins with."""
+        """The request that the next cut begins with, where others are waited for."""
         head = self._next()
-        if head is None or not self._delay_s or self._is_ready(head, now):
+        if head is None or self._is_ready(head, now):
             return head
         oldest = self._first_arrived()
         if oldest is not None and now - oldest.since >= self._delay_s:
@@ -174,7 +174,9 @@ class RequestQueue(Generic[W]):
 
     def _next(self) -> W | None:
         """Whose turn it is: the head of the most urgent level, or of the one that was passed over for too long."""
-        waiting = [level for level in self._levels if level.count] if len(self._levels) > 1 else self._levels
+        if len(self._levels) == 1:
+            return self._levels[0].lanes.first()
+        waiting = [level for level in self._levels if level.count]
         if not waiting:
             return None
         if len(waiting) > 1 and self._passed_over >= _PATIENCE - 1:

@@ -50,7 +50,7 @@ class Room:
         if purse.owner:
             held = purse.held
             if held is None or not held.requests:
-                held = self._held(purse)
+                purse.held = held = self._owners.get(purse.owner) or held or Held()
             if held.requests >= _OWNERS_SHARE * places or (held.requests and held.size + size > _OWNERS_SHARE * room):
                 raise QueueFullError(
                     f"{held.requests} requests of yours wait for the model, {held.size} bytes; "
@@ -73,8 +73,3 @@ class Room:
             held.size -= size
             if not held.requests:
                 del self._owners[purse.owner]
-
-    def _held(self, purse: Purse) -> Held:
-        """What an owner holds; it is forgotten once it holds nothing."""
-        purse.held = held = self._owners.get(purse.owner) or Held()
-        return held

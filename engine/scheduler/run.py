@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from engine.errors import EngineError, InferenceFailedError
@@ -25,12 +25,12 @@ class Runner(Generic[Item, Result]):
 
     Attributes:
         run: computes one.
-        turn: entered before a batch is cut and left once it has run: where cores are waited for, whoever asks
-            meanwhile still goes along.
+        turn: entered before a batch is cut and left once it has run, from any thread, also within itself: where cores
+            are waited for, whoever asks meanwhile still goes along.
     """
 
     run: Run[Item, Result]
-    turn: Callable[[], AbstractContextManager[object]] = nullcontext
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     @staticmethod
     def of(run: Run[Item, Result] | Runner[Item, Result]) -> Runner[Item, Result]:

@@ -22,8 +22,8 @@ class Listening:
     def queue(self, queue) -> None:
         self.queues.append(queue)
 
-    def batch(self, ran, waited_s) -> None:
-        self.runs.append((ran, waited_s))
+    def batch(self, ran) -> None:
+        self.runs.append(ran)
 
     def answered(self, ran, waited_s) -> None:
         self.waits.append((ran, waited_s))
@@ -39,7 +39,7 @@ async def test_a_batch_that_had_room_went_idle_and_one_that_had_none_went_full()
     gate.open.set()
     await asyncio.gather(first, *rest)
     await asyncio.to_thread(made.close)
-    assert [(ran.rows, ran.reason) for ran, _ in heard.runs] == [(1, "idle"), (4, "full")]
+    assert [(ran.rows, ran.reason) for ran in heard.runs] == [(1, "idle"), (4, "full")]
     assert {ran.reason for ran, _ in heard.waits} == {"idle", "full"}
 
 
@@ -69,6 +69,6 @@ async def test_what_is_not_the_model_is_no_part_of_its_time():
     made = Batcher(run, name="m", policy=BatchPolicy(4, 16), observer=heard)
     assert await made.submit(7, rows=1) == 7
     await asyncio.to_thread(made.close)
-    ((ran, _),) = heard.runs
+    (ran,) = heard.runs
     assert (ran.input_s, ran.output_s) == (0.01, 0.005)
     assert ran.infer_s == pytest.approx(ran.ended - ran.began - 0.015)

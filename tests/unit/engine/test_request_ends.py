@@ -122,7 +122,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_gives_its_place_back_a
 async def test_while_cores_are_waited_for_whoever_asks_goes_along():
     gate, turn = Gate(), threading.Lock()
     gate.open.set()
-    made = Batcher(Runner(gate.run, lambda: turn), name="test", policy=BatchPolicy(4, 8))
+    made = Batcher(Runner(gate.run, turn), name="test", policy=BatchPolicy(4, 8))
     with turn:
         first = asyncio.create_task(made.submit(0, rows=1))
         await asyncio.sleep(0.05)

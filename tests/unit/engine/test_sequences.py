@@ -87,7 +87,7 @@ class Runs(Silent):
     def __init__(self) -> None:
         self.requests: list[int] = []
 
-    def batch(self, ran, _waited_s) -> None:
+    def batch(self, ran) -> None:
         self.requests.append(ran.requests)
 
 

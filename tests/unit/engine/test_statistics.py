@@ -47,7 +47,7 @@ def ran(requests: int = 1, rows: int = 1, **more) -> Ran:
 
 def test_a_request_that_was_answered_counts_with_the_times_of_its_run(figures, registry):
     with figures.request():
-        figures.batch(ran(), 0.5)
+        figures.batch(ran())
         figures.answered(ran(), 0.5)
     now = figures.statistics()
     assert now.success.count == now.queue.count == now.compute_infer.count == 1
@@ -92,7 +92,7 @@ def test_a_request_that_failed_counts_by_tritons_reason_and_adds_to_no_other_tim
 
 def test_batches_are_told_apart_by_their_rows_and_by_why_they_went(figures, registry):
     for rows, reason in ((1, "idle"), (4, "full"), (4, "delay"), (300, "preferred")):
-        figures.batch(ran(rows, rows, reason=reason), 0.0)
+        figures.batch(ran(rows, rows, reason=reason))
     now = figures.statistics()
     assert [(batch.rows, batch.compute_infer.count) for batch in now.batches] == [(1, 1), (4, 2), (300, 1)]
     assert now.inferences == 309
@@ -108,7 +108,7 @@ def test_batches_are_told_apart_by_their_rows_and_by_why_they_went(figures, regi
 
 def test_sizes_of_batches_that_somebody_makes_up_do_not_fill_the_memory(figures):
     for rows in range(1, 5000):
-        figures.batch(ran(1, rows), 0.0)
+        figures.batch(ran(1, rows))
     now = figures.statistics()
     assert len(now.batches) <= 1024 + 64
     assert sum(batch.compute_infer.count for batch in now.batches) == 4999
@@ -220,7 +220,7 @@ def test_figures_of_versions_without_end_do_not_fill_the_memory(metrics, figures
 
 def test_both_formats_of_prometheus_take_the_figures_under_their_exact_names(figures, registry):
     with figures.request():
-        figures.batch(ran(), 0.0)
+        figures.batch(ran())
     plain = generate_latest(registry).decode()
     assert f'nv_inference_exec_count{{model="{MODEL}",version="1"}} 1.0\n' in plain
     families = {family.name for family in text_string_to_metric_families(generate_openmetrics(registry).decode())}
@@ -238,7 +238,7 @@ def test_a_requests_figures_cost_microseconds(figures):
         began = time.perf_counter()
         for _ in range(2000):
             with figures.request():
-                figures.batch(one, 0.0)
+                figures.batch(one)
                 figures.answered(one, 0.0)
         best = min(best, (time.perf_counter() - began) / 2000)
     assert best < 50e-6  # measured: 4; a machine that runs all tests at once takes longer
