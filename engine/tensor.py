@@ -95,10 +95,10 @@ def datatype_of(array: Tensor) -> str:
     Raises:
         TensorError: the protocol has no such type.
     """
-    try:
-        return _NAMES[array.dtype.newbyteorder("<")]
-    except KeyError:
-        raise TensorError("", f"numpy type {array.dtype} has no datatype in the protocol") from None
+    name = _NAMES.get(array.dtype) or _NAMES.get(array.dtype.newbyteorder("<"))
+    if name is None:
+        raise TensorError("", f"numpy type {array.dtype} has no datatype in the protocol")
+    return name
 
 
 def typed_field(name: str, datatype: str) -> str:
@@ -120,17 +120,17 @@ def decode_raw(name: str, datatype: str, shape: Sequence[int], data: bytes) -> T
     Raises:
         TensorError: unknown datatype, a bad shape, or a byte length that does not fit the two.
     """
-    dtype = _dtype(name, datatype)
+    dtype, shape = _dtype(name, datatype), tuple(shape)
     count = _count(name, shape)
     if datatype == "BYTES":
-        return _split_bytes(name, count, data).reshape(tuple(shape))
+        return _split_bytes(name, count, data).reshape(shape)
     if len(data) != count * dtype.itemsize:
         raise TensorError(
             name, f"{datatype} of shape {list(shape)} is {count * dtype.itemsize} bytes, {len(data)} were sent"
         )
     if datatype == "BOOL" and data.translate(None, b"\x00\x01"):
         raise TensorError(name, "BOOL holds a byte that is neither 0 nor 1")
-    return np.frombuffer(data, dtype).reshape(tuple(shape))
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def decode_typed(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:

@@ -5,7 +5,7 @@ How it came there is `engine.repository.opening`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -65,13 +65,13 @@ class Loaded:
             if self.claim is not None:
                 self.claim.release()
 
-    async def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Inference:
+    def infer(self, tensors: Tensors, terms: Terms = PLAIN) -> Coroutine[Any, Any, Inference]:
         """As its servable; an answer that is kept is not computed again."""
-        scope = self._scope("infer", terms)
+        scope = self._scope("infer", terms) if self.answers is not None else None
         if self.answers is None or scope is None:
-            return await self.servable.infer(tensors, terms)
+            return self.servable.infer(tensors, terms)
         compute = partial(self.servable.infer, tensors, terms)
-        return await self.answers.infer(scope, tensors, terms, compute, lambda: self._scope("infer", terms) == scope)
+        return self.answers.infer(scope, tensors, terms, compute, lambda: self._scope("infer", terms) == scope)
 
     async def classify(self, values: Sequence[Any], terms: Terms = PLAIN) -> Classified:
         """As its servable, in the same way."""

@@ -38,6 +38,8 @@ _FOLLOWED_S = 5.0
 _SWAP_S = 600.0
 """How long calls may go on with a version that another one has followed: nobody waits for its memory."""
 _MAX_SHOWN = 128
+_MOST_FIXED = 4096
+"""So many questions whose answer stays the same are remembered."""
 
 
 class Memory:
@@ -56,6 +58,7 @@ class Memory:
         self._closing: dict[asyncio.Future[None], Loaded] = {}
         self._aside: dict[str, str] = {}
         self._pinned: set[str] = set()
+        self._fixed: dict[tuple[str, str, str], Loaded] = {}  # by tenant, name and version, while nothing changes
 
     def __contains__(self, name: str) -> bool:
         return name in self._loaded
@@ -132,10 +135,15 @@ class Memory:
 
     def set_aliases(self, model: str, aliases: Mapping[str, Mapping[int, int]]) -> None:
         """What a model's versions are also called, from now on."""
+        self._fixed.clear()
         if aliases:
             self._aliases[model] = aliases
         else:
             self._aliases.pop(model, None)
+
+    def fixed(self, tenant: str, name: str, version: str) -> Loaded | None:
+        """What `find` has found for these before, if it finds the same now; None where it has to look."""
+        return self._fixed.get((tenant, name, version))
 
     def find(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
         """A version in memory.
@@ -153,10 +161,14 @@ class Memory:
             VersionNotFoundError: that version is not.
             AsideError: it is put aside.
         """
+        asked = (tenant, name, version)
         name, _, alias = name.partition(":")
         for model in _candidates(tenant, name):
             if model in self._serving:
-                return self._version(model, name, version or alias, key)
+                loaded = self._version(model, name, version or alias, key)
+                if not alias and version not in self._aliases.get(model, {}):
+                    self._fix(asked, loaded)
+                return loaded
         if not self.ready:
             raise ModelNotReadyError("the engine is still loading its models; try again", retry_after_s=0.5)
         shown, shipped = name[:_MAX_SHOWN], f"{SYSTEM}/models/{name.rsplit('/', 1)[-1]}"
@@ -247,8 +259,14 @@ class Memory:
         if loaded is not None:
             self._close(loaded, _SWAP_S if swapped else _UNLOAD_S)
 
+    def _fix(self, asked: tuple[str, str, str], loaded: Loaded) -> None:
+        if len(self._fixed) >= _MOST_FIXED:
+            self._fixed.clear()
+        self._fixed[asked] = loaded
+
     def _choose(self, model: str) -> None:
         """What serves of a model is its newest version."""
+        self._fixed.clear()
         versions = self.versions_of(model)
         if versions:
             self._serving[model] = versions[-1]

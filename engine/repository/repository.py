@@ -153,12 +153,8 @@ class Repository:
 
     async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
         """As `find`, and it stays in memory as long as the task that asks; what was put aside comes back first."""
-        for _ in range(_TRIES):
-            try:
-                return self._held(self.find(tenant, name, version, key))
-            except AsideError as error:
-                await self._recall(str(error.metadata["resource"]))
-        return self._held(self.find(tenant, name, version, key))
+        loaded = self._memory.fixed(tenant, name, version) or await self._sought(tenant, name, version, key)
+        return self._held(loaded)
 
     async def found_for(self, tenant: str, name: str, version: str, terms: Terms, key: str = "") -> Loaded:
         """As `found`; a sequence goes on where it is under way, whatever version answers others by now."""
@@ -229,6 +225,15 @@ class Repository:
                 self._memory.let_go(name)
                 await self._records.note(name, failure=error.message)
                 raise
+
+    async def _sought(self, tenant: str, name: str, version: str, key: str) -> Loaded:
+        """As `find`; what was put aside comes back first."""
+        for _ in range(_TRIES):
+            try:
+                return self.find(tenant, name, version, key)
+            except AsideError as error:
+                await self._recall(str(error.metadata["resource"]))
+        return self.find(tenant, name, version, key)
 
     def _held(self, loaded: Loaded) -> Loaded:
         task = asyncio.current_task()

@@ -24,16 +24,6 @@ class SharedRepository(Repository):
         self._tried: dict[str, int] = {}
         self._look = Coalesced(self._follow)
 
-    async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
-        """As for one engine, after a look at what other engines have taken in where nothing is found at first."""
-        try:
-            return await super().found(tenant, name, version, key)
-        except (ModelNotFoundError, VersionNotFoundError):
-            if not self.sharing.shared:
-                raise
-        await self.catch_up()
-        return await super().found(tenant, name, version, key)
-
     async def catch_up(self) -> None:
         """Load what other engines have taken in, let go of what they have unloaded or deleted."""
         if self._memory.ready:
@@ -43,6 +33,16 @@ class SharedRepository(Repository):
         """As for one engine; what another one has just taken in is LOADING here."""
         state = super().state(entry)
         return "LOADING" if state == "UNLOADED" and entry.body.wanted and self.sharing.shared else state
+
+    async def _sought(self, tenant: str, name: str, version: str, key: str) -> Loaded:
+        """As for one engine, after a look at what other engines have taken in where nothing is found at first."""
+        try:
+            return await super()._sought(tenant, name, version, key)
+        except (ModelNotFoundError, VersionNotFoundError):
+            if not self.sharing.shared:
+                raise
+        await self.catch_up()
+        return await super()._sought(tenant, name, version, key)
 
     async def _follow(self) -> None:
         """Come to what the rows say that shall be in memory; what fails is tried again when its row has changed.

@@ -18,8 +18,7 @@ class Uses:
     def __init__(self) -> None:
         self._count = 0
         self.last_s = time.monotonic()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # there once somebody waits for it
 
     @property
     def count(self) -> int:
@@ -29,31 +28,36 @@ class Uses:
     def by(self, task: asyncio.Task[object]) -> None:
         """A task works with it, until it ends: a call that found it here may ask it as long as the call lasts."""
         self.begin()
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self.end)
 
     def begin(self) -> None:
         """One more works with it, until it says `end`."""
         self._count += 1
         self.last_s = time.monotonic()
-        self._idle.clear()
+        if self._idle is not None:
+            self._idle.clear()
 
-    def end(self) -> None:
+    def end(self, _: object = None) -> None:
         """One fewer."""
         self._count -= 1
-        if not self._count:
+        if not self._count and self._idle is not None:
             self._idle.set()
 
     async def over(self, within_s: float) -> None:
         """Wait until nobody works with it, or so long."""
         try:
             async with asyncio.timeout(within_s):
-                await self._idle.wait()
+                await self._awaited().wait()
         except TimeoutError:
             pass
 
     def hurry(self) -> None:
         """Have nobody wait any longer for those who work with it."""
-        self._idle.set()
+        self._awaited().set()
 
-    def _ended(self, _: asyncio.Task[object]) -> None:
-        self.end()
+    def _awaited(self) -> asyncio.Event:
+        if self._idle is None:
+            self._idle = asyncio.Event()
+            if not self._count:
+                self._idle.set()
+        return self._idle

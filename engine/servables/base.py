@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.errors import TensorError
 from engine.scheduler.policy import BatchPolicy
 from engine.scheduler.terms import PLAIN, Terms
-from engine.tensor import Tensor, TensorSpec, check_tensor, texts_tensor
+from engine.tensor import Tensor, TensorSpec, check_described, datatype_of, texts_tensor
 
 __all__ = [
     "MAX_DEPTH",
@@ -142,7 +142,7 @@ def check_tensors(specs: Sequence[TensorSpec], tensors: Tensors) -> None:
         array = tensors.get(spec.name)
         if array is None:
             raise _misnamed(specs, tensors)
-        check_tensor(spec, array)
+        check_described(spec, datatype_of(array), array.shape)
     if len(tensors) > len(specs):
         raise _misnamed(specs, tensors)
 

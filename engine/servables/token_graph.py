@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -122,9 +122,9 @@ class TokenGraph:
         self._batcher.close()
         self._instances.close()
 
-    async def _submit(self, rows: TokenRows, terms: Terms) -> NDArray[np.float32]:
+    def _submit(self, rows: TokenRows, terms: Terms) -> Awaitable[NDArray[np.float32]]:
         count, length = rows.ids.shape
-        return await self._batcher.submit(rows, rows=count, terms=terms, length=length, size=2 * rows.ids.nbytes)
+        return self._batcher.submit(rows, rows=count, terms=terms, length=length, size=2 * rows.ids.nbytes)
 
     def _checked(self, output: str) -> TensorSpec:
         """The output that is read."""

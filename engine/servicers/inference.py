@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from functools import partial
 from importlib.metadata import version as version_of
 from typing import Any
@@ -27,14 +27,14 @@ from engine.parameters import Parameter, key_of, terms_of, wants_timing
 from engine.repository.loaded import Loaded
 from engine.repository.repository import Repository
 from engine.scheduler.aside import aside
-from engine.scheduler.terms import PLAIN, Terms
+from engine.scheduler.terms import Terms
 from engine.servables import TextGenerator
 from engine.servicers.inference_config import config_of, platform_of
 from engine.servicers.inference_facts import Facts, statistics_of
 from engine.servicers.inference_messages import (
     given_inputs,
     heard,
-    hold,
+    held,
     note_timing,
     read_inputs,
     size_of,
@@ -285,10 +285,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             tell: takes the answers before the last; None where there may be only one.
         """
         parameters = heard(request.parameters)
-        terms = terms_of(current_caller().tenant, parameters)
-        loaded = await self._found(request.model_name, request.model_version, key_of(parameters), terms)
-        with loaded.figures.request() as times, ExitStack() as stack:
-            answer = await self._answer(request, loaded, terms, times, stack, tell)
+        terms, key = terms_of(current_caller().tenant, parameters), key_of(parameters) if parameters else ""
+        loaded = await self._found(request.model_name, request.model_version, key, terms)
+        with loaded.figures.request() as times:
+            answer = await self._answer(request, loaded, terms, times, tell)
             if parameters and wants_timing(parameters):
                 note_timing(answer, times)
             return answer
@@ -299,31 +299,31 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         loaded: Loaded,
         terms: Terms,
         times: RequestTimes,
-        stack: ExitStack,
         tell: TellPart | None,
     ) -> pb.ModelInferResponse:
         began, servable = time.perf_counter(), loaded.servable
         wanted, given = wanted_outputs(request, servable.outputs), given_inputs(request)
-        regions = hold(stack, self._regions, _tenant(), given, wanted)
-        tensors = await aside(given.size, read_inputs, given, specs_of(servable), regions)
-        times.input_s += time.perf_counter() - began
-        if isinstance(servable, TextGenerator):
-            make = partial(write, request, loaded, wanted=wanted, regions=regions)
-            parts = None if any(each.place for each in wanted) else tell  # one place has room for one answer
-            return await written(loaded, tensors, heard(request.parameters), terms, times, make, parts)
-        found = await loaded.infer(tensors, terms)
-        began = time.perf_counter()
-        outputs = {each.name: found.outputs[each.name] for each in wanted}
-        answer = await aside(size_of(outputs), write, request, loaded, outputs, wanted, regions)
-        times.output_s += time.perf_counter() - began
+        with held(self._regions, terms.owner or SYSTEM_TENANT, given, wanted) as regions:
+            tensors = await aside(given.size, read_inputs, given, specs_of(servable), regions)
+            times.input_s += time.perf_counter() - began
+            if isinstance(servable, TextGenerator):
+                make = partial(write, request, loaded, wanted=wanted, regions=regions)
+                parts = None if any(each.place for each in wanted) else tell  # one place has room for one answer
+                return await written(loaded, tensors, heard(request.parameters), terms, times, make, parts)
+            found = await loaded.infer(tensors, terms)
+            began = time.perf_counter()
+            size = size_of(found.outputs, wanted)
+            answer = await aside(size, write, request, loaded, found.outputs, wanted, regions)
+            times.output_s += time.perf_counter() - began
         note_predicted(found.rows, found.tokens)
         return answer
 
-    async def _found(self, name: str, version: str, key: str = "", terms: Terms = PLAIN) -> Loaded:
-        if terms.sequence is None:
-            loaded = await self._repository.found(_tenant(), name, version, key)
+    async def _found(self, name: str, version: str, key: str = "", terms: Terms | None = None) -> Loaded:
+        tenant = _tenant() if terms is None else terms.owner or SYSTEM_TENANT
+        if terms is None or terms.sequence is None:
+            loaded = await self._repository.found(tenant, name, version, key)
         else:
-            loaded = await self._repository.found_for(_tenant(), name, version, terms, key)
+            loaded = await self._repository.found_for(tenant, name, version, terms, key)
         note_resource(loaded.name)
         return loaded
 

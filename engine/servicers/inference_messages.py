@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ __all__ = [
     "Wanted",
     "given_inputs",
     "heard",
-    "hold",
+    "held",
     "note_timing",
     "read_inputs",
     "size_of",
@@ -46,6 +46,8 @@ _MAX_INPUTS = 4096
 _LENGTH_BYTES = 4
 """Before each element of BYTES."""
 _KIB = 1024
+_NOWHERE: AbstractContextManager[Mapping[str, OpenRegion]] = nullcontext({})
+"""What nearly all requests use of shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ def heard(parameters: Any, path: str = "") -> dict[str, Parameter]:  # noqa: ANN
         ParameterError: one has no value.
     """
     values: dict[str, Parameter] = {}
+    if not parameters:  # mostly there are none, and to go through none of a message's takes three calls
+        return values
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")
         if choice is None:
@@ -117,6 +121,8 @@ def wanted_outputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -
         ParameterError: it is not said well where an output shall go.
     """
     known = [spec.name for spec in specs]
+    if not request.outputs:
+        return [Wanted(name) for name in known]
     wanted: dict[str, Wanted] = {}
     for asked in request.outputs:
         name = asked.name
@@ -130,7 +136,7 @@ def wanted_outputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -
             parameters = heard(asked.parameters, path)
             classes = read_count(parameters.get(CLASSIFICATION, 0), path)
             wanted[name] = Wanted(name, read_place(parameters, path), classes)
-    return list(wanted.values()) or [Wanted(name) for name in known]
+    return list(wanted.values())
 
 
 def given_inputs(request: pb.ModelInferRequest) -> Given:
@@ -151,23 +157,30 @@ def given_inputs(request: pb.ModelInferRequest) -> Given:
             if place is not None:
                 places[at] = place
     raw = list(request.raw_input_contents)
-    takers = [at for at in range(count) if at not in places]
+    takers = [at for at in range(count) if at not in places] if places else range(count)
     if raw and len(raw) != len(takers):
         beside = f" beside {len(places)} in shared memory" if places else ""
         raise TensorError("", f"{len(takers)} inputs{beside}, but {len(raw)} raw contents; send one for each")
     return Given(request, dict(zip(takers, raw, strict=False)), places)
 
 
-def hold(
-    stack: ExitStack, regions: Regions, tenant: str, given: Given, wanted: Sequence[Wanted]
-) -> dict[str, OpenRegion]:
-    """The regions that a request uses, open until the stack is left.
+def held(
+    regions: Regions, tenant: str, given: Given, wanted: Sequence[Wanted]
+) -> AbstractContextManager[Mapping[str, OpenRegion]]:
+    """The regions that a request uses, open to the end of the block.
 
     Raises:
         RegionNotFoundError: one is not registered.
     """
-    places = [*given.places.values(), *(each.place for each in wanted if each.place is not None)]
-    return {name: stack.enter_context(regions.using(tenant, name)) for name in {place.region for place in places}}
+    places = [each.place for each in wanted if each.place is not None]
+    places += given.places.values()
+    return _opened(regions, tenant, {place.region for place in places}) if places else _NOWHERE
+
+
+@contextmanager
+def _opened(regions: Regions, tenant: str, names: Iterable[str]) -> Iterator[dict[str, OpenRegion]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(regions.using(tenant, name)) for name in names}
 
 
 def read_inputs(given: Given, specs: Sequence[TensorSpec], regions: Mapping[str, OpenRegion]) -> dict[str, Tensor]:
@@ -177,17 +190,13 @@ def read_inputs(given: Given, specs: Sequence[TensorSpec], regions: Mapping[str,
         TensorError: naming the tensor that is wrong.
         RegionInvalidError: a part of shared memory is not where it is said to be.
     """
-    known = {spec.name: spec for spec in specs}
     tensors: dict[str, Tensor] = {}
     for at, each in enumerate(given.request.inputs):
         name, place, data = each.name, given.places.get(at), given.raw.get(at)
         if name in tensors:
             raise TensorError(name, "is there twice")
         if each.datatype == "BYTES" or place is not None:  # nothing is taken apart or copied in vain
-            if name not in known:
-                takes = ", ".join(known)
-                raise TensorError(name, f"the model has no such input of {each.datatype[:32]}; it takes {takes}")
-            check_described(known[name], each.datatype, each.shape)
+            _check_taken(each, specs)
         if place is not None:
             data = regions[place.region].read(place.offset, place.byte_size)
         if data is None:
@@ -198,6 +207,19 @@ def read_inputs(given: Given, specs: Sequence[TensorSpec], regions: Mapping[str,
             raise TensorError(name, f"has both {other} and typed contents; send one of them")
         tensors[name] = decode_raw(name, each.datatype, each.shape, data)
     return tensors
+
+
+def _check_taken(given: pb.ModelInferRequest.InferInputTensor, specs: Sequence[TensorSpec]) -> None:
+    """See that an input is what a model takes, by what is said of it.
+
+    Raises:
+        TensorError: it is not.
+    """
+    known = {spec.name: spec for spec in specs}
+    if given.name not in known:
+        takes = ", ".join(known)
+        raise TensorError(given.name, f"the model has no such input of {given.datatype[:32]}; it takes {takes}")
+    check_described(known[given.name], given.datatype, given.shape)
 
 
 def write(
@@ -240,9 +262,13 @@ def write(
     return answer
 
 
-def size_of(outputs: Mapping[str, Tensor]) -> int:
+def size_of(outputs: Mapping[str, Tensor], wanted: Sequence[Wanted]) -> int:
     """How much there is to encode, as `aside` counts."""
-    return sum(array.size if array.dtype == object else array.nbytes // _KIB for array in outputs.values())
+    size = 0
+    for each in wanted:
+        array = outputs[each.name]
+        size += array.size if array.dtype == object else array.nbytes // _KIB
+    return size
 
 
 def note_timing(answer: pb.ModelInferResponse, times: RequestTimes) -> None:
