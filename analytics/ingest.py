@@ -18,12 +18,13 @@ from analytics.figures import Figures
 from analytics.keeper import Keeper
 from analytics.ports import Batch, Feed, RollupRows
 from mesh.db import Database
+from mesh.linger import Linger
 
 __all__ = ["Ingest"]
 
 _WAITING = 8
 """Batches that wait to be kept: while one is written, the next ones arrive."""
-_GATHER_S = 0.2
+_LINGER_S, _LONGEST_LINGER_S = 0.2, 1.0
 _MAX_FACTS = 5_000
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
@@ -81,9 +82,10 @@ class Ingest:
         self._changed(position)
         queue: asyncio.Queue[Batch] = asyncio.Queue(_WAITING)
         reader = asyncio.create_task(self._read(position, queue))
+        linger = Linger(_LINGER_S, _LONGEST_LINGER_S)
         try:
             while True:
-                batches = await self._gathered(queue, reader)
+                batches = await self._gathered(queue, reader, linger)
                 if self._newest < position:
                     await self._step_back(position)
                 position = await self._keep(batches, position)
@@ -97,8 +99,9 @@ class Ingest:
             self._newest = batch.newest
             await queue.put(batch)
 
-    async def _gathered(self, queue: asyncio.Queue[Batch], reader: asyncio.Task[None]) -> list[Batch]:
-        """What has come, once something has; waits a moment for more, because a commit costs the same for one."""
+    async def _gathered(self, queue: asyncio.Queue[Batch], reader: asyncio.Task[None], linger: Linger) -> list[Batch]:
+        """What has come, once something has; lingers for more, because a commit costs the same for one."""
+        began = time.monotonic()
         waiting = asyncio.create_task(queue.get())
         try:
             await asyncio.wait((waiting, reader), return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +111,8 @@ class Ingest:
             batches = [waiting.result()]
         finally:
             waiting.cancel()
-        facts, deadline = len(batches[0].facts), time.monotonic() + _GATHER_S
+        now = time.monotonic()
+        facts, deadline = len(batches[0].facts), now + linger.next_s(now - began)
         while facts < _MAX_FACTS and (left_s := deadline - time.monotonic()) > 0 and not reader.done():
             try:
                 async with asyncio.timeout(left_s):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from mesh.call import Call, call_in_progress
 from mesh.channel import Channels
 from mesh.db import Database
 from mesh.errors import TiationError
+from mesh.linger import Linger
 from mesh.spool import Spool
 from mesh.uuid7 import uuid7
 
@@ -37,7 +39,7 @@ _INSERT = insert(_records)
 _MAX_BATCH = 500
 _FOLDED_AT_ONCE = 2000
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
-_GATHER_S = 0.25
+_LINGER_S, _LONGEST_LINGER_S = 0.25, 1.0
 _MAX_PAUSE_S = 5.0
 _LOOK_AGAIN_S = 2.0
 
@@ -164,34 +166,37 @@ class Relay:
 
     async def run(self) -> None:
         """Ship for ever; a security that is down is asked again with growing pauses and loses nothing."""
-        pause_s = _GATHER_S
+        pause_s = _LINGER_S
+        linger = Linger(_LINGER_S, _LONGEST_LINGER_S)
         while True:
             self._recorder.arrived.clear()
             try:
-                shipped = await self.ship()
+                await self.ship_all()
             except (grpc.aio.AioRpcError, TiationError) as error:  # security is down, or the database
                 pause_s = min(pause_s * 2, _MAX_PAUSE_S)
                 why = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
                 self._log.warning("records not shipped", error=why, retry_in_s=round(pause_s, 1))
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
                 continue
-            pause_s = _GATHER_S
-            if shipped < _MAX_BATCH:
-                with suppress(TimeoutError):  # word of a record may come before its transaction is committed
-                    async with asyncio.timeout(_LOOK_AGAIN_S):
-                        await self._recorder.arrived.wait()
-                await asyncio.sleep(_GATHER_S)
+            pause_s = _LINGER_S
+            shipped = time.monotonic()
+            with suppress(TimeoutError):  # word of a record may come before its transaction is committed
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await self._recorder.arrived.wait()
+            await asyncio.sleep(linger.next_s(time.monotonic() - shipped))
 
-    async def ship(self) -> int:
-        """Ship one batch and return how many records were in it."""
+    async def ship_all(self) -> None:
+        """Ship whatever is there."""
         await self._recorder.fold()
         async with self._database.alone("relay"):  # the processes of a service share the spool's table
-            return await self._ship()
+            while await self._ship():
+                pass
 
-    async def _ship(self) -> int:
-        rows = await self._database.read(_oldest)
+    async def _ship(self) -> bool:
+        """Ship one batch; returns whether there is more."""
+        rows, more = await self._database.read(_oldest)
         if not rows:
-            return 0
+            return False
         request = record_pb2.AppendRecordsRequest()
         for _, raw in rows:
             request.records.append(call_record_pb2.CallRecord.FromString(raw))
@@ -201,17 +206,17 @@ class Relay:
         await self._database.write(
             lambda connection: connection.execute(delete(_records).where(_records.c.sequence <= last)), durable=False
         )
-        return len(rows)
+        return more
 
 
-def _oldest(connection: Connection) -> list[tuple[int, bytes]]:
-    """The oldest records, as many as fit into one message; one always."""
-    found = connection.execute(select(_records).order_by(_records.c.sequence).limit(_MAX_BATCH))
+def _oldest(connection: Connection) -> tuple[list[tuple[int, bytes]], bool]:
+    """The oldest records, as many as fit into one message, one always; and whether there are more."""
+    found = connection.execute(select(_records).order_by(_records.c.sequence).limit(_MAX_BATCH + 1))
     batch: list[tuple[int, bytes]] = []
     size = 0
     for row in found:
         size += len(row.record)
-        if batch and size > _MAX_BATCH_BYTES:
-            break
+        if len(batch) == _MAX_BATCH or (batch and size > _MAX_BATCH_BYTES):
+            return batch, True
         batch.append((row.sequence, row.record))
-    return batch
+    return batch, False

@@ -211,5 +211,5 @@ async def test_a_record_that_comes_twice_is_counted_once(measured: Platform):
             answer = await stub.AppendRecords(record_pb2.AppendRecordsRequest(records=[record]))
             assert answer.stored == stored
     assert await calls_counted(measured, operator, 1) == 1
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.5)
     assert await calls_counted(measured, operator, 2, timeout_s=0.1) == 1

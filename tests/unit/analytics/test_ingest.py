@@ -26,7 +26,7 @@ from tests.unit.analytics.conftest import ROWS, Counter
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch) -> None:
     monkeypatch.setattr(analytics.ingest, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(analytics.ingest, "_GATHER_S", 0.01)
+    monkeypatch.setattr(analytics.ingest, "_LINGER_S", 0.01)
 
 
 @asynccontextmanager

@@ -1,0 +1,183 @@
+"""The relay: every record arrives, whatever breaks; soon after a quiet time, many together while they keep coming."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from sqlalchemy import text
+from tiation.mesh.v1 import call_record_pb2
+from tiation.security.v1 import record_pb2, record_pb2_grpc
+
+import mesh.record
+from mesh.db import Database, open_database
+from mesh.migrate import migrate
+from mesh.record import Ended, Recorder, Relay
+from mesh.spool import Spool
+
+VERSIONS = Path(mesh.record.__file__).parent / "migrations" / "versions"
+
+
+class Security(record_pb2_grpc.RecordServiceServicer):
+    """Takes records, or is away.
+
+    Attributes:
+        shipments: the uids of each shipment, and when it came.
+        away: true to refuse.
+    """
+
+    def __init__(self) -> None:
+        self.shipments: list[tuple[float, list[str]]] = []
+        self.away = False
+
+    async def AppendRecords(self, request, context):
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        self.shipments.append((time.monotonic(), [record.uid for record in request.records]))
+        return record_pb2.AppendRecordsResponse(stored=len(request.records))
+
+    @property
+    def arrived(self) -> list[str]:
+        return [uid for _, uids in self.shipments for uid in uids]
+
+
+class Line:
+    """The way to it, as `mesh.channel.Channels` gives it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def stub(self, stub: Callable[[grpc.aio.Channel], object], service: str) -> object:
+        assert service == "security"
+        return stub(self._channel)
+
+
+class Service:
+    """What a service has of the mesh here: its spool, its recorder and its relay."""
+
+    def __init__(self, folder: Path, database: Database, line: Line) -> None:
+        self.spool = Spool(folder)
+        self.database = database
+        self.recorder = Recorder("engine", database, self.spool)
+        self.relay = Relay(self.recorder, database, line)
+
+    def read(self, uid: str, size: int = 0) -> None:
+        """Keep the record of a call that changed nothing, in the file."""
+        record = call_record_pb2.CallRecord(uid=uid, service="engine", reason="x" * size)
+        self.spool.append(record.SerializeToString())
+        self.recorder.arrived.set()
+
+    async def end(self, run: str) -> None:
+        """Keep the record of something that has ended, in the table."""
+        ended = Ended("Run/SUCCEEDED", "default", "me", "", run, time.time_ns(), 5)
+        await self.database.write(lambda connection: self.recorder.note(connection, ended))
+
+    async def left(self) -> int:
+        """How many records wait in the table."""
+        return await self.database.read(lambda connection: connection.execute(text(COUNT)).scalar_one())
+
+
+COUNT = "SELECT count(*) FROM call_records"
+
+
+@pytest.fixture
+async def security() -> AsyncIterator[tuple[Security, Line]]:
+    server, there = grpc.aio.server(), Security()
+    record_pb2_grpc.add_RecordServiceServicer_to_server(there, server)
+    port = server.add_insecure_port("localhost:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"localhost:{port}") as channel:
+        yield there, Line(channel)
+    await server.stop(None)
+
+
+@pytest.fixture
+async def service(place, tmp_path, security) -> AsyncIterator[Service]:
+    database = open_database(place.location, schema=place.schema)
+    await asyncio.to_thread(migrate, database.engine, VERSIONS, version_table="mesh_version")
+    made = Service(tmp_path, database, security[1])
+    yield made
+    made.spool.close()
+    await database.close()
+
+
+@asynccontextmanager
+async def relaying(service: Service) -> AsyncIterator[None]:
+    task = asyncio.create_task(service.relay.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(there: Callable[[], object], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not there():
+            await asyncio.sleep(0.01)
+
+
+async def test_records_of_both_kinds_arrive_and_are_forgotten_here(service: Service, security):
+    service.read("one")
+    await service.end("runs/r")
+    service.read("two")
+    await service.relay.ship_all()
+    assert len(security[0].arrived) == 3
+    assert [uid for uid in security[0].arrived if uid in {"one", "two"}] == ["one", "two"]
+    assert await service.left() == 0
+    await service.relay.ship_all()
+    assert len(security[0].shipments) == 1
+
+
+async def test_everything_arrives_at_once_when_more_waits_than_fits_into_one_message(service: Service, security):
+    uids = [f"r{number}" for number in range(1205)]
+    for uid in uids:
+        service.read(uid)
+    large = [f"large{number}" for number in range(5)]
+    for uid in large:
+        service.read(uid, 2_500_000)
+    await service.relay.ship_all()
+    assert security[0].arrived == uids + large
+    assert max(len(uids) for _, uids in security[0].shipments) == 500
+    assert [len(uids) for _, uids in security[0].shipments[-4:]] == [1, 1, 1, 1]
+
+
+async def test_what_could_not_be_shipped_waits_and_arrives_in_order(service: Service, security):
+    security[0].away = True
+    for number in range(3):
+        service.read(f"r{number}")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.relay.ship_all()
+    security[0].away = False
+    service.read("r3")
+    await service.relay.ship_all()
+    assert security[0].arrived == ["r0", "r1", "r2", "r3"]
+
+
+async def test_after_a_quiet_time_a_record_leaves_soon(service: Service, security):
+    async with relaying(service):
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        service.read("one")
+        await until(lambda: security[0].arrived)
+        assert security[0].shipments[0][0] - began < 0.9
+
+
+async def test_while_records_keep_coming_shipments_are_a_second_apart(service: Service, security):
+    async with relaying(service):
+        for number in range(320):
+            service.read(f"r{number}")
+            await asyncio.sleep(0.01)
+        await until(lambda: len(security[0].arrived) == 320)
+    times = [at for at, _ in security[0].shipments]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert len(gaps) > 2
+    assert min(gaps[1:-1]) > 0.9
+    assert len(set(security[0].arrived)) == 320
