@@ -6,6 +6,7 @@ The stages in `mesh.stages` fill it in; `mesh.record` keeps what `to_record` ret
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ import grpc.aio
 from tiation.mesh.v1 import call_record_pb2, options_pb2
 
 from mesh.errors import TiationError
+from mesh.http2.calls import CallContext
 from mesh.identity import SYSTEM_TENANT, Caller
 from mesh.methods import Method
 from mesh.tracing import TraceContext
@@ -51,8 +53,8 @@ class Call:
     """
 
     method: Method
-    context: Context
-    metadata: dict[str, str]
+    context: CallContext
+    metadata: Mapping[str, str]
     uid: str
     start_ns: int
     started_ns: int

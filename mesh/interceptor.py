@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, TypeAlias
@@ -18,8 +17,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from mesh.call import Call, Context, current_call
+from mesh.call import Call, current_call
 from mesh.errors import TiationError
+from mesh.http2.calls import CallContext
 from mesh.identity import set_caller
 from mesh.live import LastingCalls
 from mesh.methods import Method
@@ -28,7 +28,7 @@ from mesh.stages.access import AccessStage
 from mesh.stages.caching import caching_headers
 from mesh.stages.codec import decode, encode, serialized
 from mesh.stages.deadline import open_deadline
-from mesh.stages.errors import MalformedRequestError, failure_of
+from mesh.stages.errors import DeadlineExceededError, MalformedRequestError, failure_of
 from mesh.stages.identity import IdentityStage
 from mesh.stages.limits import LimitStage
 from mesh.stages.metrics import CallMetrics
@@ -40,8 +40,6 @@ from mesh.uuid7 import uuid7
 __all__ = ["CallInterceptor", "Stages"]
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-_NO_LIMIT = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stages = stages
         self._domain = f"{stages.recorder.service}.tiation.dev"
         self._handlers: dict[str, Handler] = {}
+        self._loop = asyncio.get_running_loop()
 
     async def intercept_service(
         self,
@@ -103,7 +102,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _answering_once(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
         """Serve methods with one answer."""
 
-        async def serve(incoming: Any, context: Context) -> bytes:  # noqa: ANN401 -- bytes or a stream
+        async def serve(incoming: Any, context: CallContext) -> bytes:  # noqa: ANN401 -- bytes or a stream
             call = self._open(method, context)
             answer = b""
             headers: tuple[tuple[str, str], ...] = ()
@@ -112,12 +111,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 limit_s = self._admit(call)
                 request = await self._request(call, incoming)
                 mark = time.perf_counter_ns()
-                async with asyncio.timeout(limit_s) if limit_s is not None else _NO_LIMIT:
+                end = self._loop.call_later(limit_s, _end_late, call, context) if limit_s is not None else None
+                try:
                     if method.streams_in:
                         with self._stages.lasting.watch(call):
                             made = await behavior(request, context)
                     else:
                         made = await behavior(request, context)
+                finally:
+                    if end is not None:
+                        end.cancel()
                 call.stage_us["handler"] = (time.perf_counter_ns() - mark) // 1000
                 if made is not None:
                     headers, answer = caching_headers(call, made), encode(call, made)
@@ -134,7 +137,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _answering_often(self, method: Method, behavior: Any) -> Any:  # noqa: ANN401 -- grpc's own
         """Serve methods with a stream of answers."""
 
-        async def serve(incoming: Any, context: Context) -> AsyncIterator[bytes]:  # noqa: ANN401 -- as above
+        async def serve(incoming: Any, context: CallContext) -> AsyncIterator[bytes]:  # noqa: ANN401 -- as above
             call = self._open(method, context)
             failure: TiationError | None = None
             try:
@@ -161,9 +164,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _open(self, method: Method, context: Context) -> Call:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        call = Call(method, context, metadata, uuid7(), time.time_ns(), time.perf_counter_ns())
+    def _open(self, method: Method, context: CallContext) -> Call:
+        now_ns = time.time_ns()
+        call = Call(method, context, context.texts, uuid7(now_ns), now_ns, time.perf_counter_ns())
         current_call.set(call)
         self._stages.trace.open(call)
         self._stages.metrics.open(call)
@@ -249,6 +252,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stages.metrics.close(call)
         self._stages.trace.close(call)
         return failure
+
+
+def _end_late(call: Call, context: CallContext) -> None:
+    """The time is over that the contract gives the call; what it raises then is made out by `_fail`."""
+    call.ended = DeadlineExceededError("the deadline passed before the answer was ready")
+    if context.task is not None:
+        context.task.cancel()
 
 
 async def _nothing() -> AsyncIterator[Message]:

@@ -6,7 +6,7 @@ Services that cannot carry our options are declared in `mesh.foreign`. Acting on
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import chain
 
@@ -85,6 +85,9 @@ class Method:
         max_body_bytes: the most that the body of a REST request may have; 0 for what the operator allows everywhere.
         sparse: true where an answer over REST names only the fields that are set.
         ruled: whether its contract can hold rules for the request's fields; those of others hold none of ours.
+        recorded: whether calls leave a record.
+        is_of_tenants: whether it is about tenants as such, which belong to the platform.
+        is_write: whether a call may change something on a user's word alone.
     """
 
     name: str
@@ -106,21 +109,15 @@ class Method:
     sparse: bool = False
     whole: bool = False
     ruled: bool = True
+    recorded: bool = field(init=False)
+    is_of_tenants: bool = field(init=False)
+    is_write: bool = field(init=False)
 
-    @property
-    def is_of_tenants(self) -> bool:
-        """Whether it is about tenants as such, which belong to the platform."""
-        return self.permission.startswith("security.tenants.")
-
-    @property
-    def recorded(self) -> bool:
-        """Whether calls leave a record."""
-        return self.category != _NONE
-
-    @property
-    def is_write(self) -> bool:
-        """Whether a call may change something on a user's word alone."""
-        return self.category == _WRITE
+    def __post_init__(self) -> None:
+        """What every call asks is worked out once."""
+        object.__setattr__(self, "recorded", self.category != _NONE)
+        object.__setattr__(self, "is_of_tenants", self.permission.startswith("security.tenants."))
+        object.__setattr__(self, "is_write", self.category == _WRITE)
 
 
 def methods_of(services: Iterable[str]) -> dict[str, Method]:
@@ -218,9 +215,9 @@ def _timeout_s(method: MethodDescriptor) -> float | None:
 
 
 def _find(dotted: str, named: tuple[ResourceField, ...]) -> ResourceField:
-    for field in named:
-        if field.dotted == dotted:
-            return field
+    for each in named:
+        if each.dotted == dotted:
+            return each
     raise ValueError(f"`{dotted}` is no field of the request that names a resource")
 
 
@@ -229,19 +226,19 @@ def _named_fields(
 ) -> Iterable[ResourceField]:
     """Fields with a resource reference, and the names of resources embedded in the request."""
     own = message.GetOptions().Extensions[resource_pb2.resource]
-    for field in message.fields:
-        here = (*path, field.name)
-        if field.is_repeated:
+    for each in message.fields:
+        here = (*path, each.name)
+        if each.is_repeated:
             continue
-        if field.message_type is not None and depth:
-            yield from _named_fields(field.message_type, patterns, here, depth - 1)
+        if each.message_type is not None and depth:
+            yield from _named_fields(each.message_type, patterns, here, depth - 1)
             continue
-        options = field.GetOptions()
+        options = each.GetOptions()
         reference = options.Extensions[resource_pb2.resource_reference]
         required = field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
         if reference.type and reference.type in patterns:
             yield ResourceField(here, (patterns[reference.type],), required)
         elif reference.child_type and reference.child_type in patterns:
             yield ResourceField(here, (patterns[reference.child_type].rsplit("/", 2)[0],), required)
-        elif path and own.pattern and field.name == "name":
+        elif path and own.pattern and each.name == "name":
             yield ResourceField(here, tuple(own.pattern), required=False)

@@ -115,13 +115,16 @@ class Tracer:
         if settings.endpoint:
             self._open(service, settings)
 
-    def begin(self, header: str) -> tuple[TraceContext, str]:
-        """Where a call stands that came with this header, and the span above it; a trace begins where there is none."""
-        above = parse_traceparent(header)
+    def begin(self, header: str, call: str) -> tuple[TraceContext, str]:
+        """Where a call stands that came with this header, and the span above it.
+
+        Where no trace comes along, one begins that is called by the call's own uid, half of whose bits are random.
+        """
+        above = parse_traceparent(header) if header else None
         if above is None:
             sampled = self._ratio > 0 and self._chance() < self._ratio
-            made = secrets.token_hex(24)
-            return TraceContext(made[:32], made[32:], sampled), ""
+            trace_id = call.replace("-", "")
+            return TraceContext(trace_id, trace_id[16:], sampled), ""
         if not above.sampled or self._processor is None:
             return above, above.span_id
         return above.below(secrets.token_hex(8)), above.span_id

@@ -13,6 +13,7 @@ from tiation.orchestrator.v1 import (
 from mesh.entry_store import EntryStore
 from mesh.identity import Requester
 from mesh.service import Mesh, Service
+from mesh.uuid7 import uuid7
 from orchestrator.adapters.grpc_calls import GrpcCalls, ModelInputs
 from orchestrator.admission import Admission
 from orchestrator.agents import Agents
@@ -67,8 +68,9 @@ async def build(mesh: Mesh) -> Service:
 
     schedules = Schedules(mesh.database, EntryStore(), standings, may)
     scheduler = Scheduler(
-        mesh.database, schedules, standings, runs, admission, executor.wake, begin=lambda: mesh.tracer.begin("")[0]
-    )
+        mesh.database, schedules, standings, runs, admission, executor.wake,
+        begin=lambda: mesh.tracer.begin("", uuid7())[0],
+    )  # fmt: skip
     gauges = RunGauges(mesh.database, runs, mesh.registry)
 
     def heard(run: str | None) -> None:

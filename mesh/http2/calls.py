@@ -31,7 +31,7 @@ _AHEAD_BYTES = 256 * 1024
 _ENTRY_BYTES = 64
 """What a message costs besides its bytes, roughly."""
 _SMALL_BYTES = 64 * 1024
-"""Answers up to here are not counted: as many as there may be calls are little."""
+"""Messages up to here are not counted where they are whole: as many as there may be calls are little."""
 _ONE = "the call takes one request, and none or several came"
 
 
@@ -70,6 +70,7 @@ class CallContext:
         self._deadline = None if head.timeout_s is None else time.monotonic() + head.timeout_s
         self._left = head.length
         self._requests: deque[Message] = deque()
+        self._untouched = True
         self._kept = 0
         self._wrong: StatusError | None = None
         self._complete = False
@@ -89,6 +90,11 @@ class CallContext:
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """The request's metadata."""
         return self._head.metadata
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Of the request's metadata what is text, by name."""
+        return self._head.texts
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
         """Who the peer is, by its certificate."""
@@ -181,6 +187,9 @@ class CallContext:
 
     def feed(self, data: bytes, *, ended: bool) -> bool:
         """Take bytes of the request's body; returns whether there is enough of it to serve the call."""
+        if ended and self._untouched and self._is_all(data):
+            return True
+        self._untouched = False
         found: list[Message] = []
         if self._wrong is None:
             try:
@@ -195,6 +204,18 @@ class CallContext:
         if (found or ended) and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         return ended or self._handler.request_streaming
+
+    def _is_all(self, data: bytes) -> bool:
+        """Whether this is the one request, whole; then it is taken, and not counted where it is small, as most are."""
+        size = len(data)
+        if size > _SMALL_BYTES or self._left not in (None, size) or self._handler.request_streaming:
+            return False
+        if size > self._max_bytes or (message := Messages.whole(data)) is None:
+            return False
+        self._requests.append(message)
+        self._complete, self._untouched = True, False
+        self._wire.connection.taken(self.stream, size)
+        return True
 
     def _parse(self, data: bytes, *, ended: bool) -> list[Message]:
         """The messages that are whole now; the memory of what came is kept until it is read."""
@@ -219,9 +240,10 @@ class CallContext:
     def _next(self) -> Message:
         """The oldest request that came; whoever asked for it has it now."""
         message = self._requests.popleft()
-        size = len(message.body) + _ENTRY_BYTES
-        self._kept -= size
-        self._wire.memory.free(size)
+        if self._kept:
+            size = len(message.body) + _ENTRY_BYTES
+            self._kept -= size
+            self._wire.memory.free(size)
         return message
 
     def drop(self) -> None:
@@ -278,8 +300,9 @@ class CallContext:
         if self._handler.request_streaming and self._requests:
             self._wire.connection.taken(self.stream, sum([each.fresh for each in self._requests]))
         self._requests.clear()
-        self._wire.memory.free(self._kept)
-        self._kept = 0
+        if self._kept:
+            self._wire.memory.free(self._kept)
+            self._kept = 0
         for callback in self._callbacks:
             try:
                 callback(self)
@@ -370,6 +393,6 @@ class CallContext:
             yield request
 
     def _deserialized(self, message: Message) -> Any:  # noqa: ANN401 -- as above
-        plain = self._messages.plain(message)
+        plain = self._messages.plain(message) if message.flag else message.body
         deserialize = self._handler.request_deserializer
         return plain if deserialize is None else deserialize(plain)

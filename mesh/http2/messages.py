@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
@@ -55,6 +55,7 @@ class Head:
     Attributes:
         path: `/package.Service/Method`.
         metadata: all that is not gRPC's own, in order; binary ones decoded.
+        texts: of these what is text, by name; of a name that comes again the last one.
         timeout_s: how long the caller waits; None where it does not say.
         encoding: how messages are compressed; `identity` where they are not.
         length: bytes of the body; None where the headers do not say.
@@ -62,6 +63,7 @@ class Head:
 
     path: str
     metadata: tuple[tuple[str, str | bytes], ...]
+    texts: Mapping[str, str]
     timeout_s: float | None
     encoding: str
     length: int | None = None
@@ -101,7 +103,8 @@ def read_head(headers: Headers | None) -> Head:
     encoding = own.get("grpc-encoding", "identity")
     if encoding != "identity" and encoding not in _INFLATES:
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"messages compressed with {encoding[:32]!r} are not taken")
-    return Head(own.get(":path", ""), tuple(metadata), _seconds(own.get("grpc-timeout", "")), encoding, length)
+    texts = {name: value for name, value in metadata if isinstance(value, str)}
+    return Head(own.get(":path", ""), tuple(metadata), texts, _seconds(own.get("grpc-timeout", "")), encoding, length)
 
 
 def _check_bytes(headers: Headers) -> None:
@@ -170,6 +173,14 @@ class Messages:
     def held(self) -> int:
         """Bytes of a message that is not whole yet."""
         return len(self._head) + len(self._body)
+
+    @staticmethod
+    def whole(data: bytes) -> Message | None:
+        """A body that came at once and is one message; None where it is not."""
+        size = len(data)
+        if size >= 5 and int.from_bytes(data[1:5], "big") == size - 5:
+            return Message(data[0], data[5:], size)
+        return None
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are whole now.

@@ -35,7 +35,7 @@ _END_S = 1.0
 """How long calls that were ended may take for it, and a peer to say that it has heard of the end of the connection."""
 _HIGH_WATER = 1 << 20
 _PATIENT_S = 0.02
-"""A ping is answered with the next answer, or after so long: alone, its answer costs a small call a tenth."""
+"""A ping is answered with the next answer, or after so long or twice that: alone, it costs a small call a tenth."""
 _HEADS = 16
 """So many different requests' headers are remembered for a connection."""
 _KEPT_BYTES = 1 << 30
@@ -132,8 +132,6 @@ class _GrpcConnection(asyncio.Protocol):
         self._room: asyncio.Event | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._age: asyncio.TimerHandle | None = None
         self._patient: asyncio.TimerHandle | None = None
         self.limits = Limits()
@@ -191,7 +189,7 @@ class _GrpcConnection(asyncio.Protocol):
         if self.connection.sender.presses:
             self.flush()
         elif self.connection.sender.is_patient and self._patient is None:
-            self._patient = self._loop.call_later(_PATIENT_S, self._flush_patient)
+            self._be_patient()
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -267,7 +265,8 @@ class _GrpcConnection(asyncio.Protocol):
                 await asyncio.sleep(min(_LAST_CALLS_S, grace_s / 2))
                 self.connection.go_away(soon=False)
                 self.flush()
-                await self._idle.wait()
+                while self._tasks:
+                    await asyncio.wait(tuple(self._tasks))
                 await self.drained()
         self.flush_now()
         for stream in tuple(self._calls):
@@ -287,12 +286,9 @@ class _GrpcConnection(asyncio.Protocol):
         """Serve a call, of which enough is there, in a task of its own."""
         task = call.task = self._loop.create_task(call.serve())
         self._tasks.add(task)
-        self._idle.clear()
 
         def over(ended: asyncio.Task[None]) -> None:
             self._tasks.discard(ended)
-            if not self._tasks:
-                self._idle.set()
             if not ended.cancelled() and (error := ended.exception()) is not None:
                 structlog.get_logger("mesh.http2").error("call not ended", exc_info=error)
             if not call.done() and not call.cancelled():
@@ -347,9 +343,17 @@ class _GrpcConnection(asyncio.Protocol):
         self._flushing = False
         self.flush_now()
 
-    def _flush_patient(self) -> None:
+    def _be_patient(self) -> None:
+        answers = self.connection.sender.answers
+        self._patient = self._loop.call_later(_PATIENT_S, self._flush_patient, answers)
+
+    def _flush_patient(self, answers: int) -> None:
+        """Send what waited for an answer that did not come; where one came, what waits now is younger."""
         self._patient = None
-        self.flush_now()
+        if self.connection.sender.answers == answers:
+            self.flush_now()
+        elif self.connection.sender.is_patient:
+            self._be_patient()
 
     def _send(self) -> None:
         if self._transport is not None and (data := self.connection.sender.take()):

@@ -6,7 +6,7 @@ The decision itself is `mesh.policy`'s; this stage finds the resource and holds 
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, lru_cache
 
 from google.protobuf.message import Message
 
@@ -23,6 +23,8 @@ __all__ = ["EXPLAIN", "AccessStage", "PermissionDeniedError", "ResourceNotFoundE
 
 EXPLAIN = "security.access.explain"
 """Who has this permission is told by which rule a call was denied."""
+_SHORT = 256
+"""What names of so many characters stand for is remembered."""
 
 
 class PermissionDeniedError(TiationError):
@@ -146,13 +148,9 @@ def _resource(method: Method, request: Message, tenant: str) -> str:
     """The resource that a request is about."""
     if method.template:
         field = _field(method.template)
-        name = str(getattr(request, field)).partition(":")[0]  # what follows is one of its versions' aliases
-        if method.whole and not name:
-            return f"{PLATFORM}/{tenant}"
-        full = name if name.startswith("tenants/") else _below(method.template, tenant, field, name)
-        if not fits(method.template, full):  # a made-up name could be as long as a message
-            raise InvalidError(field, f"must be an id of lower-case letters, digits and hyphens, or {method.template}")
-        return full
+        name = str(getattr(request, field))
+        named = _named if len(name) <= _SHORT else _named.__wrapped__
+        return named(method.template, field, name, tenant, whole=method.whole)
     if method.resource is None:
         return f"{PLATFORM}/{tenant}"
     name = method.resource.value(request)
@@ -168,5 +166,18 @@ def _field(template: str) -> str:
     return template.rsplit("{", 1)[1].rstrip("}")
 
 
-def _below(template: str, tenant: str, field: str, name: str) -> str:
-    return template.replace("{tenant}", tenant).replace(f"{{{field}}}", name)
+@lru_cache(maxsize=4096)
+def _named(template: str, field: str, name: str, tenant: str, *, whole: bool) -> str:
+    """The resource of a form that a bare or a whole name in a field stands for.
+
+    Raises:
+        InvalidError: for none.
+    """
+    name = name.partition(":")[0]  # what follows is one of its versions' aliases
+    if whole and not name:
+        return f"{PLATFORM}/{tenant}"
+    below = template.replace("{tenant}", tenant).replace(f"{{{field}}}", name)
+    full = name if name.startswith("tenants/") else below
+    if not fits(template, full):  # a made-up name could be as long as a message
+        raise InvalidError(field, f"must be an id of lower-case letters, digits and hyphens, or {template}")
+    return full

@@ -6,6 +6,8 @@ Whether the caller may do what it asks is decided in `mesh.stages.access`.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from mesh import assertion
@@ -18,6 +20,7 @@ from mesh.tokens import Claims, TokenMissingError
 __all__ = ["CallerNotAllowedError", "IdentityStage", "PeerUnknownError", "Verifier"]
 
 GATEWAY = "gateway"
+_MAX_KEPT = 4096
 
 
 class PeerUnknownError(TiationError):
@@ -41,6 +44,15 @@ class Verifier(Protocol):
         """The claims of a token that holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Bearer:
+    """A token that was good, and whose it is."""
+
+    token: str
+    claims: Claims
+    caller: Caller
+
+
 class IdentityStage:
     """Establishes the caller.
 
@@ -54,6 +66,8 @@ class IdentityStage:
         self._service = service
         self._trust_domain = trust_domain
         self._verifier = verifier
+        self._workloads: dict[bytes, tuple[str, str]] = {}
+        self._bearers: dict[tuple[str, str], _Bearer] = {}
 
     def run(self, call: Call) -> None:
         """Set the call's peer and caller.
@@ -63,12 +77,22 @@ class IdentityStage:
             CallerNotAllowedError: the workload may not call this method, or not for somebody else.
             TokenError: the token or assertion does not hold.
         """
-        peers = call.context.auth_context().get("peer_spiffe_id", ())
-        call.peer = next(iter(peers), b"").decode()
-        workload = workload_of(call.peer, self._trust_domain)
+        peers = call.context.auth_context().get("peer_spiffe_id")
+        known = self._workloads.get(peers[0]) if peers else None
+        call.peer, workload = known if known is not None else self._workload(peers)
         if not workload:
             raise PeerUnknownError("the certificate carries no SPIFFE ID of this trust domain")
         call.caller = self._caller(call, workload)
+
+    def _workload(self, peers: Sequence[bytes] | None) -> tuple[str, str]:
+        """The peer's SPIFFE ID and the name of its service; nothing where it has none, or another domain's."""
+        if not peers:
+            return "", ""
+        peer = peers[0].decode()
+        workload = workload_of(peer, self._trust_domain)
+        if workload:
+            self._workloads[peers[0]] = peer, workload  # our own authority has signed each of them
+        return peer, workload
 
     def _caller(self, call: Call, workload: str) -> Caller:
         method = call.method
@@ -103,18 +127,31 @@ class IdentityStage:
         )
 
     def _bearer(self, call: Call, header: str) -> Caller:
+        """Whose token it is. That it holds is asked at every call, what follows from it is remembered."""
+        key = header, call.peer
+        known = self._bearers.get(key)
+        if known is not None and self._verifier.verify(known.token, time.time()) is known.claims:
+            return known.caller
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenMissingError("the authorization header must read `Bearer` and an access token")
-        claims = self._verifier.verify(token.strip(), time.time())
-        return Caller(
-            tenant=claims.tenant,
-            subject=claims.subject,
-            role=claims.role,
-            token_id=claims.token_id,
-            uid=claims.uid,
-            key=claims.key,
-            issued=claims.issued,
-            end=claims.end,
-            peer=call.peer,
-        )
+        token = token.strip()
+        claims = self._verifier.verify(token, time.time())
+        if len(self._bearers) >= _MAX_KEPT:
+            self._bearers.clear()
+        known = self._bearers[key] = _Bearer(token, claims, _caller_of(claims, call.peer))
+        return known.caller
+
+
+def _caller_of(claims: Claims, peer: str) -> Caller:
+    return Caller(
+        tenant=claims.tenant,
+        subject=claims.subject,
+        role=claims.role,
+        token_id=claims.token_id,
+        uid=claims.uid,
+        key=claims.key,
+        issued=claims.issued,
+        end=claims.end,
+        peer=peer,
+    )

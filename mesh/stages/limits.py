@@ -100,7 +100,8 @@ class LimitStage:
         for name, limits in ((caller.subject, own), (f"{PLATFORM}/{caller.tenant}", shared)):
             if limits.requests_per_second or limits.concurrent_calls:
                 account = self._account(name, limits, now)
-                self._check(name, account, now)
+                if limits.requests_per_second or account.under_way >= limits.concurrent_calls:
+                    self._check(name, account, now)
                 limited += (account,)
         for account in limited:
             account.left -= 1.0

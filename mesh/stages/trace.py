@@ -31,7 +31,7 @@ class TraceStage:
 
     def open(self, call: Call) -> None:
         """Take the trace from the request, or begin one; a malformed header counts as absent."""
-        call.trace, call.parent_span = self._tracer.begin(call.metadata.get(TRACE_HEADER, ""))
+        call.trace, call.parent_span = self._tracer.begin(call.metadata.get(TRACE_HEADER, ""), call.uid)
         current_trace.set(call.trace)
 
     def close(self, call: Call) -> None:

@@ -42,6 +42,8 @@ class ValidationStage:
         Raises:
             RequestInvalidError: with one violation a field.
         """
+        if not call.method.named and not call.method.ruled:
+            return
         violations = [
             FieldViolation(field.dotted, f"must look like `{field.patterns[0]}`")
             for field in call.method.named

@@ -171,7 +171,7 @@ async def test_metadata_without_measure_is_refused_and_its_mates_go_on(mesh, siz
 
 async def test_a_call_that_was_ended_for_its_deadline_has_no_time_left_however_early_the_timer_was():
     handler = grpc.unary_unary_rpc_method_handler(lambda *_: None)
-    call = CallContext(None, 1, Head("/test.S/Once", (), 5.0, "identity"), handler, 100)
+    call = CallContext(None, 1, Head("/test.S/Once", (), {}, 5.0, "identity"), handler, 100)
     call.task = asyncio.ensure_future(asyncio.sleep(10))
     assert call.time_remaining() > 4
     call.expire()

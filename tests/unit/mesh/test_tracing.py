@@ -14,6 +14,7 @@ from mesh.tracing import Span, TraceContext, Tracer, derived_span_id, parse_trac
 from tests.fakes.collector import collector
 
 TRACE, ABOVE = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CALL = "019abcde-0000-7000-8000-00000000beef"
 
 
 @pytest.mark.parametrize(
@@ -42,20 +43,22 @@ def test_other_flags_than_the_first_are_read_past():
 
 def test_without_a_collector_nothing_is_sampled_and_what_came_goes_on():
     tracer = Tracer("engine", TracingSettings(sample_ratio=1.0), chance=lambda: 0.0)
-    begun, above = tracer.begin("")
+    begun, above = tracer.begin("", CALL)
     assert (begun.sampled, above) == (False, "")
-    assert tracer.begin(f"00-{TRACE}-{ABOVE}-01")[0] == TraceContext(TRACE, ABOVE, sampled=True)
+    assert parse_traceparent(begun.header()) == begun
+    assert (begun.trace_id, begun.span_id) == (CALL.replace("-", ""), CALL[19:].replace("-", ""))
+    assert tracer.begin(f"00-{TRACE}-{ABOVE}-01", CALL)[0] == TraceContext(TRACE, ABOVE, sampled=True)
 
 
 def test_a_trace_that_begins_here_is_sampled_by_chance_and_one_that_came_as_its_caller_says(tmp_path):
     chances = iter([0.05, 0.15])
     with collector(tmp_path) as receives:
         tracer = Tracer("engine", TracingSettings(endpoint=receives.endpoint), chance=lambda: next(chances))
-        assert [tracer.begin("")[0].sampled for _ in range(2)] == [True, False]
-        below, above = tracer.begin(f"00-{TRACE}-{ABOVE}-01")
+        assert [tracer.begin("", CALL)[0].sampled for _ in range(2)] == [True, False]
+        below, above = tracer.begin(f"00-{TRACE}-{ABOVE}-01", CALL)
         assert (below.trace_id, below.sampled, above) == (TRACE, True, ABOVE)
         assert below.span_id != ABOVE
-        assert not tracer.begin(f"00-{TRACE}-{ABOVE}-00")[0].sampled
+        assert not tracer.begin(f"00-{TRACE}-{ABOVE}-00", CALL)[0].sampled
         tracer.close()
 
 
