@@ -337,14 +337,13 @@ class CallContext:
 
     async def _answer(self) -> None:
         handler = self._handler
-        incoming: Any = self._incoming() if handler.request_streaming else self._only()
-        serve: Any = {
-            (False, False): handler.unary_unary,
-            (False, True): handler.unary_stream,
-            (True, False): handler.stream_unary,
-            (True, True): handler.stream_stream,
-        }[bool(handler.request_streaming), bool(handler.response_streaming)]
-        answers = serve(incoming, self)
+        serve: Any
+        if handler.request_streaming:
+            serve = handler.stream_stream if handler.response_streaming else handler.stream_unary
+            answers = serve(self._incoming(), self)
+        else:
+            serve = handler.unary_stream if handler.response_streaming else handler.unary_unary
+            answers = serve(self._only(), self)
         if not handler.response_streaming:
             await self._answer_once(await answers)
         elif hasattr(answers, "__aiter__"):

@@ -38,42 +38,30 @@ class Sender:
     Attributes:
         max_frame: bytes of a frame that the peer takes.
         answers: how many frames of answers it has sent.
+        ready: what shall be sent at once.
+        patient: what may as well go with the next answer.
+        moved: streams of which something that waited was sent; whoever heeds it clears it.
     """
 
     def __init__(self) -> None:
         self.max_frame = 16384
         self.answers = 0
-        self._ready: list[_Bytes] = []
-        self._patient: list[_Bytes] = []
+        self.ready: list[_Bytes] = []
+        self.patient: list[_Bytes] = []
         self._control = 0
         self._window = 65535
         self._first_window = 65535
         self._streams: dict[int, _Outgoing] = {}
         self._stuck: OrderedDict[int, _Outgoing] = OrderedDict()  # their own windows have room, the connection's none
-        self._moved: set[int] = set()
+        self.moved: set[int] = set()
 
     def take(self) -> bytes:
         """Everything that can be sent now."""
-        if self._patient:
-            self._ready += self._patient
-            self._patient = []
-        ready, self._ready, self._control = b"".join(self._ready), [], 0
+        if self.patient:
+            self.ready += self.patient
+            self.patient = []
+        ready, self.ready, self._control = b"".join(self.ready), [], 0
         return ready
-
-    @property
-    def presses(self) -> bool:
-        """Whether there is anything that shall be sent at once."""
-        return bool(self._ready)
-
-    @property
-    def is_patient(self) -> bool:
-        """Whether there is anything that may as well go with the next answer."""
-        return bool(self._patient)
-
-    def moved(self) -> set[int]:
-        """The streams of which something that waited was sent since this was asked last."""
-        moved, self._moved = self._moved, set()
-        return moved
 
     def waiting(self, stream: int) -> int:
         """Bytes of a stream that cannot be sent yet."""
@@ -86,12 +74,12 @@ class Sender:
 
     def now(self, control: bytes) -> None:
         """Send frames that no window holds back."""
-        self._ready.append(control)
+        self.ready.append(control)
         self._control += len(control)
 
     def soon(self, control: bytes) -> None:
         """Send such frames with what is sent next."""
-        self._patient.append(control)
+        self.patient.append(control)
         self._control += len(control)
 
     def check(self) -> None:
@@ -107,7 +95,7 @@ class Sender:
         """Send an answer's headers."""
         if stream in self._streams:
             self.answers += 1
-            self._ready.append(self._block(stream, 0, block))
+            self.ready.append(self._block(stream, 0, block))
 
     def data(self, stream: int, data: bytes) -> None:
         """Send bytes of its body, as soon as the peer takes them."""
@@ -119,7 +107,7 @@ class Sender:
             self._window -= size
             outgoing.window -= size
             self.answers += 1
-            self._ready += (frame_head(size, Kind.DATA, 0, stream), data)
+            self.ready += (frame_head(size, Kind.DATA, 0, stream), data)
             return
         outgoing.waiting.append(memoryview(data))
         outgoing.size += size
@@ -141,7 +129,7 @@ class Sender:
             outgoing.last = frames
         else:
             self.answers += 1
-            self._ready.append(frames)
+            self.ready.append(frames)
             del self._streams[stream]
 
     def whole(self, stream: int, head: bytes, data: bytes, block: bytes, *, stop: bool) -> bool:
@@ -158,14 +146,14 @@ class Sender:
         self._window -= size
         self.answers += 3
         if head:
-            self._ready.append(frame(Kind.HEADERS, Flag.END_HEADERS, stream, head))
-        self._ready += (
+            self.ready.append(frame(Kind.HEADERS, Flag.END_HEADERS, stream, head))
+        self.ready += (
             frame_head(size, Kind.DATA, 0, stream),
             data,
             frame(Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream, block),
         )
         if stop:
-            self._ready.append(frame(Kind.RST_STREAM, 0, stream, bytes(4)))
+            self.ready.append(frame(Kind.RST_STREAM, 0, stream, bytes(4)))
         del self._streams[stream]
         return True
 
@@ -224,26 +212,26 @@ class Sender:
             self._send_some(stream, outgoing, min(self.max_frame, self._window, outgoing.window))
             self._line_up(stream, outgoing)
             if not outgoing.size and outgoing.last:
-                self._ready.append(outgoing.last)
+                self.ready.append(outgoing.last)
                 del self._streams[stream]
 
     def _send_some(self, stream: int, outgoing: _Outgoing, room: int) -> None:
         """One frame of what a stream has waiting."""
         sent = min(room, outgoing.size)
-        self._ready.append(frame_head(sent, Kind.DATA, 0, stream))
+        self.ready.append(frame_head(sent, Kind.DATA, 0, stream))
         left = sent
         while left:
             part = outgoing.waiting.popleft()
             if len(part) > left:
                 outgoing.waiting.appendleft(part[left:])
                 part = part[:left]
-            self._ready.append(part)
+            self.ready.append(part)
             left -= len(part)
         outgoing.size -= sent
         outgoing.window -= sent
         self._window -= sent
         self.answers += 1
-        self._moved.add(stream)
+        self.moved.add(stream)
 
     def _block(self, stream: int, flags: int, block: bytes) -> bytes:
         """A header block, in as many frames as it needs."""

@@ -183,13 +183,20 @@ class _GrpcConnection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
             return
-        for stream in self.connection.sender.moved():
+        sender = self.connection.sender
+        if sender.moved:
+            self._go_on(sender.moved)
+        if sender.ready:
+            self.flush()
+        elif sender.patient and self._patient is None:
+            self._be_patient()
+
+    def _go_on(self, moved: set[int]) -> None:
+        """Let calls go on whose answers were sent, of what waited."""
+        for stream in moved:
             if (call := self._calls.get(stream)) is not None:
                 call.widened()
-        if self.connection.sender.presses:
-            self.flush()
-        elif self.connection.sender.is_patient and self._patient is None:
-            self._be_patient()
+        moved.clear()
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -352,7 +359,7 @@ class _GrpcConnection(asyncio.Protocol):
         self._patient = None
         if self.connection.sender.answers == answers:
             self.flush_now()
-        elif self.connection.sender.is_patient:
+        elif self.connection.sender.patient:
             self._be_patient()
 
     def _send(self) -> None:
