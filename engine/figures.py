@@ -132,6 +132,9 @@ class RequestTimes:
     @property
     def queue_s(self) -> float:
         """How long it waited: of one in pieces, the time in which pieces waited and none was computed."""
+        if len(self._spans) == 1:
+            since, began, _ = self._spans[0]
+            return began - since
         return _waited_s(self._spans)
 
     def ran(self, ran: Ran, waited_s: float) -> None:
@@ -327,9 +330,6 @@ def _duration(count: int, seconds: float) -> Duration:
 
 def _waited_s(spans: Sequence[_Span]) -> float:
     """For how long something waited and nothing was computed, seconds."""
-    if len(spans) == 1:
-        since, began, _ = spans[0]
-        return began - since
     changes = [each for since, began, ended in spans for each in ((since, 1, 0), (began, -1, 1), (ended, 0, -1))]
     waiting = computed = 0
     before = waited_s = 0.0

@@ -107,7 +107,8 @@ def typed_field(name: str, datatype: str) -> str:
     Raises:
         TensorError: the datatype is unknown, or travels in raw contents only.
     """
-    _dtype(name, datatype)
+    if datatype not in DATATYPES:
+        raise _unknown(name, datatype)
     try:
         return _TYPED_FIELDS[datatype]
     except KeyError:
@@ -120,7 +121,10 @@ def decode_raw(name: str, datatype: str, shape: Sequence[int], data: bytes) -> T
     Raises:
         TensorError: unknown datatype, a bad shape, or a byte length that does not fit the two.
     """
-    dtype, shape = _dtype(name, datatype), tuple(shape)
+    dtype = DATATYPES.get(datatype)
+    if dtype is None:
+        raise _unknown(name, datatype)
+    shape = tuple(shape)
     count = _count(name, shape)
     if datatype == "BYTES":
         return _split_bytes(name, count, data).reshape(shape)
@@ -203,11 +207,8 @@ def check_described(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> No
         raise TensorError(spec.name, f"the model wants shape {list(spec.shape)} (-1 is any length), {sent} sent")
 
 
-def _dtype(name: str, datatype: str) -> np.dtype[Any]:
-    dtype = DATATYPES.get(datatype)
-    if dtype is None:
-        raise TensorError(name, f"datatype {datatype[:32]!r} is not known; known are {', '.join(DATATYPES)}")
-    return dtype
+def _unknown(name: str, datatype: str) -> TensorError:
+    return TensorError(name, f"datatype {datatype[:32]!r} is not known; known are {', '.join(DATATYPES)}")
 
 
 def _count(name: str, shape: Sequence[int]) -> int:

@@ -47,6 +47,9 @@ class Memory:
 
     Args:
         draw: a number from 0 to 1, for a request that goes to one of several versions.
+
+    Attributes:
+        fixed: what `find` has found for a tenant, a name and a version, where it finds the same again; read only.
     """
 
     def __init__(self, draw: Callable[[], float]) -> None:
@@ -58,7 +61,7 @@ class Memory:
         self._closing: dict[asyncio.Future[None], Loaded] = {}
         self._aside: dict[str, str] = {}
         self._pinned: set[str] = set()
-        self._fixed: dict[tuple[str, str, str], Loaded] = {}  # by tenant, name and version, while nothing changes
+        self.fixed: dict[tuple[str, str, str], Loaded] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._loaded
@@ -135,15 +138,11 @@ class Memory:
 
     def set_aliases(self, model: str, aliases: Mapping[str, Mapping[int, int]]) -> None:
         """What a model's versions are also called, from now on."""
-        self._fixed.clear()
+        self.fixed.clear()
         if aliases:
             self._aliases[model] = aliases
         else:
             self._aliases.pop(model, None)
-
-    def fixed(self, tenant: str, name: str, version: str) -> Loaded | None:
-        """What `find` has found for these before, if it finds the same now; None where it has to look."""
-        return self._fixed.get((tenant, name, version))
 
     def find(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
         """A version in memory.
@@ -260,13 +259,13 @@ class Memory:
             self._close(loaded, _SWAP_S if swapped else _UNLOAD_S)
 
     def _fix(self, asked: tuple[str, str, str], loaded: Loaded) -> None:
-        if len(self._fixed) >= _MOST_FIXED:
-            self._fixed.clear()
-        self._fixed[asked] = loaded
+        if len(self.fixed) >= _MOST_FIXED:
+            self.fixed.clear()
+        self.fixed[asked] = loaded
 
     def _choose(self, model: str) -> None:
         """What serves of a model is its newest version."""
-        self._fixed.clear()
+        self.fixed.clear()
         versions = self.versions_of(model)
         if versions:
             self._serving[model] = versions[-1]

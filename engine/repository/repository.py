@@ -153,7 +153,7 @@ class Repository:
 
     async def found(self, tenant: str, name: str, version: str, key: str = "") -> Loaded:
         """As `find`, and it stays in memory as long as the task that asks; what was put aside comes back first."""
-        loaded = self._memory.fixed(tenant, name, version) or await self._sought(tenant, name, version, key)
+        loaded = self._memory.fixed.get((tenant, name, version)) or await self._sought(tenant, name, version, key)
         return self._held(loaded)
 
     async def found_for(self, tenant: str, name: str, version: str, terms: Terms, key: str = "") -> Loaded:

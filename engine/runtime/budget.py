@@ -36,6 +36,9 @@ class CoreBudget:
     Args:
         cores: how many there are.
         clock: gives seconds.
+
+    Attributes:
+        loans: what each thread has of them.
     """
 
     def __init__(self, cores: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +46,7 @@ class CoreBudget:
         self._clock = clock
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._loans: dict[int, _Loan] = {}
+        self.loans: dict[int, _Loan] = {}
         self._waiting: list[Share] = []
         self._least_s = 0.0
 
@@ -52,34 +55,19 @@ class CoreBudget:
         return Share(self)
 
     def take(self, share: Share, cores: int) -> None:
-        """Have cores until they are given back; blocks until one is free, or for a slice.
-
-        A thread that has some keeps those: they are given back as often as they were taken.
-        """
-        me = threading.get_ident()
-        loan = self._loans.get(me)
-        if loan is not None:
-            loan.within += 1
-        elif cores:
-            with self._lock:
-                now = self._clock()
-                share.used_s = max(share.used_s, self._least_s)
-                if self._waiting or (self._loans and self._busy(now) >= self._cores):
-                    now = self._awaited(share, now)
-                self._least_s = max(self._least_s, share.used_s)
-                self._loans[me] = _Loan(min(cores, self._cores), now)
+        """Have cores until they are given back; blocks until one is free, or for a slice. The thread has none yet."""
+        with self._lock:
+            now = self._clock()
+            share.used_s = max(share.used_s, self._least_s)
+            if self._waiting or (self.loans and self._busy(now) >= self._cores):
+                now = self._awaited(share, now)
+            self._least_s = max(self._least_s, share.used_s)
+            self.loans[threading.get_ident()] = _Loan(min(cores, self._cores), now)
 
     def give_back(self, share: Share) -> None:
-        """Give back what the thread has, if it has any."""
-        me = threading.get_ident()
-        loan = self._loans.get(me)
-        if loan is None:
-            return
-        if loan.within:
-            loan.within -= 1
-            return
+        """Give back what the thread has."""
         with self._lock:
-            del self._loans[me]
+            loan = self.loans.pop(threading.get_ident())
             share.used_s += loan.cores * (self._clock() - loan.began)
             if self._waiting:
                 self._changed.notify_all()
@@ -101,11 +89,11 @@ class CoreBudget:
 
     def _busy(self, now: float) -> int:
         """How many cores are lent to runs within their slice."""
-        return sum(loan.cores for loan in self._loans.values() if now - loan.began < _SLICE_S)
+        return sum(loan.cores for loan in self.loans.values() if now - loan.began < _SLICE_S)
 
     def _soonest(self, now: float) -> float:
         """When the first of the slices ends."""
-        ends = [loan.began + _SLICE_S for loan in self._loans.values() if now - loan.began < _SLICE_S]
+        ends = [loan.began + _SLICE_S for loan in self.loans.values() if now - loan.began < _SLICE_S]
         return min(ends, default=now + _SLICE_S)
 
 
@@ -143,15 +131,24 @@ class Hold:
         cores: how many.
     """
 
-    __slots__ = ("_budget", "_cores", "_share")
+    __slots__ = ("_budget", "_cores", "_loans", "_share")
 
     def __init__(self, budget: CoreBudget, share: Share, cores: int) -> None:
         self._budget = budget
+        self._loans = budget.loans
         self._share = share
         self._cores = cores
 
     def __enter__(self) -> None:
-        self._budget.take(self._share, self._cores)
+        loan = self._loans.get(threading.get_ident())
+        if loan is not None:
+            loan.within += 1
+        elif self._cores:
+            self._budget.take(self._share, self._cores)
 
     def __exit__(self, *_: object) -> None:
-        self._budget.give_back(self._share)
+        loan = self._loans.get(threading.get_ident())
+        if loan is not None and loan.within:
+            loan.within -= 1
+        elif loan is not None:
+            self._budget.give_back(self._share)

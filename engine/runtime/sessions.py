@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ class Session:
                 name: to_text(name, array) if name in self._text_inputs else array for name, array in feeds.items()
             }
         names = [spec.name for spec in self.outputs] if names is None else list(names)
-        values = self._bounded(lambda options: self._compute(session, names, feeds, options), limit_s)
+        values = self._bounded(partial(self._compute, session, names, feeds), limit_s)
         if self._zipped or self._text_outputs:
             values = [self._tensor(name, value) for name, value in zip(names, values, strict=True)]
         return dict(zip(names, values, strict=True))

@@ -278,7 +278,7 @@ class Batcher(Generic[Item, Result]):
         with self._lock:
             self._at_work -= 1
             while (wait_s := self._queue.wait_s(time.perf_counter())) != 0:
-                if wait_s is None and self._is_over():
+                if wait_s is None and self._closed and self._is_over():
                     return None
                 self._changed.wait(wait_s)
             self._at_work += 1

@@ -57,7 +57,7 @@ class RequestQueue(Generic[W]):
         self._arrived: deque[W] = deque()
         self._full: dict[Group[W], None] = {}
         self._tidy_at = FEW
-        self._closing = False
+        self._reason: Dispatch = "idle"
         self._left = 0
         self._cuts = 0
         self._passed_over = 0
@@ -125,7 +125,8 @@ class RequestQueue(Generic[W]):
 
     def close(self) -> None:
         """Wait for nothing any more: what is here goes as soon as it can."""
-        self._closing = self._delay_s > 0
+        if self._delay_s:
+            self._reason = "closing"
         self._delay_s = 0.0
 
     def wait_s(self, now: float) -> float | None:
@@ -153,7 +154,11 @@ class RequestQueue(Generic[W]):
         if head is None:
             return None
         self._count_turn(head)
-        limit, reason = self._limit(head, now)
+        limit, reason = self._policy.max_rows, self._reason
+        if self._delay_s:
+            limit, reason = self._limit(head, now)
+        if self._room.count == 1:
+            return self._alone(head, reason)
         if most_rows and limit == self._policy.max_rows:
             limit = min(limit, most_rows)
         return self._filled(head, limit, reason)
@@ -197,10 +202,8 @@ class RequestQueue(Generic[W]):
         self._passed_over = self._passed_over + 1 if others and urgent else 0
 
     def _limit(self, head: W, now: float) -> tuple[int, Dispatch]:
-        """How many rows the batch may have, and why it is cut, should all of them come together."""
+        """How many rows a batch that was waited for may have, and why it is cut, should all of them come together."""
         policy, rows = self._policy, head.group.rows
-        if not self._delay_s:
-            return policy.max_rows, "closing" if self._closing else "idle"
         if now - head.since >= self._delay_s:
             return policy.max_rows, "delay"
         preferred = [size for size in policy.preferred_rows if size <= rows]
@@ -208,8 +211,6 @@ class RequestQueue(Generic[W]):
 
     def _filled(self, head: W, limit: int, reason: Dispatch) -> Cut[W]:
         """The batch: its head, all of its group that fit, and of like groups those that are not worth a run."""
-        if self._room.count == 1:
-            return self._alone(head, reason)
         batch: Batch[W] = Batch(limit, self._policy.max_padded)
         alike = self._alike(head.group, batch)
         batch.add(head)

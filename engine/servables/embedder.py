@@ -77,7 +77,9 @@ class Embedder(GraphBacked[TokenGraph]):
             )
         if rows > MAX_TEXTS:
             raise TensorError("input_ids", f"holds {rows} rows; at most {MAX_TEXTS} are taken at once")
-        if tokens.mask.view(np.uint64).max(initial=0) > 1:  # what is negative is very large then
+        if (
+            np.maximum.reduce(tokens.mask.view(np.uint64), axis=None, initial=0) > 1
+        ):  # what is negative is very large then
             raise TensorError("attention_mask", "holds a value that is neither 0 nor 1")
 
     def _none(self) -> NDArray[np.float32]:

@@ -151,7 +151,7 @@ class TokenGraph:
     def _run(self, session: Session, requests: Sequence[TokenRows]) -> list[NDArray[np.float32]]:
         """One batch, padded to its longest request."""
         began = time.perf_counter()
-        joined = _joined(requests)
+        joined = requests[0] if len(requests) == 1 else _joined(requests)
         feeds, name = self._feeds(joined), self.output.name
         ready = time.perf_counter()
         outputs = session.run(feeds, [name])
@@ -166,8 +166,6 @@ class TokenGraph:
 
 def _joined(requests: Sequence[TokenRows]) -> TokenRows:
     """The rows of all requests, filled up to the longest."""
-    if len(requests) == 1:
-        return requests[0]
     width = max(request.ids.shape[1] for request in requests)
     shape = (sum(len(request.ids) for request in requests), width)
     ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)

@@ -120,9 +120,9 @@ def wanted_outputs(request: pb.ModelInferRequest, specs: Sequence[TensorSpec]) -
         TensorError: the model has no such output, or it is asked for twice.
         ParameterError: it is not said well where an output shall go.
     """
-    known = [spec.name for spec in specs]
     if not request.outputs:
-        return [Wanted(name) for name in known]
+        return [Wanted(spec.name) for spec in specs]
+    known = [spec.name for spec in specs]
     wanted: dict[str, Wanted] = {}
     for asked in request.outputs:
         name = asked.name
