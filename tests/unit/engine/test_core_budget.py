@@ -130,3 +130,24 @@ def test_cores_are_given_back_when_a_run_fails():
     began = time.perf_counter()
     with share.hold(1):
         assert time.perf_counter() - began < 0.05
+
+
+def test_a_hold_within_another_gives_nothing_back_before_its_end():
+    budget, other_has_it = CoreBudget(1), threading.Event()
+    hold, rest = budget.share().hold(1), budget.share().hold(0)
+
+    def wait_for_it():
+        with budget.share().hold(1):
+            other_has_it.set()
+
+    with hold:
+        thread = threading.Thread(target=wait_for_it)
+        thread.start()
+        with hold, rest:
+            pass
+        assert not other_has_it.wait(0.03)  # less than a slice
+    thread.join()
+    assert other_has_it.is_set()
+    with rest, hold:
+        pass
+    assert not budget.loans
