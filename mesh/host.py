@@ -201,7 +201,7 @@ class Host:
         await built.drain()
         await server.drain(self._settings.drain_s)
         with suppress(Exception):  # what cannot be shipped now stays in the spool for the next start
-            await relay.ship_all()
+            await relay.ship_rest()
 
     def _own(self, work: Awaitable[None]) -> None:
         """Run background work that never ends; if it does all the same, the service ends with it."""

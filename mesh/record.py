@@ -1,4 +1,4 @@
-"""Call records: kept in the service's own database before the answer leaves, then shipped to security.
+"""Call records: kept in the service's own database or file before the answer leaves, then shipped to security.
 
 A write's record commits with the change itself. What security does with the records lives there.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -37,11 +37,11 @@ _records = Table(
 )
 _INSERT = insert(_records)
 _MAX_BATCH = 500
-_FOLDED_AT_ONCE = 2000
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LINGER_S, _LONGEST_LINGER_S = 0.25, 1.0
 _MAX_PAUSE_S = 5.0
-_LOOK_AGAIN_S = 2.0
+_LOOK_AGAIN_S, _LONGEST_LOOK_AGAIN_S = 2.0, 30.0
+"""Word of a record may come before its transaction is committed, and another process may have died with some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ class Recorder:
         service: the service's name.
         database: the service's own database.
         spool: where records of calls without a change go first.
+
+    Attributes:
+        arrived: set when a record was kept.
+        tabled: true where one may have gone to the table.
     """
 
     def __init__(self, service: str, database: Database, spool: Spool) -> None:
@@ -87,6 +91,7 @@ class Recorder:
         self._database = database
         self._spool = spool
         self.arrived = asyncio.Event()
+        self.tabled = True
         self._loop = asyncio.get_running_loop()
         database.companion = self._companion
         database.committed = self._kept_with_change
@@ -108,7 +113,7 @@ class Recorder:
         call = call_in_progress()
         if call is not None:
             call.kept = True
-            self.arrived.set()
+            self._table_grew()
 
     def keep(self, call: Call) -> None:
         """Keep the record of a call that ends now, unless a write has kept it with the same outcome.
@@ -132,21 +137,36 @@ class Recorder:
         record.start_time.FromNanoseconds(ended.start_ns)
         record.duration.FromNanoseconds(max(0, ended.duration_ns))
         connection.execute(_INSERT, {"record": record.SerializeToString()})
-        self._loop.call_soon_threadsafe(self.arrived.set)  # the relay gathers for longer than a commit takes
+        self._loop.call_soon_threadsafe(self._table_grew)  # the relay lingers for longer than a commit takes
+
+    def _table_grew(self) -> None:
+        self.tabled = True
+        self.arrived.set()
+
+    async def hand_over(self, take: Callable[[Sequence[bytes]], Awaitable[None]]) -> bool:
+        """Hand over the file's records, oldest first; those handed over before a crash come again, same uid.
+
+        Returns:
+            Whether there were any.
+        """
+        if not self._spool.seal():
+            return False
+        batches = self._spool.sealed(_MAX_BATCH, _MAX_BATCH_BYTES)  # while nobody took it, it may have grown large
+        while batch := await asyncio.to_thread(next, batches, None):
+            await take(batch)
+        self._spool.forget()
+        return True
 
     async def fold(self) -> None:
-        """Move the spool file's records into the table; those that were moved before a crash move again, same uid."""
-        if self._spool.seal():
-            batches = self._spool.sealed(_FOLDED_AT_ONCE)  # while the database was away it may have grown large
-            while batch := await asyncio.to_thread(next, batches, None):
-                await self._fold(batch)
-        self._spool.forget()
+        """Move the file's records into the table: its disk may go with the process."""
+        await self.hand_over(self._to_table)
 
-    async def _fold(self, records: Sequence[bytes]) -> None:
+    async def _to_table(self, records: Sequence[bytes]) -> None:
         rows = [{"record": record} for record in records]
         # The file is forgotten later: PostgreSQL may be on another machine, whose death loses what is not durable.
         durable = not self._database.is_sqlite
         await self._database.write(lambda connection: connection.execute(_INSERT, rows), durable=durable)
+        self.tabled = True
 
 
 class Relay:
@@ -162,11 +182,12 @@ class Relay:
         self._recorder = recorder
         self._database = database
         self._channels = channels
+        self._looked = 0.0
         self._log = structlog.get_logger("mesh.relay")
 
     async def run(self) -> None:
         """Ship for ever; a security that is down is asked again with growing pauses and loses nothing."""
-        pause_s = _LINGER_S
+        pause_s, look_s = _LINGER_S, _LOOK_AGAIN_S
         linger = Linger(_LINGER_S, _LONGEST_LINGER_S)
         while True:
             self._recorder.arrived.clear()
@@ -180,33 +201,60 @@ class Relay:
                 continue
             pause_s = _LINGER_S
             shipped = time.monotonic()
-            with suppress(TimeoutError):  # word of a record may come before its transaction is committed
-                async with asyncio.timeout(_LOOK_AGAIN_S):
+            try:
+                async with asyncio.timeout(look_s):
                     await self._recorder.arrived.wait()
+            except TimeoutError:
+                look_s = min(look_s * 2, _LONGEST_LOOK_AGAIN_S)
+                continue
+            look_s = _LOOK_AGAIN_S
             await asyncio.sleep(linger.next_s(time.monotonic() - shipped))
 
-    async def ship_all(self) -> None:
-        """Ship whatever is there."""
-        await self._recorder.fold()
-        async with self._database.alone("relay"):  # the processes of a service share the spool's table
-            while await self._ship():
-                pass
+    async def ship_rest(self) -> None:
+        """Ship everything, once nothing more is kept."""
+        self._recorder.tabled = True
+        while await self.ship_all():
+            pass
 
-    async def _ship(self) -> bool:
-        """Ship one batch; returns whether there is more."""
-        rows, more = await self._database.read(_oldest)
-        if not rows:
-            return False
+    async def ship_all(self) -> bool:
+        """Ship what is there: first what waits in the table, which is older, then what is in the file.
+
+        Returns:
+            Whether there was anything in the file; there may be more by now.
+        """
+        try:
+            if self._recorder.tabled or time.monotonic() - self._looked >= _LOOK_AGAIN_S:
+                await self._ship_table()
+            return await self._recorder.hand_over(self._send)
+        except grpc.aio.AioRpcError:
+            await self._recorder.fold()
+            raise
+
+    async def _ship_table(self) -> None:
+        self._recorder.tabled = False
+        try:
+            async with self._database.alone("relay"):  # the processes of a service share it
+                more = True
+                while more:
+                    rows, more = await self._database.read(_oldest)
+                    if rows:
+                        await self._send([record for _, record in rows])
+                        await self._database.write(partial(_forget, rows[-1][0]), durable=False)
+        except BaseException:  # there is something left
+            self._recorder.tabled = True
+            raise
+        self._looked = time.monotonic()
+
+    async def _send(self, records: Sequence[bytes]) -> None:
         request = record_pb2.AppendRecordsRequest()
-        for _, raw in rows:
-            request.records.append(call_record_pb2.CallRecord.FromString(raw))
+        for record in records:
+            request.records.add().MergeFromString(record)
         stub = self._channels.stub(record_pb2_grpc.RecordServiceStub, "security")
         await stub.AppendRecords(request, timeout=10.0)
-        last = rows[-1][0]
-        await self._database.write(
-            lambda connection: connection.execute(delete(_records).where(_records.c.sequence <= last)), durable=False
-        )
-        return more
+
+
+def _forget(last: int, connection: Connection) -> None:
+    connection.execute(delete(_records).where(_records.c.sequence <= last))
 
 
 def _oldest(connection: Connection) -> tuple[list[tuple[int, bytes]], bool]:

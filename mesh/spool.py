@@ -1,7 +1,7 @@
 """The spool's first page: a file to which the record of a call that changed nothing is appended before its answer goes.
 
 One `write(2)` puts a record where the death of the process cannot take it (power loss can); no thread and no lock is
-waited for. `mesh.record` folds the file into the spool table soon after and at every start.
+waited for. `mesh.record` has the file shipped soon after and at every start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,12 +69,24 @@ class Spool:
             self._open()
         return True
 
-    def sealed(self, at_most: int) -> Iterator[list[bytes]]:
-        """What was sealed, so many records at a time; from the beginning again and again until `forget`."""
+    def sealed(self, at_most: int, max_bytes: int) -> Iterator[list[bytes]]:
+        """What was sealed, from the beginning again and again until `forget`.
+
+        Args:
+            at_most: so many records at a time.
+            max_bytes: and no more bytes than that, where one record alone is not larger.
+        """
+        batch: list[bytes] = []
+        size = 0
         with self._sealed.open("rb") as file:
-            records = _records(file)
-            while batch := list(islice(records, at_most)):
-                yield batch
+            for record in _records(file):
+                if batch and (len(batch) == at_most or size + len(record) > max_bytes):
+                    yield batch
+                    batch, size = [], 0
+                batch.append(record)
+                size += len(record)
+        if batch:
+            yield batch
 
     def forget(self) -> None:
         """Remove what was sealed: it is safe elsewhere."""

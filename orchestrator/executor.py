@@ -16,7 +16,7 @@ from mesh.db import Database, DatabaseUnavailableError, Transaction
 from mesh.errors import TiationError
 from mesh.sandbox import SandboxPool
 from mesh.tracing import Span, current_trace
-from orchestrator.alarm import Alarm
+from orchestrator.alarm import LOOK_S, Alarm
 from orchestrator.errors import LeaseLostError
 from orchestrator.flow import Flow
 from orchestrator.interpreter import Interpreter
@@ -38,8 +38,6 @@ __all__ = ["Executor", "Limits"]
 
 _EVENTS_AT_ONCE = 32
 _DRAIN_S = 5.0
-_LOOK_S = 0.5
-"""How often runs are looked for that another executor has let go of, or has died with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ class Executor:
     async def start(self) -> None:
         """Begin to claim runs."""
         loop = asyncio.get_running_loop()
-        alarm = Alarm(self._database, self._rows, self.wake)
+        alarm = Alarm(self._database, self._rows, self.wake, min(LOOK_S, self._limits.lease_s / 5))
         forever = (self._claim_forever(), self._renew_forever(), alarm.run())
         self._loops = [loop.create_task(each) for each in forever]
 
@@ -172,10 +170,8 @@ class Executor:
             except Exception as error:  # noqa: BLE001 -- whatever ails the database now, runs are claimed when it is over
                 self._log.warning("runs not claimed", error=str(error))
                 claimed = 0
-            if not claimed:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(_LOOK_S, self._limits.lease_s / 5)):
-                        await self._wake.wait()
+            if not claimed:  # what is let go of elsewhere, or could not be claimed now, is found by the alarm
+                await self._wake.wait()
 
     async def _claim(self) -> int:
         free = self._limits.concurrent_runs - len(self._works)

@@ -11,7 +11,7 @@ from mesh.pagination import Page
 from orchestrator.approvals import Answer, Approval
 from orchestrator.filter import Order, Term
 from orchestrator.problem import Problem
-from orchestrator.runs import Event, NewEvent, Run, RunLease, Source
+from orchestrator.runs import Ahead, Event, NewEvent, Run, RunLease, Source
 
 __all__ = ["ApprovalRows", "AsideRows", "Calls", "CallsFor", "RunRows"]
 
@@ -49,8 +49,8 @@ class AsideRows(Protocol):
     def wake(self, connection: Transaction, now: datetime) -> int:
         """Queue the runs whose moment has come; returns how many."""
 
-    def next_wake(self, connection: Transaction) -> datetime | None:
-        """When the next run's moment comes."""
+    def ahead(self, connection: Transaction, now: datetime) -> Ahead:
+        """What is to be done next for runs that nobody holds."""
 
     def hear(self, connection: Transaction, name: str, event: NewEvent, now: datetime) -> bool:
         """Journal word from outside and queue the run if it was put aside; false where it has ended."""

@@ -17,6 +17,7 @@ __all__ = [
     "PAGE_BYTES",
     "PUT_ASIDE",
     "REDRIVABLE",
+    "Ahead",
     "Event",
     "EventKind",
     "NewEvent",
@@ -123,6 +124,19 @@ class Event:
     time: datetime
     what: NewEvent
     size: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is to be done next for runs that nobody holds.
+
+    Attributes:
+        wake_time: when the next run that was put aside goes on; None where none waits for a moment.
+        unheld: whether runs are queued, or were begun and nobody holds them any more.
+    """
+
+    wake_time: datetime | None
+    unheld: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ from orchestrator.traces import trace_begun, trace_of_call
 __all__ = ["Scheduler"]
 
 _LOOK_S = 1.0
+_LOOK_ALONE_S = 5.0
+"""Where no other process may have changed a schedule: whoever does so here wakes the scheduler."""
 _AT_ONCE = 100
 _MOST_BACKFILLED = 1000
 _WRITTEN_TOGETHER = 50
@@ -97,14 +99,18 @@ class Scheduler:
     async def look(self) -> float:
         """Deal with every schedule that is due now; returns seconds until it is time to look again."""
         now = self._now()
-        names = await self._database.read(lambda transaction: self._standings.due(transaction, now, _AT_ONCE))
+
+        def work(transaction: Transaction) -> tuple[list[str], datetime | None]:
+            return self._standings.due(transaction, now, _AT_ONCE), self._standings.first_fire(transaction)
+
+        names, first = await self._database.read(work)
         moved = [await self._guarded(name, now) for name in names]
         if any(moved):
             return 0.0  # there may be more, and each that was late may have more to make up for
-        first = await self._database.read(self._standings.first_fire)
-        if first is None or first <= now:  # what is due and does not move has its reason, and keeps it for a while
-            return _LOOK_S
-        return min(_LOOK_S, max(0.02, (first - now).total_seconds()))
+        longest_s = _LOOK_S if names or self._database.is_shared else _LOOK_ALONE_S
+        if first is None or (names and first <= now):  # what is due and does not move has its reason, and keeps it
+            return longest_s
+        return min(longest_s, max(0.02, (first - now).total_seconds()))
 
     async def _guarded(self, name: str, now: datetime) -> bool:
         """Deal with one schedule; what ails it is no other's matter."""

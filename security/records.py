@@ -67,7 +67,7 @@ class RecordNews:
 
     @staticmethod
     async def wait(event: asyncio.Event, longest_s: float) -> None:
-        """Wait for that, but not for ever: another replica's records come without word."""
+        """Wait for that, but not for ever."""
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
                 await event.wait()

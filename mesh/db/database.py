@@ -108,6 +108,11 @@ class Database:
         """True on SQLite, false on PostgreSQL."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes of the service may change it, of which no word may come; not on SQLite."""
+        return not self.is_sqlite
+
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a connection of its own, outside any write, and return what it returns.
 

@@ -1,4 +1,7 @@
-"""The SQL of runs that are put aside: until when, who is woken, and word that reaches a run from outside."""
+"""The SQL of runs that are put aside: until when, who is woken, and word that reaches a run from outside.
+
+Runs are taken up by `orchestrator.store.runs`; whether there are any to be is asked here, in one statement.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,28 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, column, false, func, null, select, table, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    case,
+    column,
+    exists,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    table,
+    update,
+)
 
 from mesh.db import announce
 from mesh.resource import tenant_of
-from orchestrator.runs import PUT_ASIDE, NewEvent, RunLease
+from orchestrator.runs import PUT_ASIDE, Ahead, NewEvent, RunLease
 
 __all__ = ["AsideRows"]
 
@@ -25,11 +45,22 @@ _runs = table(
         )
     ),
 )  # fmt: skip
-_ASIDE = _runs.c.state.in_(sorted(PUT_ASIDE))
+
+# States stand in the text of these statements, not in parameters, or SQLite could not use the indexes made for them.
+_ASIDE = _runs.c.state.in_([literal_column(f"'{state}'") for state in sorted(PUT_ASIDE)])
+_QUEUED = _runs.c.state == literal_column("'QUEUED'")
+_LEFT = and_(
+    _runs.c.state == literal_column("'RUNNING'"),
+    or_(_runs.c.lease_expires.is_(None), _runs.c.lease_expires < bindparam("the_time", type_=Text)),
+)
 _UNENDED = _runs.c.state.in_(("QUEUED", "RUNNING", *sorted(PUT_ASIDE)))
 _UNHEARD = and_(_runs.c.cancel_requested == false(), _runs.c.wake_time.is_(None))
 """Nothing has reached the run while it was worked on: `wake_time` is set then as well."""
 _MOST_AT_ONCE = 1000
+_AHEAD = select(
+    select(func.min(_runs.c.wake_time)).where(_ASIDE, _runs.c.wake_time.is_not(None)).scalar_subquery(),
+    or_(exists().where(_QUEUED), exists().where(_LEFT)),
+)
 
 
 class AsideRows(ABC):
@@ -68,11 +99,10 @@ class AsideRows(ABC):
         woken = {"state": "QUEUED", "wake_time": None}
         return connection.execute(update(_runs).where(_runs.c.name.in_(due), _ASIDE).values(woken)).rowcount
 
-    def next_wake(self, connection: Connection) -> datetime | None:
-        """When the next run's moment comes; None where none waits for one."""
-        statement = select(func.min(_runs.c.wake_time)).where(_ASIDE, _runs.c.wake_time.is_not(None))
-        found = connection.execute(statement).scalar_one()
-        return datetime.fromisoformat(found) if found else None
+    def ahead(self, connection: Connection, now: datetime) -> Ahead:
+        """What is to be done next for runs that nobody holds."""
+        moment, unheld = connection.execute(_AHEAD, {"the_time": now.isoformat()}).one()
+        return Ahead(datetime.fromisoformat(moment) if moment else None, bool(unheld))
 
     def hear(self, connection: Connection, name: str, event: NewEvent, now: datetime) -> bool:
         """Journal word from outside. A run that was put aside is queued; one at work will not be put aside before it

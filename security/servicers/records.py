@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from tiation.mesh.v1 import call_record_pb2
 from tiation.security.v1 import record_pb2 as pb
 from tiation.security.v1 import record_pb2_grpc
@@ -26,7 +27,8 @@ from security.records import RecordFilter, RecordNews, StoredRecord
 __all__ = ["RecordServicer"]
 
 _AT_ONCE = 1000
-_LOOK_AGAIN_S = 1.0
+_LOOK_AGAIN_S, _LOOK_AGAIN_ALONE_S = 1.0, 5.0
+"""Another replica's records come without word, and so do those whose sender has gone while they were written."""
 
 
 class RecordServicer(record_pb2_grpc.RecordServiceServicer):
@@ -63,17 +65,16 @@ class RecordServicer(record_pb2_grpc.RecordServiceServicer):
     ) -> AsyncIterator[pb.StreamRecordsResponse]:
         """Every record once, in the order in which they were stored."""
         seen, greeted = request.after_sequence, False
+        longest_s = _LOOK_AGAIN_S if self._database.is_shared else _LOOK_AGAIN_ALONE_S
         while not self._news.closed:
             more = self._news.next()
             newest, records = await self._database.read(partial(self._tail, seen))
             if records or not greeted:
                 greeted = True
                 seen = records[-1].sequence if records else seen
-                yield pb.StreamRecordsResponse(
-                    records=[_sequenced(record) for record in records], newest_sequence=newest
-                )
+                yield _streamed(records, newest)
             if len(records) < _AT_ONCE:
-                await self._news.wait(more, _LOOK_AGAIN_S)
+                await self._news.wait(more, longest_s)
 
     def _tail(self, seen: int, transaction: Transaction) -> tuple[int, list[StoredRecord]]:
         records = self._rows.after(transaction, seen, _AT_ONCE)
@@ -123,12 +124,16 @@ def _stored(record: call_record_pb2.CallRecord, now: datetime) -> StoredRecord:
     )
 
 
-def _sequenced(stored: StoredRecord) -> pb.SequencedRecord:
-    return pb.SequencedRecord(
-        sequence=stored.sequence,
-        receive_time=timestamp(stored.receive_time),
-        call=call_record_pb2.CallRecord.FromString(stored.record),
-    )
+def _streamed(records: Sequence[StoredRecord], newest: int) -> pb.StreamRecordsResponse:
+    answer = pb.StreamRecordsResponse(newest_sequence=newest)
+    stamps: dict[datetime, Timestamp] = {}  # what came together was received at one time
+    for stored in records:
+        received = stamps.get(stored.receive_time)
+        if received is None:
+            received = stamps[stored.receive_time] = timestamp(stored.receive_time)
+        sequenced = answer.records.add(sequence=stored.sequence, receive_time=received)
+        sequenced.call.MergeFromString(stored.record)
+    return answer
 
 
 def _message(stored: StoredRecord) -> pb.Record:

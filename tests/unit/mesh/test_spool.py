@@ -18,7 +18,7 @@ from mesh.spool import Spool
 
 def taken(spool):
     """What was appended, two at a time."""
-    return [record for batch in spool.sealed(2) for record in batch] if spool.seal() else []
+    return [record for batch in spool.sealed(2, 1000) for record in batch] if spool.seal() else []
 
 
 @settings(max_examples=50, deadline=None)
@@ -92,3 +92,12 @@ def test_a_full_disk_is_said_and_leaves_no_half_record(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     spool.append(b"two")
     assert taken(spool) == [b"one", b"two"]
+
+
+def test_sealed_records_come_in_pieces_of_so_many_and_so_many_bytes(tmp_path):
+    spool = Spool(tmp_path)
+    records = [b"a", b"b", b"c", b"d" * 60, b"e" * 50, b"f" * 200, b"g"]
+    for record in records:
+        spool.append(record)
+    assert spool.seal()
+    assert list(spool.sealed(3, 100)) == [records[:3], records[3:4], records[4:5], records[5:6], records[6:]]

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from sqlalchemy import event
 
 from mesh.catalogue import NotFoundError
 from mesh.db import DatabaseUnavailableError
@@ -30,6 +31,22 @@ from tests.unit.orchestrator.executors import (
     until,
     working,
 )
+
+
+async def test_an_executor_with_nothing_to_do_asks_one_question_twice_a_second_and_writes_nothing(database, sandbox):
+    asked = []
+
+    def note(_c, _cursor, statement, *_):
+        asked.append(statement)
+
+    async with working(executor(database, sandbox, lease_s=60)):
+        await asyncio.sleep(0.3)  # its first claim is over
+        event.listen(database.engine, "before_cursor_execute", note)
+        await asyncio.sleep(1.2)
+        event.remove(database.engine, "before_cursor_execute", note)
+    asked = [statement for statement in asked if "runs" in statement]
+    assert 1 <= len(asked) <= 3
+    assert all(statement.startswith("SELECT") for statement in asked)
 
 
 async def test_a_run_is_taken_up_at_once_when_its_executor_is_woken(database, sandbox):

@@ -258,6 +258,7 @@ async def test_claims_and_counts_read_indexes_and_never_all_runs(database):
 
         event.listen(connection, "before_cursor_execute", note)
         ROWS.claim(connection, "one", NOW, NOW + LEASE, 5)
+        ROWS.ahead(connection, NOW)
         ROWS.is_queue_full(connection, "tenants/default/agents/a", 5, 5)
         ROWS.has_live(connection, "tenants/default/schedules/s")
         ROWS.dead_letters(connection)

@@ -85,6 +85,15 @@ async def test_the_loop_fires_by_itself_and_close_to_the_time(place):
     assert all(0 <= each < 0.9 for each in late), late
 
 
+async def test_looks_are_seldom_where_nobody_else_changes_schedules_and_never_after_the_next_time(place):
+    longest_s = 1.0 if place.database.is_shared else 5.0
+    assert await place.scheduler.look() == longest_s
+    await place.schedule(cron="0 * * * *")
+    assert await place.scheduler.look() == longest_s
+    place.clock = NOON - timedelta(seconds=0.5)
+    assert await place.scheduler.look() == pytest.approx(0.5)
+
+
 async def test_of_two_orchestrators_one_starts_the_run(both):
     places = [Workplace(database) for database in both]
     await places[0].bring(FLOW)

@@ -335,5 +335,7 @@ async def test_hundreds_of_runs_that_wait_for_days_hold_nothing_and_cost_nothing
         for name in names:
             await in_state(database, "WAITING", name=name, seconds=60)
         assert not own._works
-        due = await database.read(ROWS.next_wake)
-        assert due > datetime.now(UTC) + timedelta(days=29)
+        now = datetime.now(UTC)
+        ahead = await database.read(lambda transaction: ROWS.ahead(transaction, now))
+        assert ahead.wake_time > now + timedelta(days=29)
+        assert not ahead.unheld
