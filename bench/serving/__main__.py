@@ -1,8 +1,9 @@
 """The engine, the runtime by itself, and the peers that can be installed, side by side.
 
 A machine's speed changes from one minute to the next: every server is measured in every round, the order changes from
-round to round, and each figure is compared with what the runtime itself reached in the same round. A peer that cannot
-be installed or started here has a row that says why.
+round to round, and each figure is compared with what the runtime itself reached in the same round. What a load leaves
+to be done, such as records that wait to be shipped, is waited for before the next one; `rest_s` says how long that
+took. A peer that cannot be installed or started here has a row that says why.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bench.serving.limit import limit_of
 from bench.serving.load import ROOT, Found, ask
 from bench.serving.ours import platform
 from bench.serving.peers import PEERS, PeerError, started
+from bench.serving.rest import rested
 from bench.serving.workloads import ENCODER, TINY, WORKLOADS, Workload, write_bodies, write_tiny
 
 OURS = ("tiation, mesh", "tiation, gateway")
@@ -34,14 +36,16 @@ class Measured:
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str, int], list[Found]] = defaultdict(list)
+        self.rests: dict[tuple[str, str, int], list[float]] = defaultdict(list)
         self.limits: dict[str, list[dict[int, float]]] = defaultdict(list)
         self.ratios: dict[tuple[str, str, int], list[float]] = defaultdict(list)
         self.failed: dict[str, str] = {}
 
-    def add(self, server: str, workload: Workload, clients: int, found: Found) -> None:
-        """One figure, compared with the limit of this round."""
+    def add(self, server: str, workload: Workload, clients: int, found: Found, rest_s: float) -> None:
+        """One figure, compared with the limit of this round, and how long the machine was busy after it."""
         key = (server, workload.name, clients)
         self.found[key].append(found)
+        self.rests[key].append(rest_s)
         self.ratios[key].append(found.per_s / max(self.limits[workload.name][-1].values()))
         sys.stderr.write(
             f"{server:18} {workload.name:24} {clients:3}  {found.per_s:9.1f}/s  {self.ratios[key][-1]:.3f}\n"
@@ -65,8 +69,9 @@ class Measured:
                         statistics.median(getattr(each, field) for each in found)
                         for field in ("per_s", "p50_ms", "p99_ms")
                     )
-                    ratio = statistics.median(self.ratios[name, of, clients])
-                    rows.append(_row(of, name, clients, rate, p50_ms=p50, p99_ms=p99, ratio_to_limit=ratio))
+                    ratio, rest_s = (statistics.median(each[name, of, clients]) for each in (self.ratios, self.rests))
+                    figures = {"p50_ms": p50, "p99_ms": p99, "ratio_to_limit": ratio, "rest_s": rest_s}
+                    rows.append(_row(of, name, clients, rate, **figures))
         rows += [{"model": "", "server": name, "did_not_run": why} for name, why in self.failed.items()]
         return rows
 
@@ -109,6 +114,7 @@ def _measure(name: str, models: dict[str, Path], folder: Path, measured: Measure
 
     try:
         with platform() if name == "tiation" else peer() as targets:
+            rested()
             for row, target in targets.items():
                 for workload in WORKLOADS:
                     apart = padded and len(workload.lengths) > 1
@@ -116,7 +122,7 @@ def _measure(name: str, models: dict[str, Path], folder: Path, measured: Measure
                     for clients in workload.clients:
                         expect = _LEAST[workload.model]
                         found = ask(target, workload.model, bodies, clients=clients, seconds=seconds, expect=expect)
-                        measured.add(row, workload, clients, found)
+                        measured.add(row, workload, clients, found, rested())
     except (PeerError, RuntimeError) as error:
         if name not in PEERS:
             raise

@@ -67,7 +67,7 @@ def ask(target: Target, model: str, bodies: Bodies, *, clients: int, seconds: fl
         model: which of its models, where that is said by a URL.
         bodies: what to ask in turn.
         clients: how many ask at once.
-        seconds: how long it is measured, after a quarter of that to warm up.
+        seconds: how long it is measured, after a second to warm up: a model may get a second session once it is busy.
         expect: bytes that an answer has at least.
 
     Raises:
@@ -76,7 +76,7 @@ def ask(target: Target, model: str, bodies: Bodies, *, clients: int, seconds: fl
     where = ["-target", target.address] if target.address else ["-json", (target.urls or {})[model]]
     files: Sequence[Path] = bodies.protocol if target.address else bodies.json
     command = [str(built()), *where, *target.flags, "-clients", str(clients), "-expect", str(expect)]
-    command += ["-time", f"{seconds}s", "-warm", f"{seconds / 4}s"]
+    command += ["-time", f"{seconds}s", "-warm", "1s"]
     for file in files:
         command += ["-body", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 4 + 60, check=False)

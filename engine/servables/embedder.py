@@ -90,7 +90,7 @@ class Embedder(GraphBacked[TokenGraph]):
         return [Tokens(each.ids) for each in self._tokenizer.encode_batch(texts)]
 
     def _pooled(self, tokens: Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """One vector a row, float32 (n, d), from float32 (n, s, d)."""
+        """One vector a row, float32 (n, d), from its tokens, (n, s, d), or from what the graph made of them, (n, d)."""
         vectors, normalise = tokens, self._manifest.normalise
         if tokens.ndim == 3 and self._manifest.pooling == "cls":
             vectors = tokens[:, 0]
@@ -99,6 +99,7 @@ class Embedder(GraphBacked[TokenGraph]):
             vectors = (weights @ tokens)[:, 0]
             if not normalise:  # the sum has the mean's direction
                 vectors = vectors / np.maximum(weights.sum(axis=2), 1e-9)
+        vectors = vectors.astype(np.float32, copy=False)  # half precision does not hold its own squares
         if normalise:
             vectors = vectors / np.maximum(np.sqrt(np.vecdot(vectors, vectors)), 1e-12)[:, None]
-        return np.ascontiguousarray(vectors, np.float32)
+        return np.ascontiguousarray(vectors)
