@@ -88,6 +88,7 @@ class Batch(Generic[W]):
         rows: of all of them.
         width: the longest of them.
         refused: whether anything did not fit.
+        until: what came later stays, for the sake of others that have waited longer.
     """
 
     limit: int
@@ -96,9 +97,12 @@ class Batch(Generic[W]):
     rows: int = 0
     width: int = 0
     refused: bool = False
+    until: float = math.inf
 
     def fits(self, waiting: W) -> bool:
-        """Whether there is room for one more request."""
+        """Whether there is room for one more request, and it is its turn."""
+        if waiting.since > self.until:
+            return False
         rows = self.rows + waiting.rows
         if rows <= self.limit and (not self.max_padded or rows * max(self.width, waiting.length) <= self.max_padded):
             return True

@@ -29,6 +29,8 @@ __all__ = ["Cut", "RequestQueue"]
 
 _PATIENCE = 10
 """One cut of so many in a row is for less urgent requests that wait."""
+_OVERTAKEN = 1 / 3
+"""By how much of the time that a batch's head has waited others may be overtaken by who comes after them."""
 _DEAD = 256
 """So many more requests that left the queue than are in it may be left over in its lanes."""
 
@@ -161,7 +163,7 @@ class RequestQueue(Generic[W]):
             return self._alone(head, reason)
         if most_rows and limit == self._policy.max_rows:
             limit = min(limit, most_rows)
-        return self._filled(head, limit, reason)
+        return self._filled(head, limit, reason, now if most_rows else None)
 
     def _ready(self, now: float) -> W | None:
         """The request that the next cut begins with, where others are waited for."""
@@ -209,13 +211,18 @@ class RequestQueue(Generic[W]):
         preferred = [size for size in policy.preferred_rows if size <= rows]
         return (preferred[-1], "preferred") if preferred else (policy.max_rows, "full")
 
-    def _filled(self, head: W, limit: int, reason: Dispatch) -> Cut[W]:
-        """The batch: its head, all of its group that fit, and of like groups those that are not worth a run."""
+    def _filled(self, head: W, limit: int, reason: Dispatch, beside: float | None) -> Cut[W]:
+        """The batch: its head, all of its group that fit, and of like groups those that are not worth a run.
+
+        `beside`: the time, where it is computed beside another one: then few overtake others of another length.
+        """
         batch: Batch[W] = Batch(limit, self._policy.max_padded)
         alike = self._alike(head.group, batch)
         batch.add(head)
         self._took(head.level, head.purse, 1, head.size)
         self._shrank(head.group, 1, head.rows)
+        if beside is not None:
+            self._hold_back(head, batch, beside)
         for group in alike:
             for level in sorted(group.lanes, key=lambda level: (level != head.level, level)):
                 before, rows = len(batch.members), batch.rows
@@ -226,6 +233,16 @@ class RequestQueue(Generic[W]):
         refused = batch.refused and reason != "preferred" and limit == self._policy.max_rows
         full = batch.rows >= self._policy.max_rows or refused
         return Cut(batch.members, "full" if full else reason)
+
+    def _hold_back(self, head: W, batch: Batch[W], now: float) -> None:
+        """Put in those whose turn it is next; of the rest nobody who came much later than whoever is passed over."""
+        lanes = self._levels[head.level].lanes
+        while (following := lanes.first()) is not None and following.group is head.group and batch.fits(following):
+            batch.add(following)
+            self._took(head.level, following.purse, 1, following.size)
+            self._shrank(following.group, 1, following.rows)
+        if following is not None and following.group is not head.group:
+            batch.until = following.since + _OVERTAKEN * (now - head.since)
 
     def _alone(self, head: W, reason: Dispatch) -> Cut[W]:
         """The batch where nothing else waits."""

@@ -265,11 +265,42 @@ def test_a_run_beside_another_takes_its_part_and_one_large_request_whole():
     assert [waiting.rows for waiting in queue.cut(0.0, 2).members] == [5]
 
 
+class TestOvertaking:
+    def riders(self, queue, *since):
+        return [put(queue, length=16, since=at) for at in since]
+
+    def test_beside_a_run_few_overtake_one_of_another_length(self):
+        queue = made(max_rows=32)
+        first, soon = self.riders(queue, 0.0, 2.0)
+        other = put(queue, length=128, since=3.0)
+        little, much = self.riders(queue, 5.9, 6.1)
+        assert queue.cut(9.0, 32).members == [first, soon, little]
+        assert queue.cut(9.0, 32).members == [other]
+        assert queue.cut(9.0, 32).members == [much]
+
+    def test_where_nobody_is_overtaken_all_go_together(self):
+        queue = made(max_rows=32)
+        alike = self.riders(queue, 0.0, 1.0, 8.0, 9.0)
+        other = put(queue, length=128, since=9.5)
+        assert [queue.cut(10.0, 32).members for _ in range(2)] == [alike, [other]]
+
+    def test_a_run_alone_takes_everybody_along(self):
+        queue = made(max_rows=32)
+        first, other, last = put(queue, length=16), put(queue, length=128), put(queue, length=16, since=9.0)
+        assert [queue.cut(9.0).members for _ in range(2)] == [[first, last], [other]]
+
+    def test_it_ends_at_its_rows_as_ever_and_counts_what_is_left(self):
+        queue = made(max_rows=32)
+        alike = self.riders(queue, *range(6))
+        other = put(queue, length=128, since=6.0)
+        assert [queue.cut(9.0, 4).members for _ in range(3)] == [alike[:4], alike[4:], [other]]
+        assert (len(queue), queue.rows) == (0, 0)
+
+
 OWNERS, KEYS = st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["k", "l"])
 PUT = st.tuples(st.just("put"), st.integers(1, 6), OWNERS, KEYS, st.integers(0, 2), st.sampled_from([0, 3, 40, 500]))
-STEPS = st.lists(
-    PUT | PUT | st.tuples(st.just("remove"), st.integers(0, 99)) | st.just(("cut",)) | st.just(("later",)), max_size=80
-)
+CUT = st.tuples(st.just("cut"), st.integers(0, 4))
+STEPS = st.lists(PUT | PUT | st.tuples(st.just("remove"), st.integers(0, 99)) | CUT | st.just(("later",)), max_size=80)
 
 
 @settings(max_examples=150, deadline=None)
@@ -282,8 +313,8 @@ def test_whatever_comes_and_goes_everything_is_cut_once_in_batches_that_fit(step
     inside: dict[Waiting, None] = {}
     now = 0.0
 
-    def cut() -> None:
-        found = queue.cut(now)
+    def cut(most_rows: int = 0) -> None:
+        found = queue.cut(now, most_rows)
         assert (found is None) == (queue_wait != 0)
         if found is None:
             return
@@ -307,7 +338,7 @@ def test_whatever_comes_and_goes_everything_is_cut_once_in_batches_that_fit(step
             now += 1.0
         else:
             queue_wait = queue.wait_s(now)
-            cut()
+            cut(step[1] if step[0] == "cut" else 0)
         assert len(queue) == len(inside)
         assert queue.rows == sum(waiting.rows for waiting in inside)
         oldest = queue.oldest()
