@@ -73,8 +73,16 @@ def here(tmp_path_factory) -> Iterator[Installed]:
         made.deploy_example()
         for number in range(RUNS):
             run_agent(made, number)
-        until(lambda: total(made, metrics=["runs"]).get("runs") == RUNS)
+        until(lambda: counted(made) == [RUNS] * 3)
         yield made
+
+
+def counted(here: Installed) -> list[float]:
+    """How many runs were counted, and of their calls those of each callee: every service ships its own records."""
+    ours = "agent = support-triage AND"
+    calls = [f"{ours} connection = crm", f"{ours} model = support-intents"]
+    runs = total(here, metrics="runs").get("runs", 0)
+    return [runs, *(total(here, metrics="calls", filter=each).get("calls", 0) for each in calls)]
 
 
 def total(here: Installed, **parameters) -> dict[str, float]:

@@ -68,11 +68,12 @@ class Memory:
     async def write(self, work: Callable[[Any], Any], *, durable: bool = True) -> Any:
         """As `mesh.db.Database.write`."""
         self.writes += 1
+        number = self.writes
         await asyncio.sleep(0)  # others at work get on meanwhile, as they do with a real database
-        if self.writes == self.crash_at and not self.crash_after:
+        if self.crash_at and number > self.crash_at - (not self.crash_after):  # and from then on nobody writes
             raise Crash
         result = work(None)
-        if self.writes == self.crash_at:
+        if number == self.crash_at:
             raise Crash
         return result
 
