@@ -96,7 +96,7 @@ class _Runs:
 
     def now(self, rows: int) -> BatchStatistics:
         """As they stand."""
-        parts = (_duration(self.count, seconds) for seconds in (self.input_s, self.infer_s, self.output_s))
+        parts = (Sum(self.count, seconds).now() for seconds in (self.input_s, self.infer_s, self.output_s))
         return BatchStatistics(rows, *parts)
 
 
@@ -306,12 +306,12 @@ class ModelFigures:
                 last_inference_ms=round(totals.last_inference * 1e3),
                 inferences=totals.inferences,
                 executions=totals.executions,
-                success=_duration(answered.count, answered.took_s),
+                success=Sum(answered.count, answered.took_s).now(),
                 fail=totals.fail.now(),
-                queue=_duration(answered.count, answered.queue_s),
-                compute_input=_duration(answered.computed, answered.input_s),
-                compute_infer=_duration(answered.computed, answered.infer_s),
-                compute_output=_duration(answered.computed, answered.output_s),
+                queue=Sum(answered.count, answered.queue_s).now(),
+                compute_input=Sum(answered.computed, answered.input_s).now(),
+                compute_infer=Sum(answered.computed, answered.infer_s).now(),
+                compute_output=Sum(answered.computed, answered.output_s).now(),
                 cache_hit=totals.cache_hit.now(),
                 cache_miss=totals.cache_miss.now(),
                 batches=tuple(totals.batches[rows].now(rows) for rows in sorted(totals.batches)),
@@ -322,10 +322,6 @@ class ModelFigures:
 
 def _none() -> float:
     return 0
-
-
-def _duration(count: int, seconds: float) -> Duration:
-    return Duration(count, round(seconds * 1e9))
 
 
 def _waited_s(spans: Sequence[_Span]) -> float:

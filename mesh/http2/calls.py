@@ -210,7 +210,8 @@ class CallContext:
         size = len(data)
         if size > _SMALL_BYTES or self._left not in (None, size) or self._handler.request_streaming:
             return False
-        if size > self._max_bytes or (message := Messages.whole(data)) is None:
+        message = self._messages.whole(data)
+        if message is None:
             return False
         self._requests.append(message)
         self._complete, self._untouched = True, False
@@ -392,6 +393,6 @@ class CallContext:
             yield request
 
     def _deserialized(self, message: Message) -> Any:  # noqa: ANN401 -- as above
-        plain = self._messages.plain(message) if message.flag else message.body
+        plain = self._messages.plain(message)
         deserialize = self._handler.request_deserializer
         return plain if deserialize is None else deserialize(plain)

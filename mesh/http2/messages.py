@@ -174,11 +174,10 @@ class Messages:
         """Bytes of a message that is not whole yet."""
         return len(self._head) + len(self._body)
 
-    @staticmethod
-    def whole(data: bytes) -> Message | None:
-        """A body that came at once and is one message; None where it is not."""
+    def whole(self, data: bytes) -> Message | None:
+        """The one message that this is from beginning to end, as most bodies are; None where it is not."""
         size = len(data)
-        if size >= 5 and int.from_bytes(data[1:5], "big") == size - 5:
+        if not self._head and size >= 5 and int.from_bytes(data[1:5], "big") == size - 5 <= self._max_bytes:
             return Message(data[0], data[5:], size)
         return None
 
@@ -188,11 +187,10 @@ class Messages:
         Raises:
             StatusError: one is too large.
         """
-        size = len(data)
-        if not self._head and size >= 5 and int.from_bytes(data[1:5], "big") == size - 5 <= self._max_bytes:
-            return [Message(data[0], data[5:], size)]  # one, and whole: most requests
+        if (one := self.whole(data)) is not None:
+            return [one]
         found: list[Message] = []
-        at = 0
+        at, size = 0, len(data)
         while at < size:
             begin = at
             if len(self._head) < 5:

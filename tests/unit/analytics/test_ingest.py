@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -20,6 +20,7 @@ from analytics.keeper import Keeper
 from analytics.retention import Retention
 from mesh.db import Database
 from tests.fakes.analytics_facts import NOON, FakeFeed, a_fact
+from tests.fakes.background import running
 from tests.unit.analytics.conftest import ROWS, Counter
 
 
@@ -35,13 +36,8 @@ async def ingesting(counter: Counter, feed: FakeFeed, registry: CollectorRegistr
     figures = Figures(registry or CollectorRegistry())
     keeper = Keeper(counter.database, counter.rollups, Prices({}), figures)
     ingest = Ingest(feed, counter.database, ROWS, keeper, figures)
-    task = asyncio.create_task(ingest.run())
-    try:
+    async with running(ingest.run):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def until(there: Callable[[], object], timeout_s: float = 20.0) -> None:

@@ -20,6 +20,7 @@ from mesh.db import Database, open_database
 from mesh.migrate import migrate
 from mesh.record import Ended, Recorder, Relay
 from mesh.spool import Spool
+from tests.fakes.background import running
 
 VERSIONS = Path(mesh.record.__file__).parent / "migrations" / "versions"
 
@@ -113,13 +114,8 @@ async def service(place, tmp_path, security) -> AsyncIterator[Service]:
 
 @asynccontextmanager
 async def relaying(service: Service) -> AsyncIterator[None]:
-    task = asyncio.create_task(service.relay.run())
-    try:
+    async with running(service.relay.run):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def until(there: Callable[[], object], timeout_s: float = 10.0) -> None:
