@@ -147,12 +147,23 @@ class Memory:
 
 
 async def carry_out(flow: Flow, run: Run, memory: Memory, calls: Any, sandbox: Any, budget: int = 1000) -> None:
-    """Work on a run once, as the executor does, from what is journalled until its end or a crash."""
+    """Work on a run once, as the executor does, from what is journalled until its end or a crash.
+
+    A process that goes on with the run after a crash writes again.
+    """
     lease = RunLease(run, "me", 1)
     journal = RunJournal(lease, memory.events, memory, memory, Notices(), lambda: False)  # type: ignore[arg-type]
     waits = Waits(lambda: memory.now)
     try:
-        output = await Interpreter(flow, run, journal, calls, sandbox, budget, waits).run()
+        await _until_ended(Interpreter(flow, run, journal, calls, sandbox, budget, waits), journal, waits)
+    except Crash:
+        memory.crash_at = 0
+        raise
+
+
+async def _until_ended(interpreter: Interpreter, journal: RunJournal, waits: Waits) -> None:
+    try:
+        output = await interpreter.run()
     except PutAsideError:
         await journal.put_aside(waits.state, waits.due)
     except StepFailedError as failed:

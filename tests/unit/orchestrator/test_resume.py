@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -135,7 +136,6 @@ RUN = a_run({"n": 0})
 def resume_until_end(stage, flow, memory, calls):
     """Go on after a crash, as another process would; returns what was committed before and the calls after."""
     before, done = list(memory.events), committed(memory)
-    memory.crash_at = 0
     after = FakeCalls(ANSWERS, effects=calls.effects)
     stage.run(carry_out(flow, RUN, memory, after, stage.sandbox, BUDGET))
     assert memory.events[: len(before)] == before
@@ -214,11 +214,9 @@ def test_what_was_decided_by_the_clock_stays_decided(stage):
     calls = FakeCalls({"decide": answer})
     for _ in range(10):
         before = {mark: event.what.result for event in memory.events if "#" in (mark := event.what.step)}
-        try:
+        with suppress(Crash):
             stage.run(carry_out(flow, RUN, memory, calls, stage.sandbox, BUDGET))
             break
-        except Crash:
-            memory.crash_at = 0
     after = {mark: event.what.result for event in memory.events if "#" in (mark := event.what.step)}
     assert memory.ended is not None
     assert set(after) == {"#enter", "/do/0/in#enter", "/do/0/in#catch"}
