@@ -89,6 +89,7 @@ class Batch(Generic[W]):
         width: the longest of them.
         refused: whether anything did not fit.
         until: what came later stays, for the sake of others that have waited longer.
+        places: with more of them the batch would keep those others waiting for too long.
     """
 
     limit: int
@@ -98,13 +99,15 @@ class Batch(Generic[W]):
     width: int = 0
     refused: bool = False
     until: float = math.inf
+    places: float = math.inf
 
     def fits(self, waiting: W) -> bool:
         """Whether there is room for one more request, and it is its turn."""
-        if waiting.since > self.until:
-            return False
         rows = self.rows + waiting.rows
-        if rows <= self.limit and (not self.max_padded or rows * max(self.width, waiting.length) <= self.max_padded):
+        places = rows * max(self.width, waiting.length)
+        if waiting.since > self.until or places > self.places:
+            return False
+        if rows <= self.limit and (not self.max_padded or places <= self.max_padded):
             return True
         self.refused = True
         return False

@@ -14,6 +14,7 @@ No step looks at all that waits: every request is put in, taken out and passed o
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ __all__ = ["Cut", "RequestQueue"]
 
 _PATIENCE = 10
 """One cut of so many in a row is for less urgent requests that wait."""
-_OVERTAKEN = 1 / 3
+_OVERTAKEN = 1 / 6
 """By how much of the time that a batch's head has waited others may be overtaken by who comes after them."""
+_RUNS = 12
+"""A batch that others of another length wait for is no longer than so many times what a run costs by itself."""
 _DEAD = 256
 """So many more requests that left the queue than are in it may be left over in its lanes."""
 
@@ -235,7 +238,7 @@ class RequestQueue(Generic[W]):
         return Cut(batch.members, "full" if full else reason)
 
     def _hold_back(self, head: W, batch: Batch[W], now: float) -> None:
-        """Put in those whose turn it is next; of the rest nobody who came much later than whoever is passed over."""
+        """Put in those whose turn it is next; of the rest few, and none who came much later than who is passed over."""
         lanes = self._levels[head.level].lanes
         while (following := lanes.first()) is not None and following.group is head.group and batch.fits(following):
             batch.add(following)
@@ -243,6 +246,7 @@ class RequestQueue(Generic[W]):
             self._shrank(following.group, 1, following.rows)
         if following is not None and following.group is not head.group:
             batch.until = following.since + _OVERTAKEN * (now - head.since)
+            batch.places = _RUNS * self._policy.run_places or math.inf
 
     def _alone(self, head: W, reason: Dispatch) -> Cut[W]:
         """The batch where nothing else waits."""

@@ -273,10 +273,26 @@ class TestOvertaking:
         queue = made(max_rows=32)
         first, soon = self.riders(queue, 0.0, 2.0)
         other = put(queue, length=128, since=3.0)
-        little, much = self.riders(queue, 5.9, 6.1)
+        little, much = self.riders(queue, 4.4, 4.6)
         assert queue.cut(9.0, 32).members == [first, soon, little]
         assert queue.cut(9.0, 32).members == [other]
         assert queue.cut(9.0, 32).members == [much]
+
+    def test_what_others_of_another_length_wait_for_is_short(self):
+        queue = made(max_rows=64, run_places=32)
+        (first,) = self.riders(queue, 0.0)
+        other = put(queue, length=128)
+        many = self.riders(queue, *[0.0] * 40)
+        assert queue.cut(9.0, 64).members == [first, *many[:23]]  # 24 rows of 16 places: 12 times what a run costs
+        assert queue.cut(9.0, 64).members == [other]
+        assert queue.cut(9.0, 64).members == many[23:]
+
+    def test_a_model_whose_runs_cost_nothing_besides_has_no_such_bound(self):
+        queue = made(max_rows=64, run_places=0)
+        (first,) = self.riders(queue, 0.0)
+        other = put(queue, length=128)
+        many = self.riders(queue, *[0.0] * 40)
+        assert [queue.cut(9.0, 64).members for _ in range(2)] == [[first, *many], [other]]
 
     def test_where_nobody_is_overtaken_all_go_together(self):
         queue = made(max_rows=32)
