@@ -13,11 +13,11 @@ from engine.manifest.fields import Base, Common, ModelName
 __all__ = ["DeclaredInput", "EnsembleManifest", "EnsembleStep"]
 
 _StepName: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a name of 1 to 64 letters, digits, `_` and `-`")
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="a name of 1 to 64 letters, digits, `_` and `-`")
 ]
 _TensorName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _InputName: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"^[^.\s]{1,256}$", description="a name of 1 to 256 characters without `.` and spaces")
+    str, msgspec.Meta(pattern=r"^[^.\s]{1,256}\Z", description="a name of 1 to 256 characters without `.` and spaces")
 ]
 _Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | ModelName
 _Wires: TypeAlias = Annotated[Mapping[_TensorName, _TensorName], msgspec.Meta(min_length=1, max_length=64)]

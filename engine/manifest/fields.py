@@ -14,14 +14,14 @@ __all__ = ["Base", "Common", "FileName", "Label", "Labels", "Length", "ModelName
 FileName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z",
         description="a file's name of 1 to 128 letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`",
     ),
 ]
 ModelName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z",
         description="a model's id of 1 to 63 small letters, digits and `-`, not beginning or ending with `-`",
     ),
 ]

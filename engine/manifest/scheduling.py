@@ -20,7 +20,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=16)]
 _Device: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(cpu|(cuda|tensorrt)(:\d{1,3})?)$",
+        pattern=r"^(cpu|(cuda|tensorrt)(:[0-9]{1,3})?)\Z",
         description="one of cpu, cuda, cuda:1, tensorrt, tensorrt:1, with any number",
     ),
 ]

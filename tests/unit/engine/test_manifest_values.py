@@ -202,6 +202,7 @@ def test_a_text_of_another_form_is_told_in_words(cls, path, kind):
     assert given == f"{dotted(path)}: is `! no`"
     assert wanted
     assert kind.pattern not in wanted
+    assert said_of(cls, path, f"{example(kind)}\n").startswith(f"{dotted(path)}: is ")
 
 
 @pytest.mark.parametrize(("cls", "path", "kind"), WITH)
