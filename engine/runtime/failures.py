@@ -43,10 +43,14 @@ _INPUT_WORDS = (
     "out of data bounds",
     "invalid shape",
     "unknown category",
+    "must be >= 0",
+    "integer overflow",
 )
 """How the runtime says that lengths or values do not go together: it calls that a failure of its own."""
 _FULL_WORDS = ("allocate", "bad_alloc", "larger than max_size", "array is too big", "require more than", "arena")
 """How it says that there is not as much memory."""
+_SOURCE = re.compile(r"[\w.+-]+\.(?:cc|cpp|h|hpp):\d+ (?:[^()]*::[^()]*\([^()]*\)(?: const)? |\w+ )?")
+"""Where in its source the runtime found something: the file, the line, the function."""
 _OPSET_WORDS = ("opset", "IR version", "not a registered function/op", "No Op registered for")
 
 
@@ -80,9 +84,10 @@ def run_failure(error: Exception) -> InputRefusedError | InferenceFailedError:
 
 
 def plain(error: Exception) -> str:
-    """The runtime's words without its error numbers, source files and folders."""
+    """The runtime's words without its error numbers, folders, and places in its own source."""
     text = str(error).replace("\n", " ")
     text = text.rsplit("Status Message:", 1)[-1]
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : ", "", text)
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (?:FAIL : )?", "", text)
     text = re.sub(r"(/[\w.+-]+)+/([\w.+-]+)", r"\2", text)
+    text = _SOURCE.sub("", text)
     return text.strip()[:400]

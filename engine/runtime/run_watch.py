@@ -1,4 +1,4 @@
-"""Ends runs of ONNX Runtime that take too long, and those that are under way when their model goes.
+"""Ends runs of ONNX Runtime that take too long, that nobody waits for, or that are under way when their model goes.
 
 The runtime looks between two steps of a graph whether it shall end: a single step is always finished. Sessions are
 opened and run in `engine.runtime.sessions`.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from engine.errors import EngineError, InferenceTimeoutError, ModelNotReadyError
+from engine.errors import EngineError, InferenceFailedError, InferenceTimeoutError, ModelNotReadyError
 from engine.runtime.onnx import onnxruntime
 
 __all__ = ["RunWatch"]
@@ -30,12 +30,15 @@ class _Run:
 
     Attributes:
         ends: when it is ended, seconds of `time.monotonic`.
+        limit_s: how long it may take.
+        thread: that waits for it.
         options: what the runtime looks at.
         error: why it was told to end.
     """
 
     ends: float
     limit_s: float
+    thread: int
     options: onnxruntime.RunOptions = field(default_factory=onnxruntime.RunOptions)
     error: EngineError | None = None
 
@@ -68,9 +71,10 @@ class RunWatch:
 
         Raises:
             InferenceTimeoutError: it was ended after `limit_s` seconds.
+            InferenceFailedError: it was ended because nobody waits for it.
             ModelNotReadyError: it was ended, or not begun, because the model goes.
         """
-        run = _Run(time.monotonic() + limit_s, limit_s)
+        run = _Run(time.monotonic() + limit_s, limit_s, threading.get_ident())
         if self._gives_back:
             run.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with self._lock:
@@ -90,6 +94,13 @@ class RunWatch:
                 self._under_way.discard(run)
                 if self._closed:
                     self._changed.notify_all()
+
+    def abandon(self, thread: int) -> None:
+        """End what a thread computes at this moment: nobody waits for it any more."""
+        with self._lock:
+            for run in self._under_way:
+                if run.thread == thread:
+                    run.end(InferenceFailedError("nobody waits for the answer any more"))
 
     def close(self, within_s: float) -> None:
         """Let no run begin any more, end those that are under way, and wait for so long until they have ended."""

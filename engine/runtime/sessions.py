@@ -101,6 +101,7 @@ class Session:
         is_bounded: whether the time of a run grows with the size of its inputs alone, whatever values they hold.
         device: where it computes.
         turn: entered for each run, and around it by whoever wants to know when one can begin.
+        abandon: ends the run that a thread waits for, by the thread's number.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Session:
         self._session: Any = session
         # What one request made a step take would else stay with the session.
         self._watch = RunWatch(gives_back=classes.sized_by_values and settings.device == "cpu")
+        self.abandon = self._watch.abandon
         self._max_run_s = settings.max_run_s
         self.classes = classes.lists
         self._track: AbstractContextManager[None] = settings.track or nullcontext()

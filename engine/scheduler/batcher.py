@@ -73,7 +73,7 @@ class Batcher(Generic[Item, Result]):
         self._policy = policy
         self._observer = observer
         self._queue: RequestQueue[Asked[Item, Result]] = RequestQueue(policy)
-        self._running: dict[int, list[Asked[Item, Result]]] = {}  # by the thread that runs it
+        self._running: dict[int, tuple[Runner[Item, Result], list[Asked[Item, Result]]]] = {}  # by the thread
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
@@ -136,6 +136,8 @@ class Batcher(Generic[Item, Result]):
                 timer.cancel()
             if asked.waits:
                 self._remove(asked)
+            elif asked.ran is None and asked.future.cancelled():
+                self._abandon(asked)
             if self._observer is not None and asked.ran is not None:
                 self._observer.answered(asked.ran, asked.ran.began - asked.since)
             del asked, timer  # which would hold its item in a cycle with the error that ends it
@@ -200,7 +202,7 @@ class Batcher(Generic[Item, Result]):
             if self._is_for_threads or self._running:
                 self._changed.notify()
                 return
-        cut = self._next()
+        cut = self._next(self._runner)
         if cut is not None:
             self._compute(self._runner, cut, loop)
         with self._changed:
@@ -222,6 +224,13 @@ class Batcher(Generic[Item, Result]):
         if removed:
             del asked.item
         return removed
+
+    def _abandon(self, asked: Asked[Item, Result]) -> None:
+        """End the run that a caller is in who has gone, if all others in it have gone as well."""
+        with self._lock:
+            for thread, (runner, members) in self._running.items():
+                if runner.abandon is not None and asked in members and all(each.future.done() for each in members):
+                    runner.abandon(thread)
 
     def _expire(self, asked: Asked[Item, Result], within_s: float) -> None:
         """Its time in the queue is over; called on the caller's own loop, exactly then."""
@@ -245,7 +254,7 @@ class Batcher(Generic[Item, Result]):
     def _is_awaited(self) -> bool:
         """Whether a caller is still there of the runs under way, of what waits or of what is begun."""
         with self._changed:
-            under_way = chain(*self._running.values())
+            under_way = chain(*(members for _, members in self._running.values()))
             return bool(self._begun or self._queue) or any(not asked.future.done() for asked in under_way)
 
     def _start(self, serve: Callable[[], None]) -> None:
@@ -264,7 +273,7 @@ class Batcher(Generic[Item, Result]):
             self._at_work += 1
         while (chosen := self._chosen(runner)) is not None:
             with chosen.turn:
-                cut = self._next()
+                cut = self._next(chosen)
                 if cut is not None:
                     self._compute(chosen, cut)
                 del cut
@@ -286,14 +295,14 @@ class Batcher(Generic[Item, Result]):
                 return self._narrow
             return runner
 
-    def _next(self) -> Cut[Asked[Item, Result]] | None:
+    def _next(self, runner: Runner[Item, Result]) -> Cut[Asked[Item, Result]] | None:
         """What goes into this thread's next run; None where another thread has taken it."""
         with self._lock:
             most_rows = self._even_share() if self._running else 0
             while (cut := self._queue.cut(time.perf_counter(), most_rows)) is not None:
                 cut.members[:] = [asked for asked in cut.members if not asked.future.done()]  # others have just gone
                 if cut.members:
-                    self._running[threading.get_ident()] = cut.members
+                    self._running[threading.get_ident()] = (runner, cut.members)
                     return cut
         return None
 
@@ -301,7 +310,7 @@ class Batcher(Generic[Item, Result]):
         """The most rows of a run beside another, 0 for no limit: beside a short run, all in a long one wait for it."""
         if self._narrow is None:
             return 0
-        running = sum(asked.rows for members in self._running.values() for asked in members)
+        running = sum(asked.rows for _, members in self._running.values() for asked in members)
         return -(-(running + self._queue.rows) // (len(self._running) + 1))
 
     def _compute(

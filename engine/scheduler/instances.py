@@ -69,7 +69,9 @@ class Instances(Generic[Item, Result]):
             policy: how much may wait, and how batches are cut.
             observer: hears how batches went.
         """
-        first, *others = (Runner(partial(self._run, session), session.turn) for session in self._sessions)
+        first, *others = (
+            Runner(partial(self._run, session), session.turn, session.abandon) for session in self._sessions
+        )
         return Batcher(
             first,
             name=name,

@@ -27,10 +27,12 @@ class Runner(Generic[Item, Result]):
         run: computes one.
         turn: entered before a batch is cut and left once it has run, from any thread, also within itself: where cores
             are waited for, whoever asks meanwhile still goes along.
+        abandon: ends what a thread computes at this moment, by the thread's number; may be called at any time.
     """
 
     run: Run[Item, Result]
     turn: AbstractContextManager[object] = field(default_factory=nullcontext)
+    abandon: Callable[[int], None] | None = None
 
     @staticmethod
     def of(run: Run[Item, Result] | Runner[Item, Result]) -> Runner[Item, Result]:

@@ -69,7 +69,7 @@ class Twin(Generic[Item, Result]):
         with self._changed:
             if not self._closed:
                 self._session, self._claim = session, claim
-                return Runner(partial(self._run, session), session.turn)
+                return Runner(partial(self._run, session), session.turn, session.abandon)
         session.close()
         claim.release()
         return None

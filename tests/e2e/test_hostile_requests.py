@@ -62,6 +62,11 @@ def slowest(here: Installed, count: int = 30) -> float:
     return max(took)
 
 
+def busy(here: Installed) -> float:
+    """The share of a core that the engine uses for a second."""
+    return psutil.Process(here.pid("engine")).cpu_percent(1.0) / 100
+
+
 @contextmanager
 def nobody_is_hurt(here: Installed) -> Iterator[None]:
     """The engine is the same process afterwards, as large as before or nearly so, and others are answered meanwhile."""
@@ -160,6 +165,12 @@ def test_a_model_that_computes_for_ever_is_ended_by_its_caller_its_deadline_or_i
     with nobody_is_hurt(home_of_all), home_of_all.channel() as channel:
         before = slowest(home_of_all)
         stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        computing = stub.ModelInfer.future(request, timeout=60)
+        time.sleep(0.5)
+        assert busy(home_of_all) > 0.5
+        computing.cancel()
+        time.sleep(0.5)
+        assert busy(home_of_all) < 0.5
         for_ever = stub.ModelInfer.future(request, timeout=60)
         time.sleep(0.5)
         assert slowest(home_of_all) < 5 * before + _SLACK_S

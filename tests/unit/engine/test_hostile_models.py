@@ -81,6 +81,24 @@ async def test_a_run_that_takes_too_long_is_stopped_and_the_next_one_is_begun(tm
     made.close()
 
 
+async def test_a_run_whose_caller_has_gone_is_ended_and_the_next_one_is_begun(tmp_path: Path):
+    made = opened(tmp_path, MANIFEST + "batching: off\n", SessionSettings(max_run_s=30), model=endless(["n", 2]))
+    gone, _ = asked = [asyncio.create_task(made.infer(ROW)) for _ in range(2)]
+    while made.waiting != 1:
+        await asyncio.sleep(0.01)
+    gone.cancel()
+    async with asyncio.timeout(5):
+        while made.waiting:
+            await asyncio.sleep(0.01)
+    assert not asked[1].done()
+    asked[1].cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 2
+    began = time.monotonic()
+    await asyncio.to_thread(made.close)
+    assert time.monotonic() - began < 3
+
+
 async def test_closing_stops_the_run_under_way_and_refuses_what_waits(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("engine.scheduler.batcher._CLOSE_S", 0.2)
     made = opened(tmp_path, MANIFEST + "batching: off\n", model=endless(["n", 2]))

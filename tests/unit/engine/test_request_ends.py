@@ -133,6 +133,25 @@ async def test_while_cores_are_waited_for_whoever_asks_goes_along():
     await asyncio.to_thread(made.close)
 
 
+async def test_a_run_is_ended_once_all_who_are_in_it_have_gone_and_no_other_is():
+    gates: list[Gate] = [Gate() for _ in range(2)]
+    ended: list[Gate] = []
+    runners = [Runner(gate.run, abandon=lambda _, gate=gate: ended.append(gate)) for gate in gates]
+    made = Batcher(runners[0], beside=runners[1:], name="test", policy=BatchPolicy(2, 8, max_delay_s=0.1))
+    tasks = [asyncio.create_task(made.submit(number, rows=1)) for number in range(4)]
+    for gate in gates:
+        await asyncio.to_thread(gate.entered.wait, 5)
+    for task, found in zip(tasks, (0, 1), strict=False):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert len(ended) == found
+    for gate in gates:
+        gate.open.set()
+    assert await asyncio.gather(*tasks[2:]) == [4, 6]
+    await asyncio.to_thread(made.close)
+    assert [gate.batches for gate in ended] == [[[0, 1]]]
+
+
 async def test_several_runners_take_from_one_queue():
     gates = [Gate() for _ in range(3)]
     runners = [Runner(gate.run) for gate in gates]

@@ -1,13 +1,20 @@
-"""ONNX Runtime as the engine loads it writes nothing into anybody's home."""
+"""ONNX Runtime as the engine loads it: it writes nothing at home, and its errors are told in plain words."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
+
+from engine.errors import InputRefusedError, InputTooLargeError
+from engine.runtime.sessions import SessionSettings, open_session
+from tests.unit.engine.graphs import model
 
 CLONE = Path(__file__).parents[3]
 RUN_A_SESSION = """
@@ -41,3 +48,23 @@ def test_a_session_leaves_nothing_in_the_home_folder(tmp_path, variable):
     )  # fmt: skip
     assert finished.stdout == "1.0\n", finished.stderr
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "said"),
+    [
+        ([-1, 5], InputRefusedError, "cannot compute with this input: Tensor shape.Size() must be >= 0"),
+        ([2**62, 2**62], InputRefusedError, "cannot compute with this input: Integer overflow"),
+        ([2**30, 2**20], InputTooLargeError, "than there is: Failed to allocate memory for requested buffer"),
+    ],
+)
+def test_lengths_that_cannot_be_are_the_inputs_fault_and_told_without_places_in_source(tmp_path, lengths, kind, said):
+    nodes = [helper.make_node("ConstantOfShape", ["x"], ["y"])]
+    outputs = {"y": (TensorProto.FLOAT, ["a", "b"])}
+    (tmp_path / "model.onnx").write_bytes(model(nodes, {"x": (TensorProto.INT64, [2])}, outputs, {}))
+    session = open_session(tmp_path / "model.onnx", SessionSettings())
+    with pytest.raises(kind) as caught:
+        session.run({"x": np.array(lengths, np.int64)})
+    assert said in caught.value.message
+    assert not re.search(r"\.cc|\.h:|::", caught.value.message)
+    session.close()
