@@ -28,6 +28,9 @@ _ALL_AS_BYTES = "binary_data_output"
 
 _Length = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _ABSENT = msgspec.Raw()
+_BLANK = b" \t\r\n"
+_EMPTY = (b"", b"[]", b"null")
+"""`data` that hold nothing: kserve sends null beside the size of a tensor without elements."""
 
 
 class _Tensor(msgspec.Struct):
@@ -144,8 +147,10 @@ def _inputs(tensors: Sequence[_Tensor], data: memoryview) -> Iterator[RestTensor
             raise TensorError(tensor.name, f"has neither `data` nor the parameter `{_SIZE}` nor `{_SHARED}`")
         else:
             raw = raw_of_json(tensor.name, tensor.datatype, tensor.shape, memoryview(tensor.data))
-        if bytes(tensor.data) and (size is not None or raw is None):
-            raise TensorError(tensor.name, f"has both `data` and `{_SHARED if raw is None else _SIZE}`; send one")
+        if size is not None and bytes(tensor.data).translate(None, _BLANK) not in _EMPTY:
+            raise TensorError(tensor.name, f"has both `data` and `{_SIZE}`; send one")
+        if raw is None and bytes(tensor.data):
+            raise TensorError(tensor.name, f"has both `data` and `{_SHARED}`; send one")
         yield RestTensor(tensor.name, tensor.datatype, tensor.shape, raw, parameters)
     if at != len(data):
         raise BodyError(f"{len(data) - at} bytes follow the JSON that are no input's; see `{_SIZE}`")

@@ -78,6 +78,15 @@ def test_bytes_behind_the_json_go_to_their_own_inputs(given_arrays, data):
     assert all("binary_data_size" not in each.parameters for each in found)
 
 
+@pytest.mark.parametrize("data", ["[]", "[ \n]", "null"])
+@pytest.mark.parametrize("behind", [b"", b"12345678"])
+def test_data_that_hold_nothing_may_stand_beside_the_bytes_that_a_tensor_has(data, behind):
+    x = {"name": "x", "shape": [len(behind) // 4], "datatype": "FP32", "parameters": {"binary_data_size": len(behind)}}
+    text = json.dumps({"inputs": [x]})[:-3] + f', "data": {data}}}]}}'
+    (found,) = read_request(part(text.encode() + behind, str(len(text)))).inputs
+    assert found.raw == behind
+
+
 @given(tensors(), st.booleans())
 def test_an_answer_reads_back_as_what_it_was(array, as_bytes):
     raw = encode_raw(array)
@@ -151,6 +160,11 @@ def test_data_that_are_not_what_they_say_are_refused_by_name(datatype, shape, da
         ({"inputs": [{**X, "parameters": {"binary_data_size": True}}]}, b"1", "no number of bytes"),
         ({"inputs": [{**X, "parameters": {"binary_data_size": 1e3}}]}, b"1", "no number of bytes"),
         ({"inputs": [{**X, "data": [1, 2], "parameters": {"binary_data_size": 8}}]}, b"12345678", "both"),
+        ({"inputs": [{**X, "data": [1], "parameters": {"binary_data_size": 0}}]}, b"", "both"),
+        ({"inputs": [{**X, "data": [[]], "parameters": {"binary_data_size": 0}}]}, b"", "both"),
+        ({"inputs": [{**X, "data": {}, "parameters": {"binary_data_size": 0}}]}, b"", "both"),
+        ({"inputs": [{**X, "data": "", "parameters": {"binary_data_size": 0}}]}, b"", "both"),
+        ({"inputs": [{**X, "data": [], "parameters": {"shared_memory_region": "r"}}]}, b"", "both"),
         ({"inputs": [{**X, "data": [1, 2], "parameters": {"shared_memory_region": "r"}}]}, b"", "both"),
         ({"inputs": [X]}, b"", "neither"),
         ({"inputs": [{**X, "data": [1, 2]}]}, b"!", "1 bytes follow"),
