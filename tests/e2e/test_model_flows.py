@@ -70,18 +70,55 @@ for number in range(1, 31):
     said = {"sequence_start": number == 1, "sequence_end": number == 30}
     client.async_stream_infer("adder", [tensor("x", wide)], sequence_id=100, request_id=f"w{number}", **said)
     client.async_stream_infer("adder", row(number), sequence_id=200, request_id=f"n{number}", **said)
+    client.async_stream_infer("adder", row(-number), sequence_id="a text", request_id=f"t{number}", **said)
 client.async_stream_infer("adder", row(1), sequence_id=300, request_id="late")
 client.stop_stream()
-sums = {"w": [], "n": []}
-for _ in range(60):
+sums = {"w": [], "n": [], "t": []}
+for _ in range(90):
     result, error = answers.get(timeout=10)
     assert error is None, error
     sums[result.get_response().id[0]].append(result.as_numpy("y")[0, 0])
 assert sums["w"] == list(range(1, 31)), sums["w"]
 assert sums["n"] == [n * (n + 1) / 2 for n in range(1, 31)], sums["n"]
+assert sums["t"] == [-each for each in sums["n"]], sums["t"]
 assert "is not under way here" in str(answers.get(timeout=10)[1])
 """
 )
+SEQUENCES_OVER_HTTP = """
+import sys
+import numpy as np
+import tritonclient.http as triton
+
+address, ca, token = sys.argv[1:]
+client = triton.InferenceServerClient(address, ssl=True, ssl_options={"ca_certs": ca})
+headers = {"authorization": "Bearer " + token}
+
+
+def step(value, sequence, as_bytes=True, **said):
+    x = triton.InferInput("x", [1, 2], "FP32")
+    x.set_data_from_numpy(np.array([[value, -value]], np.float32), binary_data=as_bytes)
+    answer = client.infer("adder", [x], sequence_id=sequence, headers=dict(headers), **said)
+    return answer.as_numpy("y")[0, 0]
+
+
+def refused(status, **said):
+    try:
+        step(1, **said)
+    except triton.InferenceServerException as error:
+        assert error.status() == status, error
+        return error.message()
+    raise SystemExit("was answered: " + repr(said))
+
+
+for one, other in ((70, "seventy"), (71, 72), ("one", "other")):
+    assert [step(1, one, sequence_start=True), step(10, other, sequence_start=True)] == [1, 10]
+    assert [step(2, one), step(20, other), step(3, one, as_bytes=False), step(30, other)] == [3, 30, 6, 60]
+    assert "end it first" in refused("409", sequence=other, sequence_start=True)
+    assert [step(4, one, sequence_end=True), step(40, other, sequence_end=True)] == [10, 100]
+    assert "is not under way here" in refused("404", sequence=one)
+    assert step(5, one, sequence_start=True, sequence_end=True) == 5
+assert "sequence_id" in refused("400", sequence=0)
+"""
 SWAPPED = (
     CLIENT
     + """
@@ -143,6 +180,10 @@ def adder(home_of_all: Installed, tmp_path: Path) -> Path:
 
 def test_tritonclient_sends_sequences_one_by_one_and_in_streams(client, adder: Path):
     said(client(SEQUENCES))
+
+
+def test_tritonclient_sends_sequences_over_http(client, adder: Path):
+    said(client(SEQUENCES_OVER_HTTP))
 
 
 def test_a_sequence_ends_on_its_version_while_others_begin_on_the_next(home_of_all: Installed, client, adder: Path):
