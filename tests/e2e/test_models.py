@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import grpc
 import numpy as np
 import onnx
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from onnx import TensorProto, helper
 
@@ -76,6 +78,31 @@ def test_a_pushed_model_answers_is_unloaded_loaded_and_deleted(home_of_all: Inst
         assert client.delete(model).status_code == 200
         assert client.get(model).status_code == 404
         assert client.delete("/v1/tenants/system/models/all-minilm-l6-v2").status_code in (403, 404)
+
+
+def test_a_model_whose_queue_is_full_says_when_there_will_be_room(home_of_all: Installed, tmp_path: Path):
+    manifest = MANIFEST + "scheduling: {{max_queue: 1, max_delay_ms: 1000}}\n"  # the first one waits for others
+    pushed = folder(tmp_path, "crowded", doubling().SerializeToString(), manifest)
+    home_of_all.command("models", "push", str(pushed))
+    request = grpc_service_pb2.ModelInferRequest(model_name="crowded")
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1.5, 2.0])
+    with home_of_all.channel() as channel:
+        stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        asked = [stub.ModelInfer.future(request, timeout=30) for _ in range(4)]
+        errors = [error for error in (each.exception() for each in asked) if error is not None]
+        assert len(errors) == 3
+        for error in errors:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
+            status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+            assert (status.code, status.message) == (error.code().value[0], error.details())
+            kinds = [detail.type_url.rsplit(".", 1)[1] for detail in status.details]
+            assert kinds == ["ErrorInfo", "RetryInfo"]
+            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+            status.details[0].Unpack(info)
+            status.details[1].Unpack(retry)
+            assert info.reason == "QUEUE_FULL"
+            assert 0 < retry.retry_delay.ToMilliseconds() <= 60_000
+    home_of_all.command("models", "delete", "crowded")
 
 
 def test_policy_and_aliases_by_command_and_by_every_protocol(home_of_all: Installed, tmp_path: Path):
