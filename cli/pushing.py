@@ -6,6 +6,7 @@ What is said around it is `cli.commands.models`'.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ import click
 import grpc
 from tiation.engine.v1 import model_pb2 as pb
 
-from cli.client import BREAKS, TIMEOUT_S
+from cli.client import BREAKS, TIMEOUT_S, FileError
 
-__all__ = ["file_of", "push_files"]
+__all__ = ["file_of", "files_and_skipped", "push_files"]
 
 _PIECE_BYTES = 512 * 1024
 _PUSH_TIMEOUT_S = 3600.0
@@ -26,8 +27,27 @@ _GIVE_UP_S = 30.0
 """So long it goes on trying while nothing more arrives."""
 _PAUSE_S = 0.5
 _SHOWN_FROM_BYTES = 8 * 1024 * 1024
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+"""As `ModelFile.path` in the contract."""
+_FILE_NAME_RULE = "1 to 128 letters from A to Z, digits, `.`, `_` and `-`, not beginning with `-`"
 _NAMESPACE = uuid.UUID("6f1d3a0e-58c9-4f5e-9a35-0f2b7a7f3c11")
 """Uploads of the same files to the same model have one id, so that another command goes on where one was ended."""
+
+
+def files_and_skipped(folder: Path) -> tuple[list[Path], list[str]]:
+    """The files of a model's folder, and the names of the folders in it, which are not brought; no hidden ones.
+
+    Raises:
+        FileError: a file's name is one that no file of a model can have.
+    """
+    shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in shown if path.is_file()]
+    for path in files:
+        if not _FILE_NAME.fullmatch(path.name):
+            raise FileError(
+                f"{folder}: {path.name!r} can be no name of a model's file, which has {_FILE_NAME_RULE}", file=folder
+            )
+    return files, [_in_a_line(path.name) for path in shown if path.is_dir()]
 
 
 def file_of(path: Path) -> pb.ModelFile:
@@ -69,6 +89,10 @@ def push_files(stub: Any, header: pb.PushModelHeader, files: Sequence[Path], *, 
                 time.sleep(_PAUSE_S)
             else:
                 return version
+
+
+def _in_a_line(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _line(file: pb.ModelFile) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from cli.document import ID_RULE, is_id, open_document
 from cli.home import Home
 from cli.options import home_option, output_option, tenant_option
 from cli.output import print_one
-from cli.pushing import file_of, push_files
+from cli.pushing import file_of, files_and_skipped, push_files
 from cli.resources import add_looking
 
 __all__ = ["models"]
@@ -60,7 +60,9 @@ def push(
     if not is_id(model_id):
         where = "--name" if name else f"{manifest}: name" if "name" in open_document(manifest).values else str(folder)
         raise FileError(f"{where}: `{model_id}` can be no model's name, which has {ID_RULE}", file=manifest)
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files, skipped = files_and_skipped(folder)
+    if skipped:
+        click.echo(f"left out: {', '.join(skipped)}; a model has files only, no folders", err=True)
     header = pb.PushModelHeader(
         parent=f"tenants/{owner}",
         model_id=model_id,

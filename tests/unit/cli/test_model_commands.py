@@ -239,3 +239,15 @@ def test_a_text_that_was_cut_off_says_so_beside_itself(run):
     assert (cut.code, cut.out) == (0, "Once upon a time\n")
     assert "(cut off after 5 tokens; --max-tokens 0" in cut.err
     assert run("generate", "writer", "Hello").err == ""
+
+
+def test_a_push_says_in_a_line_which_folders_it_left_out(run, tmp_path):
+    folder = tmp_path / "iris"
+    folder.mkdir()
+    (folder / "model.yaml").write_text("name: iris\nkind: onnx\n")
+    (folder / "iris.onnx").write_bytes(b"some")
+    assert run("push", str(folder)).err == ""
+    for name in ("notes", "old"):
+        (folder / name).mkdir()
+    said = run("push", str(folder))
+    assert (said.code, said.err) == (0, "left out: notes, old; a model has files only, no folders\n")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
+from buf.validate import validate_pb2
 from tiation.engine.v1 import model_pb2 as pb
 
 from cli import pushing
-from cli.pushing import file_of, push_files
+from cli.client import FileError
+from cli.pushing import file_of, files_and_skipped, push_files
 
 
 class Broken(grpc.RpcError, grpc.Call):
@@ -101,3 +105,38 @@ def test_a_name_that_no_model_can_have_is_said_in_words_before_anything_is_sent(
     assert f"{folder / 'model.yaml'}: name: `{name}` can be no model's name, which has {rule}" in said.err
     (folder / "model.yaml").write_text("name: good\nkind: onnx\n")
     assert f"--name: `{name}` can be no model's name" in tiation("models", "push", str(folder), "--name", name).err
+
+
+@pytest.mark.parametrize(
+    "name", ["my model.onnx", "my\nmodel.onnx", "model.onnx\n", "-model.onnx", "größe.onnx", "a" * 129]
+)
+def test_a_file_whose_name_no_model_can_have_is_named_before_anything_is_sent(tiation, files, name):
+    folder = files[0].parent
+    (folder / "model.yaml").write_text("name: good\nkind: onnx\n")
+    (folder / name).write_bytes(b"some")
+    said = tiation("models", "push", str(folder))
+    rule = "1 to 128 letters from A to Z, digits, `.`, `_` and `-`, not beginning with `-`"
+    assert said.code == 1
+    assert f"{folder}: {name!r} can be no name of a model's file, which has {rule}\n" in said.err
+
+
+@pytest.mark.parametrize(
+    "name", ["m", "_m", "9", "model.onnx", "A-b_c.d", "a" * 128, "a" * 129, "a b", "a\n", "-a", "ä", "٣"]
+)
+def test_the_command_takes_the_names_that_the_contract_takes(tmp_path, name):
+    options = pb.ModelFile.DESCRIPTOR.fields_by_name["path"].GetOptions()
+    pattern = options.Extensions[validate_pb2.field].string.pattern.removesuffix("$")
+    (tmp_path / name).write_bytes(b"")
+    try:
+        taken = bool(files_and_skipped(tmp_path)[0])
+    except FileError:
+        taken = False
+    assert taken == bool(re.fullmatch(pattern, name))
+
+
+def test_folders_and_hidden_files_are_not_brought_and_folders_are_named(files):
+    folder = files[0].parent
+    for name in ("old", "my pictures", "two\nlines", ".git"):
+        (folder / name).mkdir()
+    (folder / ".DS_Store").write_bytes(b"")
+    assert files_and_skipped(folder) == (files, ["my pictures", "old", "'two\\nlines'"])
