@@ -21,7 +21,8 @@ NAMED = re.compile(r"`([\w-]+\.json)`:\n\n\Z")
 def do(here: Installed, folder: Path, guide: str, *, only: str = "") -> list[str]:
     """Do what a guide says, or the blocks of one language only; what each command printed."""
     said = []
-    environment = {**os.environ, "TIATION_HOME": str(here.home)}
+    path = f"{CLONE}/.venv/bin:{os.environ['PATH']}"
+    environment = {**os.environ, "TIATION_HOME": str(here.home), "PATH": path}
     page = (CLONE / "docs" / guide).read_text()
     for found in BLOCK.finditer(page):
         language, block = found.groups()
@@ -46,7 +47,7 @@ def do(here: Installed, folder: Path, guide: str, *, only: str = "") -> list[str
 
 
 @pytest.mark.timeout(180)
-def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: Installed, tmp_path: Path):
+def test_the_first_model_of_the_guide_is_trained_pushed_asked_and_pushed_again(home_of_all: Installed, tmp_path: Path):
     _, pushed, asked, embedded = do(home_of_all, tmp_path, "models.md")
     assert re.search(r"^tenants/default/models/iris/versions/\d+ ready$", pushed, re.MULTILINE)
     assert "label: output_label" in pushed
@@ -56,6 +57,10 @@ def test_the_first_model_of_the_guide_is_trained_pushed_and_asked(home_of_all: I
     assert classification["label"] == "setosa"
     assert len(classification["scores"]) == 3
     assert len(json.loads(embedded)["embeddings"][0]["values"]) == 384
+    *_, aliases, signed, sourced = do(home_of_all, tmp_path, "model-repository.md", only="sh")
+    assert aliases.splitlines()[-1].split()[1] == "setosa"
+    assert "as signed with key" in signed
+    assert "https://git.example.com/models/iris" in sourced
 
 
 def test_the_inference_protocol_answers_curl_as_its_page_says(home_of_all: Installed, tmp_path: Path):

@@ -195,16 +195,18 @@ def test_the_command_pushes_says_what_it_saw_and_classifies(home_of_all: Install
     folder = tmp_path / "iris"
     folder.mkdir()
     (folder / "iris.onnx").write_bytes(exported(classifier, x[:1].astype(np.float32)))
-    (folder / "model.yaml").write_text("name: iris\nkind: onnx\nlabels: [setosa, versicolor, virginica]\n")
+    (folder / "model.yaml").write_text("name: three-irises\nkind: onnx\nlabels: [setosa, versicolor, virginica]\n")
     pushed = home_of_all.command("models", "push", str(folder)).stdout
     assert "  file: iris.onnx\n" in pushed
-    answer = home_of_all.json("models", "classify", "iris", "--row", "5.1,3.5,1.4,0.2", "--row", "6.3,3.3,6,2.5")
+    answer = home_of_all.json(
+        "models", "classify", "three-irises", "--row", "5.1,3.5,1.4,0.2", "--row", "6.3,3.3,6,2.5"
+    )
     assert [each["label"] for each in answer["classifications"]] == ["setosa", "virginica"]
     (tmp_path / "three.png").write_bytes(GOOD)
     image = str(tmp_path / "three.png")
     shown = home_of_all.command("models", "classify", DIGITS, "--image", image, "--top-k", "2").stdout
     assert "three.png  3" in shown
-    wrong = home_of_all.command("models", "classify", "iris", "--row", "1,2", check=False)
+    wrong = home_of_all.command("models", "classify", "three-irises", "--row", "1,2", check=False)
     assert wrong.returncode == 1
     assert "rows[0]: has 2 numbers; the model takes 4" in wrong.stderr
 
