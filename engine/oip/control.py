@@ -99,12 +99,13 @@ class RepositoryControl:
         await self._repository.lifecycle.load(version_name(model, max(number_of(entry.name) for entry in entries)))
 
     async def unload(self, tenant: str, name: str, parameters: Mapping[str, Parameter | bytes]) -> None:
-        """Take all versions of a model of the tenant's own out of memory; none need be there.
+        """Take all versions of a model of the tenant's own out of memory, or none; none need be there.
 
         Raises:
             NotServedError: what stands on it shall go with it.
             NotFoundError: there is none.
             ReadOnlyModelError: it ships with the platform.
+            VersionAliasedError: an alias names a version.
             BackboneInUseError: another one stands on it.
         """
         for key, value in parameters.items():
@@ -112,10 +113,7 @@ class RepositoryControl:
                 raise ParameterError(key[:64], "is not known; known is unload_dependents")
             if value is not False:
                 raise NotServedError("parameters[unload_dependents]: unload what stands on the model first, by name")
-        model = await self._own(tenant, name)
-        entries = await self._catalogue.versions_of(model)
-        for entry in sorted(entries, key=lambda entry: number_of(entry.name)):  # the other way round, the policy
-            await self._repository.lifecycle.unload(entry.name)  # would bring an older one in for each
+        await self._repository.lifecycle.unload_all(await self._own(tenant, name))
 
     async def _own(self, tenant: str, name: str) -> str:
         """The full name of a model of the tenant's own."""

@@ -6,7 +6,7 @@ What a change comes to in memory is `engine.repository.loading`'s; how versions 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -83,8 +83,8 @@ class Lifecycle:
         async with self._alone():
             await self._records.catalogue.get(ModelVersion, name)
             self._refuse_system(name)
-            await self._refuse_aliased(name)
             model = model_of(name)
+            self._refuse_aliased([name], await self._records.catalogue.get(Model, model))
             hold = await self._hold(name, loaded=False)
             if self._memory.holds(name):
                 left = await self._left(model, number_of(name))
@@ -92,6 +92,24 @@ class Lifecycle:
             entry = await to_the_end(self._unload(name, hold))
         await self._memory.closed([name])
         return entry
+
+    async def unload_all(self, model: str) -> None:
+        """Take all versions of a model out of memory, as `unload`; where one of them may not go, all stay.
+
+        Raises:
+            VersionAliasedError: an alias names one.
+            BackboneInUseError: another model stands on one.
+        """
+        async with self._alone():
+            self._refuse_system(model)
+            row = await self._records.catalogue.get(Model, model)
+            entries = await self._records.versions_of(model)
+            names = {version_name(model, number): entries[number].body for number in sorted(entries)}
+            self._refuse_aliased(names, row)
+            if self._memory.versions_of(model):
+                self._memory.refuse_backbone(model)
+            await to_the_end(self._unload_all(row, names))
+        await self._memory.closed(names)
 
     async def update_model(self, name: str, etag: str, change: ModelChange) -> Entry[Model]:
         """Change a model's policy, aliases or labels, and load and unload accordingly.
@@ -127,7 +145,7 @@ class Lifecycle:
             entry = await self._records.catalogue.get(ModelVersion, name)
             self._refuse_system(name)
             check_etag(etag, entry_etag(entry), name)
-            await self._refuse_aliased(name)
+            self._refuse_aliased([name], await self._records.catalogue.get(Model, model_of(name)))
             if entry.body.wanted and self._state(entry) in ("READY", "LOADING", "EVICTED"):
                 raise VersionServingError(f"{name} serves; unload it first, then delete it", resource=name)
             await to_the_end(self._delete(ModelVersion, name, etag, [name], partial(self._storage.remove, name)))
@@ -170,6 +188,15 @@ class Lifecycle:
         self._memory.let_go(name)
         return await self._records.catalogue.get(ModelVersion, name)
 
+    async def _unload_all(self, row: Entry[Model], versions: Mapping[str, ModelVersion]) -> None:
+        for name, body in versions.items():
+            number = number_of(name)
+            hold = hold_of(row.body, {number: body}, number, loaded=False)  # none takes the place of another
+            await self._records.note(name, wanted=False, hold=hold, failure="")
+        for name in versions:
+            self._memory.let_go(name)
+        await self._loading.settle(row.name)
+
     async def _update(self, changed: Entry[Model], etag: str, change: ModelChange) -> Entry[Model]:
         name = changed.name
         entry = await self._records.catalogue.update(Model, name, etag, lambda now: changed_model(now, change))
@@ -195,13 +222,14 @@ class Lifecycle:
         except StorageUnavailableError as error:  # it is deleted all the same; a push under its name takes its place
             self._log.warning("files not removed", model=name, error=error.message)
 
-    async def _refuse_aliased(self, name: str) -> None:
-        model = await self._records.catalogue.get(Model, model_of(name))
-        if number_of(name) in aliased(model.body):
-            alias = next(alias for alias, weights in model.body.aliases.items() if number_of(name) in weights)
-            raise VersionAliasedError(
-                f"{name} is what the alias `{alias}` names; change the alias first", resource=name, alias=alias
-            )
+    @staticmethod
+    def _refuse_aliased(names: Iterable[str], model: Entry[Model]) -> None:
+        for name in names:
+            if number_of(name) in aliased(model.body):
+                alias = next(alias for alias, weights in model.body.aliases.items() if number_of(name) in weights)
+                raise VersionAliasedError(
+                    f"{name} is what the alias `{alias}` names; change the alias first", resource=name, alias=alias
+                )
 
     @staticmethod
     def _refuse_system(name: str) -> None:
