@@ -174,6 +174,7 @@ class Loading:
             self._memory.enter(loaded, entry.uid)
         finally:
             self._loading.discard(entry.name)
+        await self._well(entry)
 
     def forgive(self, name: str) -> None:
         """Whatever a version, or a model's, did to the engine before is forgotten."""
@@ -184,23 +185,32 @@ class Loading:
         """Load a version that shall be in memory; what keeps it from that is noted on it, and all others go on."""
         if not self._room.has(self._needs(entry)):  # what is in memory is not put aside for what nobody asks yet
             self._memory.set_aside(entry.name, entry.uid)
+            await self._well(entry)
             return True
-        failure = ""
         try:
             await self.load(entry)
         except (NoRoomError, StorageUnavailableError):  # it is tried again when it is asked
             self._memory.set_aside(entry.name, entry.uid)
+            await self._well(entry)
         except Exception as error:  # noqa: BLE001 -- files that are gone, or no memory: of this version alone
             failure = error.message if isinstance(error, EngineError) else f"it failed to load: {type(error).__name__}"
             self._log.warning(
                 "model not loaded", model=entry.name, error=failure, exc_info=not isinstance(error, EngineError)
             )
-        known = entry.body.failure
-        # Engines that fail for different reasons would otherwise go on writing theirs over the other's for ever.
-        if failure != known and not (self._memory.ready and failure and known):
-            with suppress(NotFoundError):  # another engine has just deleted it
-                await self._records.note(entry.name, failure=failure)
-        return not failure
+            # Engines that fail for different reasons would otherwise go on writing theirs over the other's for ever.
+            if failure != entry.body.failure and not (self._memory.ready and entry.body.failure):
+                await self._note(entry.name, failure)
+            return False
+        return True
+
+    async def _well(self, entry: Entry[ModelVersion]) -> None:
+        """Forget why a version could not be loaded before."""
+        if entry.body.failure:
+            await self._note(entry.name, "")
+
+    async def _note(self, name: str, failure: str) -> None:
+        with suppress(NotFoundError):  # another engine has just deleted it
+            await self._records.note(name, failure=failure)
 
     def _needs(self, entry: Entry[ModelVersion]) -> Mapping[str, int]:
         size = Size(sum(file.size_bytes for file in entry.body.files), entry.body.instances)

@@ -121,4 +121,6 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def _message(self, entry: Entry[ModelVersion]) -> pb.ModelVersion:
         message = self._versions.message(entry)
         message.state = getattr(pb.ModelVersion, self._repository.state(entry))
+        if message.state != pb.ModelVersion.FAILED:  # here; why it fails in another engine is not what is asked
+            message.state_message = ""
         return message

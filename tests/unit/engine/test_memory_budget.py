@@ -7,12 +7,15 @@ import asyncio
 import numpy as np
 import psutil
 import pytest
+from tiation.engine.v1 import model_pb2 as pb
 
 from engine.errors import ModelLoadError, ModelNotFoundError, ModelTooBigError, NoRoomError, QueueFullError
 from engine.repository.changes import ModelChange
 from engine.repository.loading import Loading
 from engine.repository.models import ModelVersion, VersionPolicy
 from engine.repository.recall import Recall
+from engine.servicers.models import ModelServicer
+from mesh.pagination import Pages
 from tests.unit.engine.graphs import heavy
 from tests.unit.engine.shelf import Shelf
 
@@ -151,6 +154,44 @@ async def test_one_that_cannot_come_back_is_failed_and_says_why(shelf: Shelf):
     assert (await states(shelf, repository))["a"] == "FAILED"
     with pytest.raises(ModelNotFoundError):
         await ask(repository, "a")
+
+
+async def failures(shelf: Shelf) -> dict[str, str]:
+    return {entry.name.split("/")[3]: entry.body.failure for entry in await shelf.catalogue.every(ModelVersion)}
+
+
+async def test_one_that_was_too_big_before_has_no_failure_any_more_once_it_answers(shelf: Shelf):
+    repository = await shelf.started()
+    await push(shelf, repository, "a", "b")
+    await repository.stop()
+    repository = await shelf.started(memory_bytes=MB)
+    for name in "ab":
+        with pytest.raises(ModelTooBigError, match="does not fit"):
+            await ask(repository, name)
+    assert set((await states(shelf, repository)).values()) == {"FAILED"}
+    await repository.stop()
+    repository = await shelf.started(memory_bytes=3 * MB)
+    assert sorted((await states(shelf, repository)).values()) == ["EVICTED", "READY"]
+    assert await failures(shelf) == {"a": "", "b": ""}
+    for name in "ab":
+        await ask(repository, name)
+        assert (await states(shelf, repository))[name] == "READY"
+        assert await failures(shelf) == {"a": "", "b": ""}
+
+
+async def test_why_another_engine_cannot_load_a_version_is_forgotten_as_it_comes_back_and_not_shown(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=3 * MB)
+    await push(shelf, repository, "a", "b")
+    servicer = ModelServicer(repository, shelf.catalogue, Pages(b"k" * 32), None)
+    for name, state in (("a", pb.ModelVersion.EVICTED), ("b", pb.ModelVersion.READY)):
+        version = f"{named(name)}/versions/1"
+        await repository._records.note(version, failure="it does not fit there")
+        shown = await servicer.GetModelVersion(pb.GetModelVersionRequest(name=version), None)
+        assert (shown.state, shown.state_message) == (state, "")
+    await ask(repository, "a")
+    assert await failures(shelf) == {"a": "", "b": "it does not fit there"}
+    await ask(repository, "b")
+    assert await failures(shelf) == {"a": "", "b": ""}
 
 
 async def test_a_version_that_is_put_aside_is_unloaded_and_deleted_like_any_other(shelf: Shelf):
