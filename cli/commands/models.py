@@ -75,6 +75,8 @@ def push(
     lines = [f"{version.name} {state_of(version)}"]
     if version.inferred:
         lines += ["read from its files, as model.yaml would say it:", *(f"  {line}" for line in version.inferred)]
+    if version.state == pb.ModelVersion.UNLOADED and not no_load:
+        lines.append(f"the model's policy keeps it out of memory; `tiation models load {version.name}` loads it")
     print_one(version, output, "\n".join(lines))
     refuse_failed(version)
 

@@ -228,6 +228,16 @@ def test_a_push_whose_version_cannot_be_loaded_says_why_and_fails(run, models, f
     assert json.loads(as_json.err)["error"]["reason"] == "MODEL_VERSION_FAILED"
 
 
+def test_a_push_that_the_policy_keeps_out_of_memory_says_so_and_how_it_is_loaded(run, models, folder):
+    hint = f"the model's policy keeps it out of memory; `tiation models load {IRIS}/versions/1` loads it"
+    assert hint not in run("push", folder).out
+    models.pushed = version(model_pb2.ModelVersion.UNLOADED)
+    pushed = run("push", folder)
+    assert (pushed.code, pushed.out.splitlines()) == (0, [f"{IRIS}/versions/1 unloaded", hint])
+    assert run("push", folder, "--no-load").out == f"{IRIS}/versions/1 unloaded\n"
+    assert json.loads(run("push", folder, "--output", "json").out)["state"] == "UNLOADED"
+
+
 @pytest.mark.parametrize(("size", "shown"), [(12_345, "12.3 kB"), (90_300_000, "90.3 MB")])
 def test_the_size_of_a_variant_is_shown_in_a_unit_that_fits(run, models, size, shown):
     models.variant = model_pb2.ModelVariant(precision=model_pb2.ModelVariant.INT8, source_bytes=size, size_bytes=4_000)
