@@ -10,6 +10,7 @@ __all__ = [
     "AsideError",
     "BackboneError",
     "BackboneInUseError",
+    "ModelFailedError",
     "ModelNotFoundError",
     "ModelNotReadyError",
     "ModelTooBigError",
@@ -27,6 +28,13 @@ class ModelNotFoundError(EngineError):
 
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
+
+
+class ModelFailedError(EngineError):
+    """The model is there, and none of its versions answers, because one could not be loaded."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_FAILED"
 
 
 class VersionNotFoundError(EngineError):

@@ -27,7 +27,7 @@ from mesh.identity import SYSTEM_TENANT
 from mesh.policy import PLATFORM
 from mesh.resource import tenant_of
 
-__all__ = ["SYSTEM", "Memory"]
+__all__ = ["SYSTEM", "Memory", "candidates"]
 
 SYSTEM = f"{PLATFORM}/{SYSTEM_TENANT}"
 """The tenant whose models all tenants may ask."""
@@ -126,7 +126,7 @@ class Memory:
 
     def meant_by(self, tenant: str, name: str) -> str:
         """The full name of the model that a caller's name means; empty where none of that name answers."""
-        return next((model for model in _candidates(tenant, name) if model in self._serving), "")
+        return next((model for model in candidates(tenant, name) if model in self._serving), "")
 
     def every(self) -> list[Loaded]:
         """All versions, whosever they are."""
@@ -162,7 +162,7 @@ class Memory:
         """
         asked = (tenant, name, version)
         name, _, alias = name.partition(":")
-        for model in _candidates(tenant, name):
+        for model in candidates(tenant, name):
             if model in self._serving:
                 loaded = self._version(model, name, version or alias, key)
                 if not alias and version not in self._aliases.get(model, {}):
@@ -189,12 +189,12 @@ class Memory:
         """
         if terms.sequence is None or terms.sequence.starts:
             return None
-        candidates = _candidates(tenant, name.partition(":")[0])
+        possible = candidates(tenant, name.partition(":")[0])
         for loaded in (*self._loaded.values(), *self._closing.values()):
             servable = loaded.servable
             if (
                 isinstance(servable, SequenceModel)
-                and loaded.model in candidates
+                and loaded.model in possible
                 and servable.running.has(terms.owner, terms.sequence.id)
             ):
                 return loaded
@@ -323,7 +323,7 @@ class Memory:
                 )
 
 
-def _candidates(tenant: str, name: str) -> list[str]:
+def candidates(tenant: str, name: str) -> list[str]:
     """The models that a name may mean, the caller's own first; another tenant's is never meant."""
     if name.startswith(f"{PLATFORM}/"):
         return [name] if tenant_of(name) in (tenant, SYSTEM_TENANT) else []

@@ -14,14 +14,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from engine.adapters.models_in_folder import FolderStorage
-from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
+from engine.errors import (
+    AsideError,
+    EngineError,
+    ModelFailedError,
+    ModelNotFoundError,
+    NoRoomError,
+    StorageUnavailableError,
+)
 from engine.repository.faults import Faults
 from engine.repository.folders import sweep
 from engine.repository.lifecycle import Lifecycle
 from engine.repository.loaded import Loaded
 from engine.repository.loading import Loading
 from engine.repository.marks import Marks
-from engine.repository.memory import Memory
+from engine.repository.memory import Memory, candidates
 from engine.repository.models import File, Model, ModelVersion, loading_order
 from engine.repository.opening import Opener
 from engine.repository.ports import ModelStorage
@@ -39,11 +46,12 @@ from engine.scheduler.terms import Terms
 from mesh.catalogue import Catalogue
 from mesh.entries import Entry
 from mesh.identity import SYSTEM_TENANT
-from mesh.resource import tenant_of
+from mesh.resource import fits, tenant_of
 
 __all__ = ["Repository"]
 
 
+_MODEL = "tenants/{tenant}/models/{model}"
 _TRIES = 3
 """So often a request has a version brought back that is put aside again before it is found."""
 
@@ -227,13 +235,28 @@ class Repository:
                 raise
 
     async def _sought(self, tenant: str, name: str, version: str, key: str) -> Loaded:
-        """As `find`; what was put aside comes back first."""
+        """As `find`; what was put aside comes back first, and of what could not be loaded it is said why.
+
+        Raises:
+            ModelFailedError: that is so.
+        """
         for _ in range(_TRIES):
             try:
                 return self.find(tenant, name, version, key)
             except AsideError as error:
                 await self._recall(str(error.metadata["resource"]))
+            except ModelNotFoundError:
+                await self._refuse_failed(tenant, name.partition(":")[0])
+                raise
         return self.find(tenant, name, version, key)
+
+    async def _refuse_failed(self, tenant: str, name: str) -> None:
+        for model in candidates(tenant, name):
+            versions = await self._records.versions_of(model) if fits(_MODEL, model) else {}
+            for number, entry in sorted(versions.items(), reverse=True):
+                if entry.body.wanted and (why := entry.body.failure):
+                    said = f"version {number} of {model} could not be loaded: {why}"
+                    raise ModelFailedError(said, resource=entry.name)
 
     def _held(self, loaded: Loaded) -> Loaded:
         task = asyncio.current_task()

@@ -9,7 +9,14 @@ import psutil
 import pytest
 from tiation.engine.v1 import model_pb2 as pb
 
-from engine.errors import ModelLoadError, ModelNotFoundError, ModelTooBigError, NoRoomError, QueueFullError
+from engine.errors import (
+    ModelFailedError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelTooBigError,
+    NoRoomError,
+    QueueFullError,
+)
 from engine.repository.changes import ModelChange
 from engine.repository.loading import Loading
 from engine.repository.models import ModelVersion, VersionPolicy
@@ -83,6 +90,24 @@ async def test_a_model_bigger_than_everything_is_refused_and_nothing_goes_for_it
     assert await states(shelf, repository) == {"a": "READY"}
 
 
+async def test_who_asks_a_model_that_could_not_be_loaded_is_told_why(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=20 * MB)
+    await push(shelf, repository, "a", megabytes=8)
+    await repository.stop()
+    repository = await shelf.started(memory_bytes=5 * MB)
+    with pytest.raises(ModelTooBigError):
+        await repository.found("t", "a", "")
+    for name in ("a", named("a"), "a:production"):
+        with pytest.raises(ModelFailedError, match=r"version 1 of tenants/t/models/a could not be loaded: .*_budget"):
+            await repository.found("t", name, "")
+    for tenant, name in (("u", "a"), ("u", named("a")), ("t", "b"), ("t", "a/versions/1"), ("t", "\0" * 9)):
+        with pytest.raises(ModelNotFoundError):
+            await repository.found(tenant, name, "")
+    await repository.lifecycle.unload(f"{named('a')}/versions/1")
+    with pytest.raises(ModelNotFoundError):
+        await repository.found("t", "a", "")
+
+
 async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(shelf: Shelf):
     repository = await shelf.started(memory_bytes=5 * MB)
     await push(shelf, repository, "a")
@@ -152,7 +177,7 @@ async def test_one_that_cannot_come_back_is_failed_and_says_why(shelf: Shelf):
     with pytest.raises(Exception, match=r"model\.onnx"):
         await ask(repository, "a")
     assert (await states(shelf, repository))["a"] == "FAILED"
-    with pytest.raises(ModelNotFoundError):
+    with pytest.raises(ModelFailedError):
         await ask(repository, "a")
 
 
