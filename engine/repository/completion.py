@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["constructed", "to_the_end"]
+__all__ = ["by_its_own_task", "constructed", "to_the_end"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,11 @@ async def to_the_end(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await _over(doing)
         raise
+
+
+async def by_its_own_task(work: Coroutine[Any, Any, T]) -> T:
+    """What some work returns; what its task uses is free when it ends, however long whoever asked for it goes on."""
+    return await asyncio.create_task(work)  # a cancellation goes on to it
 
 
 async def constructed(make: Callable[[], Made]) -> Made:

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from engine.errors import AsideError, EngineError, NoRoomError, StorageUnavailableError
-from engine.repository.completion import to_the_end
+from engine.repository.completion import by_its_own_task, to_the_end
 from engine.repository.faults import Faults
 from engine.repository.folders import bytes_in
 from engine.repository.loaded import Loaded
@@ -159,6 +159,9 @@ class Loading:
             ModelFaultError: it ended the engine, and nobody has asked for it since.
             EngineError: its files make no model, or it fails what it is warmed up with; then it does not answer.
         """
+        await by_its_own_task(self._load(entry))  # what it stands on is in use until then; the engine's own never ends
+
+    async def _load(self, entry: Entry[ModelVersion]) -> None:
         if self._faults is not None:
             self._faults.check(entry.name)
         self._loading.add(entry.name)

@@ -81,19 +81,26 @@ class Memory:
 
     @property
     def idle(self) -> list[Loaded]:
-        """The versions that can be put aside, the one first that was not asked for longest.
+        """The versions that can be put aside, the one first that was not asked for longest."""
+        kept = self.kept
+        free = [loaded for name, loaded in self._loaded.items() if name not in kept]
+        return sorted(free, key=lambda loaded: loaded.uses.last_s)
 
-        Nobody works with one, no operator has pinned it, and nothing that is in memory stands on it.
-        """
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """The versions that cannot be put aside now, and why: pinned by an operator, stood on in memory, or in use."""
         based = {
             name for loaded in self._loaded.values() for name in self.based(loaded.model, loaded.manifest.stands_on)
         }
-        free = [
-            loaded
-            for name, loaded in self._loaded.items()
-            if name not in self._pinned and name not in based and not loaded.uses.count and not loaded.servable.waiting
-        ]
-        return sorted(free, key=lambda loaded: loaded.uses.last_s)
+        found: dict[str, str] = {}
+        for name, loaded in self._loaded.items():
+            if name in self._pinned:
+                found[name] = "pinned"
+            elif name in based:
+                found[name] = "another model stands on it"
+            elif loaded.uses.count or loaded.servable.waiting:
+                found[name] = "in use"
+        return found
 
     @property
     def busy(self) -> bool:

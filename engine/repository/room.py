@@ -17,8 +17,13 @@ from engine.repository.memory import Memory
 from engine.runtime.device_memory import DeviceMemory
 from engine.runtime.devices import read_device
 from engine.runtime.ledger import CPU, Claim, Ledger
+from mesh.identity import SYSTEM_TENANT
+from mesh.resource import tenant_of
 
 __all__ = ["Growth", "Room", "Size"]
+
+_MOST_NAMED = 3
+"""So many of the models that leave no room are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +142,8 @@ class Room:
         if taken + size - sum(each.claim.needs[device] for each in idle if each.claim is not None) > limit:
             raise NoRoomError(
                 f"{name} needs {size} bytes; of the {limit} of {device}'s memory for all models {taken} are taken, too "
-                "many of them by models that are pinned or in use. Try again later, unload what is not needed, or "
-                f"raise {_setting(device)}",
+                f"many of them by models that are pinned or in use{self._kept(name, device)}. Try again later, unload "
+                f"what is not needed, or raise {_setting(device)}",
                 retry_after_s=1.0,
                 resource=name,
                 needs=size,
@@ -149,6 +154,22 @@ class Room:
             self._log.info("model put aside", model=idle[0].name, device=device)
             self._memory.set_aside(idle[0].name, idle[0].uid)
             await self._memory.closed([idle[0].name])
+
+    def _kept(self, name: str, device: str) -> str:
+        """Those that leave no room for a version, the largest first; other tenants' are counted and not named."""
+        why = self._memory.kept
+        sizes = {
+            each.name: each.claim.needs[device]
+            for each in self._memory.every()
+            if each.name in why and each.claim is not None and each.claim.needs.get(device)
+        }
+        seen = [each for each in sizes if tenant_of(each) in (tenant_of(name), SYSTEM_TENANT)]
+        named = sorted(seen, key=lambda each: -sizes[each])[:_MOST_NAMED]
+        more = len(sizes) - len(named)
+        said = ", ".join(f"{each} ({why[each]})" for each in named)
+        if not more:
+            return f": {said}" if said else ""
+        return f": {said} and {more} more" if said else f": {more} of other tenants"
 
 
 class Growth:

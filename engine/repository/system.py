@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from engine.manifest import MANIFEST_FILE
+from engine.repository.completion import by_its_own_task
 from engine.repository.folders import files_in
 from engine.repository.loading import Loading
 from engine.repository.memory import SYSTEM, Memory
@@ -41,7 +42,8 @@ class SystemModels:
         for manifest_file in sorted(self._folder.glob(f"*/*/{MANIFEST_FILE}")):
             folder = manifest_file.parent
             if folder.name.isdigit():
-                await self._take_in(folder, f"{SYSTEM}/models/{folder.parent.name}", int(folder.name))
+                model = f"{SYSTEM}/models/{folder.parent.name}"
+                await by_its_own_task(self._take_in(folder, model, int(folder.name)))
 
     async def _take_in(self, folder: Path, model: str, number: int) -> None:
         name = version_name(model, number)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import BackboneInUseError, EnsembleError, TooDeepError
+from engine.errors import BackboneInUseError, EnsembleError, NoRoomError, TooDeepError
 from engine.repository.changes import ModelChange
 from engine.repository.models import ModelVersion, VersionPolicy
 from engine.scheduler.terms import Terms
-from tests.unit.engine.graphs import doubling, heavy
+from tests.unit.engine.graphs import doubling, folder, heavy
 from tests.unit.engine.test_cached_models import CachingShelf, counts, tripling
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "ensemble"
@@ -183,3 +183,35 @@ async def test_no_version_of_an_alias_that_an_ensemble_stands_on_is_put_aside(sh
     answered = [repository.find("t", "m", version).figures.statistics().success.count for version in "12"]
     assert sum(answered) == 20
     assert all(answered)
+
+
+async def test_what_was_brought_back_for_an_ensemble_at_the_start_goes_once_nothing_stands_on_it(
+    shelf: CachingShelf, monkeypatch
+):
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
+    repository = await shelf.started()
+    for name in ("a", "m"):
+        await push(shelf, repository, name, content=heavy(2))
+    await push(shelf, repository, "e", manifest("e", "m") + "warm_up: [{shapes: {x: [1, 2]}}]\n")
+    await repository.stop()
+    repository = await shelf.started(memory_bytes=3 * 1024 * 1024)  # by a task that goes on, as the engine's own
+    assert [each.name.split("/")[3] for each in repository.in_memory()] == ["m", "e"]
+    with pytest.raises(NoRoomError, match=r"models/m/versions/1 \(another model stands on it\)\. Try again"):
+        await push(shelf, repository, "b", content=heavy(2))
+    await repository.lifecycle.unload("tenants/t/models/e/versions/1")
+    await push(shelf, repository, "b", content=heavy(2))
+    assert repository._memory.is_aside("tenants/t/models/m/versions/1")
+
+
+async def test_what_was_brought_back_as_shipped_models_were_taken_in_is_in_use_no_more(
+    shelf: CachingShelf, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("engine.repository.room.Growth.bytes", lambda _: {})
+    for name in ("a", "b"):
+        folder(tmp_path / "shipped" / name / "1", f"name: {name}\nkind: onnx\n", model=heavy(2))
+    folder(tmp_path / "shipped" / "c" / "1", manifest("c", "a"))
+    repository = shelf.repository(memory_bytes=3 * 1024 * 1024)
+    repository._system = repository._ships._folder = tmp_path / "shipped"
+    await repository.start()
+    assert [each.name.split("/")[3] for each in repository.in_memory()] == ["a", "c"]
+    assert not repository._memory.busy

@@ -124,12 +124,28 @@ async def test_a_version_that_is_pinned_or_asked_now_is_not_put_aside(shelf: She
 
     calling = asyncio.create_task(call())
     await found.wait()
-    with pytest.raises(NoRoomError, match="pinned or in use"):
+    a, b = (rf"{named(name)}/versions/1 \({why}\)" for name, why in (("a", "pinned"), ("b", "in use")))
+    with pytest.raises(NoRoomError, match=rf"pinned or in use: {a}, {b}\. Try again later"):
         await push(shelf, repository, "c")
     on.set()
     await calling
     await push(shelf, repository, "c")
     assert await states(shelf, repository) == {"a": "READY", "b": "EVICTED", "c": "READY"}
+
+
+async def test_who_finds_no_room_is_told_of_the_largest_three_and_of_no_other_tenants_models(shelf: Shelf):
+    repository = await shelf.started(memory_bytes=9 * MB)
+    other = "tenants/other/models/secret"
+    sizes = {named("a"): 1, named("b"): 1.5, named("c"): 1.2, named("d"): 1.4, other: 2}
+    for name, megabytes in sizes.items():
+        await shelf.push(repository, name, content=heavy(megabytes))
+        repository.find(name.split("/")[1], name, "").uses.begin()  # as by a request that lasts
+    b, d, c = (rf"{named(name)}/versions/1 \(in use\)" for name in "bdc")
+    with pytest.raises(NoRoomError, match=rf"in use: {b}, {d}, {c} and 2 more\. Try") as refused:
+        await push(shelf, repository, "e")
+    assert "secret" not in refused.value.message
+    with pytest.raises(NoRoomError, match=r"in use: 5 of other tenants\. Try"):
+        await shelf.push(repository, "tenants/third/models/m", content=heavy(2))
 
 
 async def test_a_request_waits_for_room_until_others_have_ended(shelf: Shelf):
