@@ -27,6 +27,7 @@ class ManifestError(EngineError):
     reason = "MANIFEST_INVALID"
 
     def __init__(self, message: str) -> None:
+        message = "".join([each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message])
         super().__init__(f"model.yaml: {message}", violations=(FieldViolation("model.yaml", message),))
 
 

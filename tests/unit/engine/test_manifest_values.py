@@ -237,6 +237,11 @@ def words(kind: inspect.Type) -> list[str]:
     ]
 
 
+def test_what_cannot_be_printed_is_written_out_in_whatever_is_said():
+    cls = next(each for each in get_args(Manifest) if each.__struct_config__.tag == "ensemble")
+    assert said_of(cls, ("outputs", "key"), "\x1f").startswith(r"outputs.key: `\x1f` is no output of a step")
+
+
 @given(st.data())
 def test_whatever_msgspec_refuses_is_told_in_our_words(data):
     cls, path, _ = data.draw(st.sampled_from(list(PLACES.values())))
