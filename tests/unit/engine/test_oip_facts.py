@@ -13,17 +13,14 @@ from inference import model_config_pb2 as config_pb
 from onnx import TensorProto, helper
 
 from engine.errors import (
-    BackboneInUseError,
     ModelNotFoundError,
     ModelNotReadyError,
     NotServedError,
     ParameterError,
     TensorError,
-    VersionAliasedError,
 )
 from engine.oip.control import RepositoryControl
 from engine.oip.shared_memory import Regions
-from engine.repository.changes import ModelChange
 from engine.repository.loading import Loading
 from engine.servicers.inference import InferenceServicer
 from engine.servicers.inference_facts import Facts
@@ -34,7 +31,6 @@ from mesh.errors import InvalidError
 from mesh.identity import Caller, set_caller
 from tests.unit.engine.graphs import model
 from tests.unit.engine.tables import price_pipeline
-from tests.unit.engine.test_repository import Encoder
 from tests.unit.engine.test_sequences import MANIFEST as SEQUENCE
 from tests.unit.engine.test_sequences import adding
 
@@ -181,41 +177,6 @@ async def test_the_latest_version_is_loaded_and_all_are_unloaded_as_often_as_one
         await servicer.ModelInfer(asking([[1, 2]]), None)
     await load(servicer)
     assert repository.versions_of("tenants/t/models/m") == [2]
-
-
-async def test_all_versions_are_unloaded_at_once_and_none_comes_in_for_another(shelf, repository, servicer):
-    for _ in range(3):
-        await shelf.push(repository)
-    await unload(servicer)
-    assert repository.versions_of("tenants/t/models/m") == []
-    await repository.stop()
-    again = await shelf.started()
-    assert again.versions_of("tenants/t/models/m") == []
-
-
-async def test_where_an_alias_needs_one_version_none_is_unloaded(shelf, repository, servicer):
-    for _ in range(4):
-        await shelf.push(repository)
-    await shelf.keep_all(repository)
-    named = ModelChange(aliases={"production": {3: 1}})
-    await repository.lifecycle.update_model("tenants/t/models/m", "", named)
-    with pytest.raises(VersionAliasedError, match="versions/3 is what the alias `production` names"):
-        await unload(servicer)
-    assert repository.versions_of("tenants/t/models/m") == [1, 2, 3, 4]
-    assert {state for _, _, state, _ in await index(servicer)} == {"READY"}
-
-
-async def test_where_another_model_stands_on_one_version_none_is_unloaded(shelf, repository, servicer, monkeypatch):
-    monkeypatch.setattr("engine.repository.opening.Embedder", Encoder)
-    for _ in range(2):
-        await shelf.push(repository, "tenants/t/models/b", manifest="name: b\nkind: text-embedding\n")
-    await shelf.keep_all(repository, "tenants/t/models/b")
-    examples = "examples: [{text: a, label: a}, {text: b, label: b}]"
-    head = f"name: h\nkind: text-classification\nbackbone: b\n{examples}\n"
-    await shelf.push(repository, "tenants/t/models/h", manifest=head)
-    with pytest.raises(BackboneInUseError):
-        await unload(servicer, "b")
-    assert repository.versions_of("tenants/t/models/b") == [1, 2]
 
 
 async def test_neither_anothers_models_nor_what_ships_with_the_platform_are_loaded_or_unloaded(
